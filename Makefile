@@ -1,0 +1,60 @@
+# Every target makes the virtual environment it needs: nothing has to be installed by hand but
+# Python 3.11 or newer, git and make.
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv/$(VERSION)
+CASE ?= 03_dropout
+
+# The extra for the devices of this machine: tpu, cuda, or none on a CPU.
+EXTRA ?= $(if $(wildcard /dev/accel* /dev/vfio/[0-9]*),tpu,$(if $(wildcard /dev/nvidia[0-9]*),cuda))
+
+RUN := $(VENV)/.installed-run$(addprefix -,$(EXTRA))
+TEST := $(VENV)/.installed-test
+
+comma := ,
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-tpu test-faults lint format golden clean
+
+help:  ## show what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN)  ## train a case with both implementations on the device that is here (CASE=03_dropout)
+	$(VENV)/bin/python -m harness.run --case $(CASE) --impl both
+
+test: $(TEST)  ## run the quick tests, on a CPU with eight forced devices (PYTHON=python3.12)
+	$(VENV)/bin/python -m pytest
+
+test-tpu: $(TEST)  ## compile the full-size programs for TPU slices, without a TPU (minutes)
+	$(VENV)/bin/python -m pytest -m tpu_compile
+
+test-faults: $(TEST)  ## kill and damage runs hundreds of times (long)
+	$(VENV)/bin/python -m pytest -m faults
+
+lint: $(TEST)  ## check the format, the style and the types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(TEST)  ## write the format and what the linter can mend
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+golden: $(TEST)  ## rewrite configs/golden from the cases and the parameter table
+	$(VENV)/bin/python -m pytest -q tests/harness/golden_test.py --update-golden
+
+clean:  ## remove the virtual environments and the caches, never results
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) --editable '.$(if $(EXTRA),[$(EXTRA)])'
+	@touch $@
+
+$(TEST): pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) --editable '.[test$(if $(EXTRA),$(comma)$(EXTRA))]'
+	@touch $@

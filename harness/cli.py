@@ -1,0 +1,29 @@
+"""What all commands share: how they read arguments and how they end on bad input."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from harness.errors import UserError
+from harness.record import RecordError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError instead of printing the usage."""
+        raise UserError(f"{message} (--help shows what is allowed)")
+
+
+def main(command: Callable[[list[str]], int]) -> NoReturn:
+    """Ends the process with the command's exit code, or with one line and 2 on bad input."""
+    try:
+        code = command(sys.argv[1:])
+    except (UserError, RecordError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

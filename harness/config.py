@@ -1,0 +1,306 @@
+"""A case: one frozen tree of settings, read from YAML, checked, and flattened to sorted lines."""
+
+import dataclasses
+import difflib
+import hashlib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from harness.errors import UserError
+from models.config import SIZES, ModelConfig, require
+
+CASES = Path(__file__).parents[1] / "configs" / "cases"
+TINY_SEQUENCE_LENGTH = 64
+
+
+def _at_least(settings: Any, name: str, minimum: int) -> None:
+    value = getattr(settings, name)
+    require(settings, name, value is None or value >= minimum, f"must be at least {minimum}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The batch: the same tokens every step, synthetic unless `tokens` names a .npy file."""
+
+    sequence_length: int = 2048
+    per_device_batch: int = 1
+    global_batch: int | None = None  # instead of per_device_batch x devices
+    tokens: str | None = None  # an integer array [B, T+1]
+
+    def __post_init__(self) -> None:
+        """Refuses an empty batch."""
+        for name in ("sequence_length", "per_device_batch", "global_batch"):
+            _at_least(self, name, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """AdamW under a linear warm-up and a cosine."""
+
+    learning_rate: float = 3e-5
+    warmup_fraction: float = 0.1
+    final_fraction: float = 0.1  # of learning_rate, at the schedule's end
+    schedule_steps: int | None = None  # run.steps when not given
+    b1: float = 0.9
+    b2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses rates that are none."""
+        for name in ("learning_rate", "weight_decay"):
+            _at_least(self, name, 0)
+        for name in ("warmup_fraction", "final_fraction"):
+            require(self, name, 0 <= getattr(self, name) <= 1, "must lie in [0, 1]")
+        for name in ("b1", "b2"):
+            require(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
+        for name in ("epsilon", "clip_norm"):
+            require(self, name, getattr(self, name) > 0, "must be positive")
+        _at_least(self, "schedule_steps", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How long, from which seed, and what a loss that is not finite does."""
+
+    steps: int = 10
+    seed: int = 0
+    allow_nonfinite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses an empty run."""
+        _at_least(self, "steps", 1)
+        require(self, "seed", 0 <= self.seed < 2**32, "must lie in [0, 2**32)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What is saved and when: the first and the last step, and every `period` steps."""
+
+    enabled: bool = True
+    async_: bool = True
+    first: bool = True
+    period: int | None = None
+    keep_last: int | None = None
+    keep_every: int | None = None
+    directory: str | None = None  # the run's own folder when not given
+
+    def __post_init__(self) -> None:
+        """Refuses periods that are none."""
+        for name in ("period", "keep_last", "keep_every"):
+            _at_least(self, name, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One benchmark case; `name` is its file's."""
+
+    name: str
+    model: ModelConfig = ModelConfig()
+    data: Data = Data()
+    optim: Optim = Optim()
+    run: Run = Run()
+    checkpoint: Checkpoint = Checkpoint()
+
+
+SECTIONS = {
+    field.name: type(field.default) for field in dataclasses.fields(Case) if field.name != "name"
+}
+
+
+def case_names() -> list[str]:
+    """The names of the cases that come with the project."""
+    return sorted(path.stem for path in CASES.glob("*.yaml"))
+
+
+def load(case: str, size: str = "full", overrides: Iterable[str] = ()) -> Case:
+    """Reads a case by name or by path, at a size, with `section.key=value` overrides applied last.
+
+    Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
+    that does not hold.
+    """
+    path = _find(case)
+    settings = _read(path)
+    if size == "tiny":
+        settings |= {f"model.{key}": (value, "--size tiny") for key, value in SIZES[size].items()}
+        settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: must be of the form section.key=value")
+        settings[key.strip()] = (text.strip(), "--set")
+    return _build(path.stem, settings)
+
+
+def flatten(case: Case) -> dict[str, Any]:
+    """Every setting by its dotted key, sorted."""
+    return {
+        f"{section}.{_key(field.name)}": getattr(getattr(case, section), field.name)
+        for section, cls in sorted(SECTIONS.items())
+        for field in sorted(dataclasses.fields(cls), key=lambda field: _key(field.name))
+    }
+
+
+def flat_text(case: Case) -> str:
+    """`flatten` as lines of `path: value`."""
+    return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
+
+
+def case_hash(case: Case, size: str, recipe: str) -> str:
+    """What makes two runs the same experiment, as sha256.
+
+    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
+    file count by their content).
+    """
+    settings = {
+        key: value
+        for key, value in flatten(case).items()
+        if key != "run.steps" and not key.startswith("checkpoint.")
+    }
+    if case.data.tokens is not None:
+        settings["data.tokens"] = _file_sha256(case.data.tokens)
+    lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
+    return hashlib.sha256(
+        "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
+    ).hexdigest()
+
+
+def _find(case: str) -> Path:
+    path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"--case {case}: no such case{_choices(case, case_names())}, or a .yaml file"
+        )
+    return path
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which the last would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, tuple[Any, str]]:
+    """A file's settings by dotted key, each with where it was said."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    settings: dict[str, tuple[Any, str]] = {}
+    for section, values in _mapping(document, f"{path}").items():
+        for key, value in _mapping(values, f"{path}: {section}").items():
+            settings[f"{section}.{key}"] = (value, str(path))
+    return settings
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
+    return value
+
+
+def _build(name: str, settings: Mapping[str, tuple[Any, str]]) -> Case:
+    known = {
+        f"{section}.{_key(field.name)}": (section, field)
+        for section, cls in SECTIONS.items()
+        for field in dataclasses.fields(cls)
+    }
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for key, (value, where) in settings.items():
+        if key not in known:
+            raise UserError(f"{where}: {key}: no such key{_choices(key, list(known))}")
+        section, field = known[key]
+        allowed = typing.get_type_hints(SECTIONS[section])[field.name]
+        values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
+    built = {}
+    for section, cls in SECTIONS.items():
+        try:
+            built[section] = cls(**values[section])
+        except ValueError as error:
+            field_name = _key(str(error).partition("=")[0])
+            where = settings.get(f"{section}.{field_name}", (None, name))[1]
+            raise UserError(f"{where}: {section}.{error}") from None
+    return Case(name, **built)
+
+
+def _convert(value: Any, allowed: Any, where: str) -> Any:
+    """`value`, or what its text says, as the annotated type; UserError when it is none."""
+    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
+    for option in options:
+        try:
+            return _parse(value, option)
+        except ValueError:
+            continue
+    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
+
+
+def _parse(value: Any, option: Any) -> Any:
+    if typing.get_origin(option) is Literal:
+        if value in typing.get_args(option):
+            return value
+    elif option is types.NoneType:
+        if value in (None, "null", "none", ""):
+            return None
+    elif option is bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+    elif option is int:
+        if isinstance(value, int | str) and not isinstance(value, bool):
+            return int(value)
+    elif option is float:
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    elif isinstance(value, option):
+        return value
+    raise ValueError
+
+
+def _type_name(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return "one of " + ", ".join(typing.get_args(option))
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    return names.get(option, "null")
+
+
+def _choices(given: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f" (nearest: {nearest[0]})" if nearest else ""
+    return f"{hint}; known are {', '.join(known)}"
+
+
+def _key(field_name: str) -> str:
+    return field_name.rstrip("_")  # "async" is a keyword of Python
+
+
+def _text(value: Any) -> str:
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, value)
+        if isinstance(value, bool | None)
+        else f"{value}"
+    )
+
+
+def _file_sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"data.tokens={path}: {error.strerror}") from None

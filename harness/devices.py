@@ -1,0 +1,80 @@
+"""The devices of this process and of all processes: chosen before JAX starts, then checked."""
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from harness.errors import UserError
+
+_MOST_CPU_DEVICES = 512
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One of several processes that train together, where nothing tells JAX so by itself."""
+
+    coordinator: str  # host:port of process 0
+    count: int
+    index: int
+
+
+def prepare(device_count: int | None, processes: Processes | None = None) -> list[jax.Device]:
+    """Starts JAX on the machine's devices and returns them, those of all processes.
+
+    `device_count` is forced on a CPU (1 when not given) and checked elsewhere. Raises UserError
+    when it is not what is there.
+    """
+    platform = _platform()
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+        _force_cpu_devices(device_count or 1, processes.count if processes else 1)
+    _use_compilation_cache()
+    if processes is not None:
+        if platform == "cpu":
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
+    elif platform == "tpu" and _is_one_of_several_hosts():
+        jax.distributed.initialize()
+    devices = jax.devices()
+    if device_count is not None and device_count != len(devices):
+        raise UserError(f"--devices {device_count}: there are {len(devices)} {platform} devices")
+    return devices
+
+
+def _platform() -> str:
+    """What JAX will run on: JAX_PLATFORMS if set, else what hardware the machine shows.
+
+    Asking JAX itself costs seconds where a TPU's library is installed and no TPU is there.
+    """
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
+    if asked:
+        return {"cuda": "gpu", "rocm": "gpu"}.get(asked, asked)
+    if glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"):
+        return "tpu"
+    return "gpu" if glob.glob("/dev/nvidia[0-9]*") else "cpu"
+
+
+def _force_cpu_devices(total: int, process_count: int) -> None:
+    if not 1 <= total <= _MOST_CPU_DEVICES or total % process_count:
+        raise UserError(
+            f"--devices {total}: must be 1 to {_MOST_CPU_DEVICES} on a CPU, and a multiple of the"
+            f" {process_count} processes"
+        )
+    jax.config.update("jax_num_cpu_devices", total // process_count)
+
+
+def _is_one_of_several_hosts() -> bool:
+    """On GKE, and so under XPK, every host of a slice is told the names of all."""
+    return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/linen-nnx-harness/xla")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,262 @@
+"""One run, phase by phase: shapes, compile, init, steps, saves; fills the record as it goes.
+
+Prints nothing: whoever watches gets a call at each phase and each step.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+
+from harness import accounting, data, digest, program, train_step
+from harness.checkpointing import Checkpointer
+from harness.config import Case
+from harness.record import Record
+from harness.timing import StepClock, Stopwatch, summarise
+from harness.train_step import Metrics, State, Trainer
+from models import Implementation
+
+_WARM_UP_STEPS = 3
+
+
+class RunFailed(Exception):
+    """The training itself went wrong; the message names the step."""
+
+
+class Preempted(Exception):
+    """The run was asked to stop, and its state is saved."""
+
+
+class Observer(Protocol):
+    """Who watches a run."""
+
+    def phase(self, name: str) -> None:
+        """A part of the run begins that may take long."""
+        ...
+
+    def step(self, entry: dict[str, Any]) -> None:
+        """A step has finished; `entry` is its line in the record."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    case: Case
+    implementation: Implementation
+    initial: Implementation  # whose parameters the run starts from
+    mesh: Mesh
+    profile: range = range(0)  # the steps to profile, into profile_directory
+    profile_directory: str | None = None
+
+
+def train(
+    plan: Plan,
+    record: Record,
+    observer: Observer,
+    checkpointer: Checkpointer,
+    stop_asked: Callable[[], bool],
+) -> None:
+    """Runs the plan and fills `record`, which holds what is known so far also when this raises.
+
+    Raises UserError for what the devices or a checkpoint cannot do, RunFailed for a loss that is
+    not finite, Preempted when `stop_asked` and the state is saved, and what JAX raises.
+    """
+    stopwatch = Stopwatch()
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        observer.phase(name)
+        with stopwatch.phase(f"{name}_seconds"):
+            yield
+        record["timing"] |= stopwatch.seconds
+
+    with phase("trace"):
+        trainer = train_step.make_trainer(plan.case, plan.implementation, plan.initial, plan.mesh)
+        _describe_model(plan, trainer, record)
+        traced = train_step.trace_step(trainer)
+    with phase("lower"):
+        lowered = traced.lower()
+    with phase("compile"):
+        compiled = train_step.compile_step(lowered, _platform(plan.mesh))
+    record["memory"] |= accounting.compiled_memory(compiled)
+    with phase("init"):
+        state, first_step = _initial_state(trainer, checkpointer, record)
+        batch = data.make_batch(plan.case, plan.mesh)
+        jax.block_until_ready((state, batch))
+    record["memory"]["in_use_after_init_bytes"] = _largest_in_use(plan.mesh, peak=False)
+    steps = _Steps(plan, record, observer)
+    try:
+        state = steps.run(compiled, state, batch, first_step, checkpointer, stop_asked)
+    finally:
+        steps.summarise()
+        record["memory"]["peak_in_use_bytes"] = _largest_in_use(plan.mesh, peak=True)
+    observer.phase("finish")
+    digests = digest.array_digests(state)
+    record["checkpoint"] |= {"arrays": len(digests), "digest": digest.combined(digests)}
+    checkpointer.finish()
+    record["program"] |= program.describe(lowered, compiled, plan.case.model.quantization)
+
+
+def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
+    case, params = plan.case, trainer.state["params"]
+    batch = data.global_batch(case, plan.mesh.size) // plan.mesh.size
+    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    record["model"] |= {
+        "parameters": accounting.parameter_count(params),
+        "parameters_per_device": accounting.parameters_per_device(params, shardings),
+        "tflop_per_step_per_device": flops.tflop,
+        "attention_tflop_percent": flops.attention_percent,
+        "attention": trainer.model.attention,
+    }
+    kind = plan.mesh.devices.flat[0].device_kind
+    limits = accounting.device_limits(kind)
+    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
+    warning = accounting.unknown_device_warning(kind)
+    if warning:
+        record["warnings"].append(warning)
+
+
+def _initial_state(
+    trainer: Trainer, checkpointer: Checkpointer, record: Record
+) -> tuple[State, int]:
+    """The state to begin with, and the first step from it."""
+    state = train_step.lower_init(trainer).compile()()
+    return state, 0
+
+
+class _Steps:
+    """The timed part of a run, and what it measures."""
+
+    def __init__(self, plan: Plan, record: Record, observer: Observer) -> None:
+        self._plan = plan
+        self._record = record
+        self._observer = observer
+        self._clock = StepClock()
+        self._dispatch_seconds: list[float] = []
+
+    def run(
+        self,
+        compiled: jax.stages.Compiled,
+        state: State,
+        batch: data.Batch,
+        first: int,
+        checkpointer: Checkpointer,
+        stop_asked: Callable[[], bool],
+    ) -> State:
+        """Steps `first` to the last; step n + 1 is dispatched before step n is waited for."""
+        last = self._plan.case.run.steps - 1
+        profile = self._plan.profile
+        pending: tuple[int, Metrics] | None = None
+
+        def drain() -> None:
+            nonlocal pending
+            if pending is not None:
+                self._finish(*pending)
+                pending = None
+
+        self._clock.start()
+        for step in range(first, last + 1):
+            if step == first + _WARM_UP_STEPS:
+                # What lives now lives to the end: the collector need not walk it between steps.
+                gc.collect()
+                gc.freeze()
+            if profile and step == profile.start:
+                drain()
+                jax.profiler.start_trace(str(self._plan.profile_directory))
+                self._clock.start()
+            with jax.transfer_guard("disallow"):
+                before = time.perf_counter()
+                state, metrics = compiled(state, batch)
+                self._dispatch_seconds.append(time.perf_counter() - before)
+                drain()
+            pending = (step, metrics)
+            if profile and step == profile.stop - 1:
+                drain()
+                jax.profiler.stop_trace()
+                self._clock.start()
+            checkpointer.check()
+            stopping = stop_asked()
+            if stopping or checkpointer.due(step, last):
+                # The next step would take the state's memory: it waits until the state is copied.
+                drain()
+                checkpointer.save(step, state)
+                self._clock.start(after_save=True)
+            if stopping and step < last:
+                checkpointer.finish()
+                raise Preempted(f"asked to stop: saved step {step}")
+        drain()
+        gc.unfreeze()
+        return state
+
+    def _finish(self, step: int, metrics: Metrics) -> None:
+        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        time = self._clock.finished()
+        nonfinite = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
+        entry = {
+            "step": step,
+            "loss": values["loss"],
+            "grad_norm": values["grad_norm"],
+            "learning_rate": values["learning_rate"],
+            "step_seconds": time.seconds,
+            "total_weights": values["total_weights"],
+            "after_save": time.after_save,
+            **dict.fromkeys(nonfinite),
+        }
+        self._record["steps"].append(entry)
+        self._observer.step(entry)
+        if nonfinite:
+            self._record["nonfinite_steps"] += 1
+            if not self._plan.case.run.allow_nonfinite:
+                name = nonfinite[0]
+                raise RunFailed(f"step {step}: {name} is {values[name]}")
+
+    def summarise(self) -> None:
+        """What the steps so far say of speed."""
+        record, plan = self._record, self._plan
+        timing, model = record["timing"], record["model"]
+        timing["first_step_seconds"] = self._clock.first_step_seconds
+        timing["step_seconds"] = summarise(self._clock.samples)
+        timing["host_dispatch_seconds"] = summarise(self._dispatch_seconds[1:])["median"]
+        if plan.profile:
+            record["warnings"].append(
+                f"steps {plan.profile.start} to {plan.profile.stop - 1} ran under the profiler:"
+                " their times include it"
+            )
+        seconds = timing["step_seconds"]["median"]
+        if seconds is None:
+            record["warnings"].append(
+                "no step was timed: the first three and those after a save do not count;"
+                f" run more than {_WARM_UP_STEPS + 1} steps"
+            )
+            return
+        tokens = data.global_batch(plan.case, plan.mesh.size) * plan.case.data.sequence_length
+        kind = plan.mesh.devices.flat[0].device_kind
+        tflops = model["tflop_per_step_per_device"] / seconds
+        timing["tokens_per_second_per_device"] = tokens / plan.mesh.size / seconds
+        timing["tflops_per_device"] = tflops
+        timing["mfu_percent"] = accounting.mfu_percent(tflops, kind)
+        warning = accounting.above_peak_warning(tflops, kind, plan.case.model.quantization)
+        if warning:
+            record["warnings"].append(warning)
+
+
+def _platform(mesh: Mesh) -> str:
+    platform: str = mesh.devices.flat[0].platform
+    return platform
+
+
+def _largest_in_use(mesh: Mesh, peak: bool) -> int | None:
+    """Bytes in use on the fullest device of this process, None where the backend does not say."""
+    uses = [accounting.memory_in_use(device) for device in mesh.local_devices]
+    known = [use.peak_bytes_in_use if peak else use.bytes_in_use for use in uses if use]
+    return max(known, default=None)

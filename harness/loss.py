@@ -1,0 +1,13 @@
+"""The loss: cross entropy per token."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@jax.named_scope("loss")
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean cross entropy of logits [B, T, V] in float32 at targets [B, T], and the tokens' count."""
+    total_weights = jnp.asarray(targets.size, jnp.float32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)  # [B, T]
+    return jnp.sum(losses) / (total_weights + 1e-8), total_weights

@@ -1,0 +1,58 @@
+"""What a compiled step is, as the record tells it."""
+
+import hashlib
+import re
+from collections import Counter
+from typing import Any
+
+import jax
+
+from harness import hlo
+from models.projection import QUANTIZED_SITES
+
+
+def describe(
+    lowered: jax.stages.Lowered, compiled: jax.stages.Compiled, quantization: str
+) -> dict[str, Any]:
+    """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
+    program = hlo.parse(compiled.as_text())
+    collectives = hlo.collectives(program)
+    return {
+        "stablehlo_sha256": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
+        "optimized_sha256": hlo.fingerprint(program),
+        "fusion_cycles": hlo.fusion_cycles(program),
+        "wire_bytes": sum(entry["wire_bytes"] for entry in collectives.values()),
+        "collectives": {
+            kind: {"count": entry["count"], "bytes": entry["wire_bytes"]}
+            for kind, entry in collectives.items()
+        },
+        "quantized": quantized_matmuls(program) if quantization != "none" else [],
+    }
+
+
+def quantized_matmuls(program: hlo.Program) -> list[dict[str, Any]]:
+    """What each of the layers' matmuls was compiled into, by name and pass.
+
+    Entries such as {"matmul": "wi_0", "pass": "backward", "operation": "s8 x s8 -> s32",
+    "count": 32}: the executions in one step. One that fell back to bfloat16 says so.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for matmul in hlo.matmuls(program):
+        name = next((part for part in _names(matmul.op_name) if part in QUANTIZED_SITES), None)
+        if name is not None:
+            formats = f"{matmul.lhs.dtype} x {matmul.rhs.dtype} -> {matmul.result.dtype}"
+            counts[name, _pass(matmul.op_name), formats] += matmul.times or 0
+    return [
+        {"matmul": name, "pass": which, "operation": formats, "count": count}
+        for (name, which, formats), count in sorted(counts.items())
+    ]
+
+
+def _names(op_name: str) -> list[str]:
+    return re.findall(r"\w+", op_name)
+
+
+def _pass(op_name: str) -> str:
+    if "rematted_computation" in op_name:
+        return "recomputed"
+    return "backward" if "transpose(" in op_name else "forward"

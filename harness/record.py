@@ -1,0 +1,173 @@
+"""The record of a run: a JSON file that must fit record.schema.json to be read or written."""
+
+import contextlib
+import functools
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Record = dict[str, Any]
+Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
+
+_SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
+_SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
+_LONGEST_REASON = 200
+
+
+class RecordError(Exception):
+    """A record that cannot be read, written or believed; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        # A foreign file may bring control characters into a message; they stay out of terminals.
+        printable = "".join(letter if letter.isprintable() else " " for letter in message)
+        super().__init__(" ".join(printable.split()))
+
+
+def new_run_id(case_name: str, impl: str | None = None, now: datetime | None = None) -> str:
+    """Returns a run id that sorts by time, tells the case and differs from every other one.
+
+    Such as `20261103-142233-03_dropout-nnx-e6fds`, in UTC; also a legal folder name.
+    """
+    time = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%d-%H%M%S")
+    case = re.sub(r"[^A-Za-z0-9._-]+", "-", case_name)[:60]
+    suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(5))
+    return "-".join(part for part in (time, case, impl, suffix) if part)
+
+
+def check_run_id(run_id: str) -> None:
+    """Raises RecordError unless `run_id` may serve as the name of a run and of its folder."""
+    pattern = _schema()["properties"]["run_id"]["pattern"]
+    if not re.fullmatch(pattern, run_id):
+        raise RecordError(
+            f"run id {run_id!r}: must be 1 to 100 letters, digits, '.', '_' or '-', "
+            "the first a letter or digit"
+        )
+
+
+def blank(
+    run_id: str,
+    status: Status,
+    *,
+    impl: str | None = None,
+    size: str | None = None,
+    recipe: str | None = None,
+    init: str | None = None,
+) -> Record:
+    """Returns a valid record that knows nothing else: every key present, null or empty."""
+    record: Record = _empty(_schema())
+    record |= {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status}
+    return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
+
+
+def validate(record: object) -> None:
+    """Raises RecordError naming the key and the reason when `record` breaks the schema."""
+    if not isinstance(record, dict) or "schema_version" not in record:
+        raise RecordError("not a record: no schema_version")
+    version = record["schema_version"]
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordError(
+            f"schema_version {version} is newer than this program, which reads {SCHEMA_VERSION}"
+        )
+    import fastjsonschema
+
+    try:
+        _validator()(record)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise RecordError(_reason(error.message)) from None
+
+
+def write(path: str | os.PathLike[str], record: Record) -> None:
+    """Writes a valid record so that `path` holds either what it held before or the whole of it.
+
+    Raises RecordError for an invalid record, a number that is not finite (null stands for it) and
+    a path that cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        validate(record)
+        text = _text(record)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (RecordError, ValueError, TypeError) as error:
+        raise RecordError(f"{path}: not written: {error}") from None
+    except OSError as error:
+        raise RecordError(f"{path}: not written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def read(path: str | os.PathLike[str]) -> Record:
+    """Reads and validates a record; raises RecordError naming the path and what is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        record = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        validate(record)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise RecordError(f"{path}: truncated or not JSON, at {where}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a record: {error}") from None
+    return record
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is not a finite number")
+    return value
+
+
+def _text(record: Record) -> str:
+    """Returns the record as indented JSON with one line per step."""
+    rest = {key: value for key, value in record.items() if key != "steps"}
+    steps = [json.dumps(step, allow_nan=False) for step in record["steps"]]
+    listed = "[\n    " + ",\n    ".join(steps) + "\n  ]" if steps else "[]"
+    return json.dumps(rest, indent=2, allow_nan=False)[:-2] + f',\n  "steps": {listed}\n}}\n'
+
+
+def _empty(schema: dict[str, Any]) -> Any:
+    """Returns the emptiest value of a schema: null where allowed, else every required key."""
+    types = schema.get("type", "null")
+    if types == "object":
+        properties = schema.get("properties", {})
+        return {key: _empty(properties[key]) for key in schema.get("required", ())}
+    return [] if types == "array" else None
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(_SCHEMA_PATH.read_text(encoding="utf-8"))
+    return schema
+
+
+@functools.cache
+def _validator() -> Callable[[object], object]:
+    # Imported here because only a process that reads or writes records needs it; the compiled
+    # validator checks a thousand steps in a few milliseconds.
+    import fastjsonschema
+
+    validator: Callable[[object], object] = fastjsonschema.compile(_schema(), use_default=False)
+    return validator
+
+
+def _reason(message: str) -> str:
+    """Returns a validator's complaint in our words, shortened where it quotes a foreign file."""
+    reason = message.removeprefix("data.").replace("data must", "the record must", 1)
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

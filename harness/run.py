@@ -1,0 +1,148 @@
+"""Trains one case: `python -m harness.run --case 03_dropout --impl nnx`."""
+
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import FrameType
+
+import models
+from harness import cli, config, record, session, summary
+from harness.devices import Processes
+from harness.errors import UserError
+from harness.results import check_writable
+
+
+def parser() -> cli.Parser:
+    """The command's arguments."""
+    arguments = cli.Parser(
+        prog="python -m harness.run", description="Trains one case and leaves a record."
+    )
+    add = arguments.add_argument
+    add("--list", action="store_true", help="show the cases and end")
+    add("--case", help="a case's name (see --list) or a YAML file")
+    add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
+    add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
+    add("--steps", type=int, help="the same as --set run.steps=N")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
+    add("--results-dir", type=Path, default=Path("results"))
+    add("--run-id", help="the name of the run and of its folder (default: made up)")
+    add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
+    add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
+    add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
+    add("--tensorboard", action="store_true", help="write scalars for TensorBoard")
+    add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
+    add("--processes", type=int, metavar="N", help="how many processes train together")
+    add("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Runs what the arguments say; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    if arguments.list:
+        return _list_cases()
+    if arguments.case is None:
+        raise UserError(f"--case is missing; known are {', '.join(config.case_names())}")
+    if arguments.repeats < 1:
+        raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
+    if arguments.run_id is not None:
+        record.check_run_id(arguments.run_id)
+    options = _options(arguments)
+    check_writable(options.results)
+    config.load(options.case, "full", options.overrides)  # refused now, not in each of many runs
+    if arguments.impl != "both" and arguments.repeats == 1:
+        return session.run(options, arguments.impl, arguments.run_id)
+    return _run_each(argv, arguments)
+
+
+def _options(arguments: Namespace) -> session.Options:
+    steps = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
+    return session.Options(
+        case=arguments.case,
+        size=arguments.size,
+        overrides=tuple(arguments.set + steps),
+        devices=arguments.devices,
+        processes=_processes(arguments),
+        results=arguments.results_dir,
+        init=arguments.init,
+        profile=_profile(arguments.profile_steps),
+        tensorboard=arguments.tensorboard,
+    )
+
+
+def _processes(arguments: Namespace) -> Processes | None:
+    given = (arguments.coordinator, arguments.processes, arguments.process_id)
+    if given == (None, None, None):
+        return None
+    if None in given:
+        raise UserError("--coordinator, --processes and --process-id go together")
+    if not 0 <= arguments.process_id < arguments.processes:
+        raise UserError(
+            f"--process-id {arguments.process_id}: must lie in [0, {arguments.processes})"
+        )
+    return Processes(*given)
+
+
+def _profile(text: str | None) -> range:
+    if text is None:
+        return range(0)
+    start, colon, stop = text.partition(":")
+    if not (colon and start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
+        raise UserError(f"--profile-steps {text}: must be A:B, two step numbers with A < B")
+    return range(int(start), int(stop))
+
+
+def _list_cases() -> int:
+    for name in config.case_names():
+        heading = (config.CASES / f"{name}.yaml").read_text().splitlines()[0]
+        print(heading.removeprefix("# "))
+    return 0
+
+
+def _run_each(argv: list[str], arguments: Namespace) -> int:
+    """One process per run, so that no run sees another's memory, programs or failures."""
+    impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
+    records, codes = [], []
+    for repeat in range(1, arguments.repeats + 1):
+        for impl in impls:
+            run_id = None
+            if arguments.run_id is not None:
+                parts = [arguments.run_id, *([impl] if len(impls) > 1 else [])]
+                run_id = "-".join([*parts, *([str(repeat)] if arguments.repeats > 1 else [])])
+            code, path = _child(argv, impl, run_id)
+            codes.append(code)
+            if path is not None:
+                records.append(record.read(path))
+    if records:
+        print(f"\n{arguments.case}, {records[0]['size']}, side by side")
+        print(summary.table(records))
+    for finished in records:
+        print(f"record: {arguments.results_dir / finished['run_id'] / 'record.json'}")
+    return max(codes)
+
+
+def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | None]:
+    """Runs one implementation once; returns its exit code and where its record lies."""
+    last = ["--impl", impl, "--repeats", "1", *(["--run-id", run_id] if run_id else [])]
+    command = [sys.executable, "-m", "harness.run", *argv, *last]
+    path = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            child.send_signal(number)
+
+        previous = signal.signal(signal.SIGTERM, pass_on)
+        assert child.stdout is not None
+        for line in child.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("record: "):
+                path = Path(line.removeprefix("record: ").rstrip("\n"))
+        signal.signal(signal.SIGTERM, previous)
+    return child.returncode, path
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,135 @@
+"""The one train step of both implementations, and its ahead-of-time lowering for any mesh."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from harness import data, mesh, optim
+from harness.config import Case
+from harness.errors import UserError
+from harness.loss import cross_entropy
+from models import Implementation, ops
+from models.config import ModelConfig
+from models.partitioning import axis_rules
+
+State = dict[str, Any]  # "step", "params", "opt_state": 39 arrays for the decoder
+Metrics = dict[str, jax.Array]
+
+# By platform, what the compiler is told beyond its defaults. On TPU the weights are gathered before
+# their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes.
+COMPILER_OPTIONS: dict[str, dict[str, str]] = {
+    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
+}
+
+
+class Trainer(NamedTuple):
+    """Everything about training that can be said before an array exists."""
+
+    init: Callable[[], State]
+    step: Callable[[State, data.Batch], tuple[State, Metrics]]
+    state: State  # ShapeDtypeStructs that carry their shardings
+    batch: data.Batch  # likewise
+    mesh: Mesh
+    model: ModelConfig  # the case's, with "auto" resolved
+
+
+def make_trainer(
+    case: Case, implementation: Implementation, initial: Implementation, over: Mesh
+) -> Trainer:
+    """The training of `case` by `implementation`, from the parameters `initial` makes.
+
+    Raises UserError when the mesh cannot divide the parameters or the batch.
+    """
+    model = with_attention(case, over.devices.flat[0].platform)
+    optimizer = optim.optimizer(case.optim, case.run.steps)
+    learning_rate = optim.schedule(case.optim, case.run.steps)
+
+    def init() -> State:
+        params = initial.init(model, jax.random.key(case.run.seed, impl="threefry2x32"))
+        return {"step": jnp.int32(0), "params": params, "opt_state": optimizer.init(params)}
+
+    def step(state: State, batch: data.Batch) -> tuple[State, Metrics]:
+        seed_key = jax.random.key(case.run.seed, impl="threefry2x32")
+        step_key = jax.random.fold_in(seed_key, state["step"])
+
+        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
+            logits = implementation.apply(model, params, batch["inputs"], step_key)
+            return cross_entropy(logits, batch["targets"])
+
+        (loss, total_weights), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+            state["params"]
+        )
+        norm = optax.global_norm(gradients)
+        updates, opt_state = optimizer.update(
+            optim.clip(gradients, norm, case.optim.clip_norm), state["opt_state"], state["params"]
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": norm,
+            "learning_rate": learning_rate(state["step"]),
+            "total_weights": total_weights,
+        }
+        params = optax.apply_updates(state["params"], updates)
+        return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
+
+    shapes = jax.eval_shape(init)
+    shardings = mesh.parameter_shardings(shapes["params"], initial.logical_axes(model), over)
+    state = jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        _state_shardings(shapes, shardings, over),
+    )
+    return Trainer(init, step, state, data.abstract_batch(case, over), over, model)
+
+
+def with_attention(case: Case, platform: str) -> ModelConfig:
+    """The model with "auto" resolved; UserError for an attention that the platform lacks."""
+    model = case.model
+    if model.attention == "auto":
+        chosen = ops.attention_for(platform, case.data.sequence_length, model.head_dim)
+        return replace(model, attention=chosen)
+    needs = {"splash": "tpu", "cudnn": "gpu"}.get(model.attention, platform)
+    if platform != needs:
+        raise UserError(f"model.attention={model.attention}: needs a {needs}, this is a {platform}")
+    return model
+
+
+def _state_shardings(shapes: State, params: Any, over: Mesh) -> State:
+    """Every tree in the state that has the parameters' structure lies as they do."""
+    structure = jax.tree.structure(params)
+
+    def is_like_params(tree: Any) -> bool:
+        return jax.tree.structure(tree) == structure
+
+    return jax.tree.map(
+        lambda tree: params if is_like_params(tree) else mesh.replicated(over),
+        shapes,
+        is_leaf=is_like_params,
+    )
+
+
+def lower_init(trainer: Trainer) -> jax.stages.Lowered:
+    """The program that makes the state where it lies: no device ever holds all of it."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
+    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+        return jax.jit(trainer.init, out_shardings=shardings).lower()
+
+
+def trace_step(trainer: Trainer) -> jax.stages.Traced:
+    """The step's trace; it donates the state and leaves the metrics on every device."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
+    jitted = jax.jit(
+        trainer.step, donate_argnums=0, out_shardings=(shardings, mesh.replicated(trainer.mesh))
+    )
+    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+        return jitted.trace(trainer.state, trainer.batch)
+
+
+def compile_step(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:
+    """The executable of a lowered step, with the options its platform asks for."""
+    return lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))

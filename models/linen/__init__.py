@@ -1,0 +1,21 @@
+"""The decoder in Flax Linen, behind the seam that models/__init__.py describes."""
+
+import jax
+import jax.numpy as jnp
+
+from models.config import ModelConfig
+from models.linen.decoder import Transformer
+from models.parameters import Params, logical_axes
+
+__all__ = ["apply", "init", "logical_axes"]
+
+
+def init(config: ModelConfig, key: jax.Array) -> Params:
+    """Fresh parameters by Linen's own key derivation."""
+    tokens = jnp.zeros((1, 1), jnp.int32)  # no parameter's shape depends on B or T
+    return Transformer(config).init(key, tokens, key)["params"]
+
+
+def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:
+    """Logits [B, T, V] in float32 of tokens [B, T]; `key` is this step's."""
+    return Transformer(config).apply({"params": params}, tokens, key)
