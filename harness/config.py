@@ -103,15 +103,19 @@ class Case:
     """One benchmark case; `name` is its file's."""
 
     name: str
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: Data = Data()
     optim: Optim = Optim()
     run: Run = Run()
     checkpoint: Checkpoint = Checkpoint()
 
 
-SECTIONS = {
-    field.name: type(field.default) for field in dataclasses.fields(Case) if field.name != "name"
+SECTIONS: dict[str, type[Any]] = {
+    "model": ModelConfig,
+    "data": Data,
+    "optim": Optim,
+    "run": Run,
+    "checkpoint": Checkpoint,
 }
 
 
@@ -131,12 +135,23 @@ def load(case: str, size: str = "full", overrides: Iterable[str] = ()) -> Case:
     if size == "tiny":
         settings |= {f"model.{key}": (value, "--size tiny") for key, value in SIZES[size].items()}
         settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    return _build(path.stem, settings | _overrides(overrides))
+
+
+def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    settings: dict[str, tuple[Any, str]] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--set {override}: must be of the form section.key=value")
         settings[key.strip()] = (text.strip(), "--set")
-    return _build(path.stem, settings)
+    return settings
+
+
+def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] = ()) -> Case:
+    """The case that `flatten` was of, with overrides; raises as `load` does."""
+    known = {key: (value, name) for key, value in settings.items()}
+    return _build(name, known | _overrides(overrides))
 
 
 def flatten(case: Case) -> dict[str, Any]:
@@ -291,11 +306,10 @@ def _key(field_name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, value)
-        if isinstance(value, bool | None)
-        else f"{value}"
-    )
+    """As YAML writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _file_sha256(path: str) -> str:

@@ -73,7 +73,7 @@ def _is_one_of_several_hosts() -> bool:
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", f"{cache}/linen-nnx-harness/xla")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +18,7 @@ from harness import accounting, data, digest, program, train_step
 from harness.checkpointing import Checkpointer
 from harness.config import Case
 from harness.record import Record
+from harness.restoring import Restored
 from harness.timing import StepClock, Stopwatch, summarise
 from harness.train_step import Metrics, State, Trainer
 from models import Implementation
@@ -40,6 +41,10 @@ class Observer(Protocol):
         """A part of the run begins that may take long."""
         ...
 
+    def begin(self, first_step: int) -> None:
+        """The steps begin, with this one."""
+        ...
+
     def step(self, entry: dict[str, Any]) -> None:
         """A step has finished; `entry` is its line in the record."""
         ...
@@ -53,6 +58,8 @@ class Plan:
     implementation: Implementation
     initial: Implementation  # whose parameters the run starts from
     mesh: Mesh
+    restore: str | None = None  # the checkpoint to start from
+    resume: bool = False  # go on from the newest checkpoint of the run's own
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
 
@@ -88,20 +95,26 @@ def train(
         compiled = train_step.compile_step(lowered, _platform(plan.mesh))
     record["memory"] |= accounting.compiled_memory(compiled)
     with phase("init"):
-        state, first_step = _initial_state(trainer, checkpointer, record)
+        state, first_step = _initial_state(plan, trainer, checkpointer, record)
         batch = data.make_batch(plan.case, plan.mesh)
         jax.block_until_ready((state, batch))
     record["memory"]["in_use_after_init_bytes"] = _largest_in_use(plan.mesh, peak=False)
+    observer.begin(first_step)
     steps = _Steps(plan, record, observer)
     try:
         state = steps.run(compiled, state, batch, first_step, checkpointer, stop_asked)
+        observer.phase("finish")
+        checkpointer.finish()
     finally:
         steps.summarise()
         record["memory"]["peak_in_use_bytes"] = _largest_in_use(plan.mesh, peak=True)
-    observer.phase("finish")
+        record["checkpoint"]["saves"].extend(asdict(save) for save in checkpointer.saves)
     digests = digest.array_digests(state)
-    record["checkpoint"] |= {"arrays": len(digests), "digest": digest.combined(digests)}
-    checkpointer.finish()
+    record["checkpoint"] |= {
+        "arrays": len(digests),
+        "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+        "digest": digest.combined(digests),
+    }
     record["program"] |= program.describe(lowered, compiled, plan.case.model.quantization)
 
 
@@ -126,11 +139,23 @@ def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
 
 
 def _initial_state(
-    trainer: Trainer, checkpointer: Checkpointer, record: Record
+    plan: Plan, trainer: Trainer, checkpointer: Checkpointer, record: Record
 ) -> tuple[State, int]:
-    """The state to begin with, and the first step from it."""
-    state = train_step.lower_init(trainer).compile()()
-    return state, 0
+    """The state to begin with, fresh or restored, and the first step from it."""
+    checkpointer.open(resume=plan.resume)
+    restored: Restored | None = None
+    if plan.resume:
+        restored = checkpointer.resume(trainer.state)
+    elif plan.restore is not None:
+        restored = checkpointer.restore(plan.restore, trainer.state)
+    state: State = {}
+    if restored is None or restored.step is None:
+        state = train_step.lower_init(trainer).compile()()
+    if restored is None:
+        return state, 0
+    record["checkpoint"]["restored_from"] = restored.path
+    record["warnings"].extend(restored.warnings)
+    return state | restored.state, 0 if restored.step is None else restored.step + 1
 
 
 class _Steps:
@@ -185,6 +210,9 @@ class _Steps:
                 self._clock.start()
             checkpointer.check()
             stopping = stop_asked()
+            if stopping and not checkpointer.enabled:
+                drain()
+                raise RunFailed(f"asked to stop after step {step}; checkpoints are off: none saved")
             if stopping or checkpointer.due(step, last):
                 # The next step would take the state's memory: it waits until the state is copied.
                 drain()

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 
 from harness import hlo
-from models.projection import QUANTIZED_SITES
+from models.projection import QUANTIZED
 
 
 def describe(
     lowered: jax.stages.Lowered, compiled: jax.stages.Compiled, quantization: str
 ) -> dict[str, Any]:
     """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
-    program = hlo.parse(compiled.as_text())
+    program = hlo.parse(compiled.as_text() or "")
     collectives = hlo.collectives(program)
     return {
         "stablehlo_sha256": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
@@ -38,7 +38,7 @@ def quantized_matmuls(program: hlo.Program) -> list[dict[str, Any]]:
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for matmul in hlo.matmuls(program):
-        name = next((part for part in _names(matmul.op_name) if part in QUANTIZED_SITES), None)
+        name = next((part for part in _names(matmul.op_name) if part in QUANTIZED), None)
         if name is not None:
             formats = f"{matmul.lhs.dtype} x {matmul.rhs.dtype} -> {matmul.result.dtype}"
             counts[name, _pass(matmul.op_name), formats] += matmul.times or 0

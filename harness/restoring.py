@@ -68,12 +68,6 @@ def restore_newest(directory: Any, state: Any, case: Mapping[str, Any]) -> Resto
     return None
 
 
-def changed_arrays(arrays: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
-    """The arrays whose bits are not those that were digested; all processes must call it."""
-    now = digest.array_digests(arrays)
-    return [name for name in now if now[name] != digests[name]]
-
-
 def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
     problem: Damaged | None = None
     try:
@@ -87,10 +81,12 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
         params = _tree_like(state["params"], arrays, "params/")
         warning = f"{path}: another program's checkpoint, without digests: taken as it was read"
         return Restored({"params": params}, None, str(path), (warning,))
-    changed = changed_arrays(arrays, step.digests)
+    whole = _tree_like(state, arrays)
+    digests = digest.array_digests(whole)
+    changed = [name for name in digests if digests[name] != step.digests[name]]
     if changed:
         raise Damaged(f"changed since it was saved: {files.shortlist(changed)}")
-    return Restored(_tree_like(state, arrays), step.number, str(path))
+    return Restored(whole, step.number, str(path))
 
 
 def _wanted(step: StoredStep, state: Any, case: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,6 +157,5 @@ def _set_aside(path: Any) -> str:
 
 
 def _set_aside_before(directory: Any) -> list[Any]:
-    return (
-        [path for path in directory.iterdir() if ".bad" in path.name] if directory.exists() else []
-    )
+    present = directory.iterdir() if directory.is_dir() else ()
+    return [path for path in present if ".bad" in path.name]

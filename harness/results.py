@@ -27,6 +27,8 @@ class RunFolder:
             name = "log.txt" if self._is_primary else f"log.{process}.txt"
             self.log: TextIO = (self.path / name).open("a", encoding="utf-8")
             self._metrics = (self.path / "metrics.jsonl").open("a") if self._is_primary else None
+            if self._metrics is not None and self._metrics.tell():
+                self._metrics.write("\n")  # ends the line of a run that was killed in it
         except OSError as error:
             raise UserError(
                 f"--results-dir {results}: {error.strerror}: {error.filename}"
@@ -56,6 +58,17 @@ class RunFolder:
         if self._metrics is not None:
             self._metrics.write(json.dumps(entry, allow_nan=False) + "\n")
             self._metrics.flush()
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The last line of each step in metrics.jsonl; one torn by a killed run is left out."""
+        entries = {}
+        for line in (self.path / "metrics.jsonl").read_text().splitlines():
+            try:
+                entry = json.loads(line)
+                entries[entry["step"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [entries[step] for step in sorted(entries)]
 
     def write_record(self, record: Record) -> None:
         """Writes the record, whole or not at all."""

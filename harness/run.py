@@ -1,5 +1,6 @@
 """Trains one case: `python -m harness.run --case 03_dropout --impl nnx`."""
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def parser() -> cli.Parser:
     add("--run-id", help="the name of the run and of its folder (default: made up)")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
+    add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
+    add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
     add("--tensorboard", action="store_true", help="write scalars for TensorBoard")
     add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
@@ -44,8 +47,15 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.list:
         return _list_cases()
+    if arguments.resume is not None:
+        record.check_run_id(arguments.resume)
+        return session.resume(_options(arguments), arguments.resume)
     if arguments.case is None:
         raise UserError(f"--case is missing; known are {', '.join(config.case_names())}")
+    if arguments.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError(
+            "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
+        )
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
     if arguments.run_id is not None:
@@ -68,6 +78,7 @@ def _options(arguments: Namespace) -> session.Options:
         processes=_processes(arguments),
         results=arguments.results_dir,
         init=arguments.init,
+        restore=arguments.restore,
         profile=_profile(arguments.profile_steps),
         tensorboard=arguments.tensorboard,
     )

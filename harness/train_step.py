@@ -22,7 +22,7 @@ Metrics = dict[str, jax.Array]
 
 # By platform, what the compiler is told beyond its defaults. On TPU the weights are gathered before
 # their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes.
-COMPILER_OPTIONS: dict[str, dict[str, str]] = {
+COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
 }
 
@@ -64,17 +64,17 @@ def make_trainer(
         (loss, total_weights), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             state["params"]
         )
-        norm = optax.global_norm(gradients)
-        updates, opt_state = optimizer.update(
-            optim.clip(gradients, norm, case.optim.clip_norm), state["opt_state"], state["params"]
-        )
+        with jax.named_scope("optimizer"):
+            norm = optax.global_norm(gradients)
+            clipped = optim.clip(gradients, norm, case.optim.clip_norm)
+            updates, opt_state = optimizer.update(clipped, state["opt_state"], state["params"])
+            params = optax.apply_updates(state["params"], updates)
         metrics = {
             "loss": loss,
             "grad_norm": norm,
             "learning_rate": learning_rate(state["step"]),
             "total_weights": total_weights,
         }
-        params = optax.apply_updates(state["params"], updates)
         return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
 
     shapes = jax.eval_shape(init)
@@ -104,7 +104,8 @@ def _state_shardings(shapes: State, params: Any, over: Mesh) -> State:
     structure = jax.tree.structure(params)
 
     def is_like_params(tree: Any) -> bool:
-        return jax.tree.structure(tree) == structure
+        found = jax.tree.structure(tree)
+        return bool(found is not None and found == structure)
 
     return jax.tree.map(
         lambda tree: params if is_like_params(tree) else mesh.replicated(over),

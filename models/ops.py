@@ -4,8 +4,9 @@ Single capitals are dimensions, everywhere in the project:
 B batch, T position, D embed, N heads, K kv heads, H head width, F mlp width, V vocab, L layers.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from models import partitioning
 
 
 class Site(IntEnum):
-    """The places that draw random numbers; the last part of a key's derivation."""
+    """The dropouts and matmuls of the decoder; the last part of a random key's derivation."""
 
     EMBEDDING_DROPOUT = 0
     MLP_DROPOUT = 1
@@ -29,6 +30,7 @@ class Site(IntEnum):
     WI_0 = 8
     WI_1 = 9
     WO = 10
+    LOGITS = 11
 
 
 STREAM_AXES = ("batch", "position", "activation_embed")  # the residual stream [B, T, D]
@@ -42,8 +44,10 @@ def query_initializer(head_dim: int) -> Initializer:
     """Fan-in normal over sqrt(H) in bfloat16, so that attention needs no scale at run time."""
     scale = np.asarray(np.sqrt(head_dim), jnp.bfloat16).astype(np.float32)
 
-    def initializer(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        return fan_in_normal(key, shape, dtype) / scale.astype(dtype)
+    def initializer(
+        key: jax.Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None
+    ) -> jax.Array:
+        return fan_in_normal(key, shape, dtype, out_sharding) / scale.astype(dtype)
 
     return initializer
 
@@ -103,7 +107,12 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, implementation
     if implementation == "splash":
         return partitioning.map_over_batch(splash_attention, query, key, value)
     return jax.nn.dot_product_attention(
-        query, key, value, scale=1.0, is_causal=True, implementation=implementation
+        query,
+        key,
+        value,
+        scale=1.0,
+        is_causal=True,
+        implementation="cudnn" if implementation == "cudnn" else "xla",
     )
 
 

@@ -13,21 +13,17 @@ _KERNEL_AXES: dict[Site, Axes] = {
     Site.WI_0: ("embed", "mlp"),
     Site.WI_1: ("embed", "mlp"),
     Site.WO: ("mlp", "embed"),
+    Site.LOGITS: ("embed_vocab", "vocab"),
 }
-
-QUANTIZED_SITES = tuple(site.name.lower() for site in _KERNEL_AXES)  # by the kernels' names
+_NEVER_QUANTIZED = Site.LOGITS
+QUANTIZED = tuple(site.name.lower() for site in _KERNEL_AXES if site != _NEVER_QUANTIZED)
 
 
 def projection(config: ModelConfig, site: Site) -> Projection:
-    """The `dot_general` of one of a layer's seven matmuls."""
+    """The `dot_general` of one matmul."""
     return Projection(
-        quantization=config.quantization,
+        quantization="none" if site == _NEVER_QUANTIZED else config.quantization,
         axes=_KERNEL_AXES[site],
         site=site,
         stochastic_rounding=config.stochastic_rounding,
     )
-
-
-def logits_projection() -> Projection:
-    """The `dot_general` of the output head, which is never quantised."""
-    return Projection("none", ("embed_vocab", "vocab"), site=0, stochastic_rounding=False)

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from models import partitioning
-from models.partitioning import Axes
+from models.partitioning import _RULES, Axes
 
 _SMALLEST = 2.0**-100
 
@@ -189,13 +189,13 @@ def _int8(values: jax.Array) -> jax.Array:
 
 
 def _float8(x: jax.Array, axis: tuple[int, ...], dtype: jnp.dtype) -> _Quantized:
-    """x in `dtype`, its largest magnitude in the range's last full octave but one."""
+    """x in `dtype`, its largest magnitude in the format's last full octave."""
     octave = lax.bitcast_convert_type(_absmax(x, axis), jnp.uint32) & jnp.uint32(0x7F800000)
-    scale = lax.bitcast_convert_type(octave, jnp.float32) * 2.0 ** (1 - jnp.finfo(dtype).maxexp)
+    scale = lax.bitcast_convert_type(octave, jnp.float32) * 2.0 ** (2 - jnp.finfo(dtype).maxexp)
     return _Quantized((x * (1 / scale).astype(x.dtype)).astype(dtype), scale)
 
 
-def _noise(shape: tuple[int, int, int], seed: jax.Array) -> jax.Array:
+def _noise(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:
     """Uniform on [0, 1) in steps of 2^-23, by the position in [B, T, M] and the seed alone.
 
     A hash of the row and the seed, exclusive-or a hash of the column: over seeds every element is
@@ -278,10 +278,16 @@ def _kernel_gradient(x: _Quantized, g: _Quantized, axes: Axes, dtype: jnp.dtype)
     Each sequence is a product of its own with its own scales; they are added in `dtype`, so that
     neither a maximum nor an int32 sum crosses the wire.
     """
-    if partitioning.is_sharded(axes[1]):  # what is scattered must lead, or XLA reduces all of it
+    if _is_sharded(axes[1]) and not _is_sharded(
+        axes[0]
+    ):  # what is scattered must lead, or XLA reduces all of it
         return _kernel_gradient(g, x, axes[::-1], dtype).T
     per_sequence = _product(x.transposed, g, dtype)  # [B, K, M]
-    return partitioning.constrain(lax.reduce_sum_p.bind(per_sequence, axes=(0,)), axes)
+    return partitioning.constrain(lax.reduce_sum(per_sequence, (0,)), axes)
+
+
+def _is_sharded(axis: str) -> bool:
+    return not jax.sharding.get_abstract_mesh().empty and _RULES.get()[axis] is not None
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -12,9 +12,10 @@ from typing import Any
 from harness.hlo.collectives import replica_groups
 from harness.hlo.kernels import kernel_digest
 from harness.hlo.parse import CALLERS, Computation, Instruction, Program, Shape, references
+from harness.hlo.place import where
 
 _IGNORED_ATTRIBUTES = frozenset(("metadata", "origin", "statistics"))
-_IGNORED_CONFIG = frozenset(("barrier_config", "retry_config", "offset"))
+_IGNORED_CONFIG = frozenset(("barrier_config", "retry_config", "offset", "debug_locations"))
 _IGNORED_HEADER = frozenset(
     (
         "is_scheduled",
@@ -33,12 +34,12 @@ class Node:
 
     content: opcode, shapes with layouts and every attribute that counts, but neither who feeds
     it nor what its callees do. digest: of the content, its operands' digests and its callees'.
-    op_name: its own, or else that of what uses it: XLA leaves many constants without one.
+    where: its place in the model, or else that of what uses it: XLA leaves many constants none.
     """
 
     instruction: Instruction
     computation: str
-    op_name: str
+    where: str
     content: tuple[tuple[str, str], ...]
     operands: tuple[str, ...]
     callees: tuple[str, ...]
@@ -86,15 +87,15 @@ def fingerprint(program: Program) -> str:
     return hashlib.sha256(canonical(program).encode()).hexdigest()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def build(program: Program) -> Graph:
     """Hashes the program by content, callees before callers."""
     graph = Graph(_header(program), {}, {}, program.entry.name)
 
-    def digest(name: str, op_name: str) -> str:
+    def digest(name: str, place: str) -> str:
         if name not in graph.digests:
             computation = program.computations[name]
-            nodes = _nodes(computation, program.devices, op_name, digest)
+            nodes = _nodes(computation, program.devices, place, digest)
             root = nodes[computation.root.name].digest
             counts = Counter(node.digest for node in nodes.values())
             graph.nodes[name] = list(nodes.values())
@@ -106,10 +107,10 @@ def build(program: Program) -> Graph:
 
 
 def _nodes(
-    computation: Computation, devices: int, op_name: str, callee_digest: Callable[[str, str], str]
+    computation: Computation, devices: int, place: str, callee_digest: Callable[[str, str], str]
 ) -> dict[str, Node]:
-    """The computation's instructions as nodes, by name; `op_name` is its caller's."""
-    places = _places(computation, op_name)
+    """The computation's instructions as nodes, by name; `place` is its caller's."""
+    places = _places(computation, place)
     nodes: dict[str, Node] = {}
     for name, instruction in computation.instructions.items():
         shapes = [operand.shape for operand in computation.operands(instruction)]
@@ -125,11 +126,11 @@ def _nodes(
     return nodes
 
 
-def _places(computation: Computation, op_name: str) -> dict[str, str]:
-    """Every instruction's op_name, or that of its first use that has one, or the caller's."""
-    places = {computation.root.name: op_name}
+def _places(computation: Computation, place: str) -> dict[str, str]:
+    """Where every instruction stands, or its first use that tells, or the caller."""
+    places = {computation.root.name: place}
     for instruction in reversed(computation.instructions.values()):
-        place = instruction.op_name or places.get(instruction.name, "")
+        place = where(instruction.op_name) or places.get(instruction.name, "")
         places[instruction.name] = place
         if place:
             places.update(dict.fromkeys(instruction.operands, place))

@@ -83,13 +83,21 @@ def collectives(program: Program) -> dict[str, CollectiveTotals]:
 
 
 def list_collectives(program: Program) -> list[Collective]:
-    """Every collective operation, those with the most wire bytes first."""
-    listed = [
-        _describe(program, program.computations[name], instruction)
-        for name in walk(program).executions
-        for instruction in program.computations[name].instructions.values()
-        if instruction.opcode.removesuffix("-start") in KINDS
-    ]
+    """Every collective operation, those with the most wire bytes first.
+
+    A TPU may spread one collective over several fusions, to overlap it with what these compute:
+    in each it stands again, on the same channel, and counts once.
+    """
+    listed = []
+    spread: set[tuple[str, str]] = set()
+    for name, executions in walk(program).executions.items():
+        for instruction in program.computations[name].instructions.values():
+            if instruction.opcode.removesuffix("-start") not in KINDS:
+                continue
+            part = executions.within, instruction.attributes.get("channel_id", instruction.name)
+            if executions.caller is None or part not in spread:
+                listed.append(_describe(program, program.computations[name], instruction))
+                spread.add(part)
     return sorted(listed, key=lambda collective: -collective.wire_bytes)
 
 

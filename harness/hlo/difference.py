@@ -10,7 +10,6 @@ from harness.hlo.canonical import Graph, Node, build, fingerprint
 from harness.hlo.collectives import KINDS
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
-from harness.hlo.place import where
 
 # Follows from what it connects, so it is told last.
 _PLUMBING = frozenset(("parameter", "tuple", "get-tuple-element", "bitcast", "while"))
@@ -47,7 +46,7 @@ class Difference:
             parts.append(f"bytes {self.bytes_a:,} -> {self.bytes_b:,}")
         if self.detail:
             parts.append(self.detail)
-        return f"{self.opcode} {self.shape}".strip() + f"{place}: {'; '.join(parts)}"
+        return f"{self.opcode} {_short(self.shape)}".strip() + f"{place}: {'; '.join(parts)}"
 
 
 def diff(a: Program, b: Program) -> list[Difference]:
@@ -193,10 +192,10 @@ def _by_content(graph: Graph) -> dict[tuple[tuple[str, str], ...], list[Node]]:
 
 def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
     """The nodes left over when each of `few` takes one away, from the same place if it can."""
-    left = Counter(where(node.op_name) for node in few)
+    left = Counter(node.where for node in few)
     rest = []
     for node in many:
-        place = where(node.op_name)
+        place = node.where
         if left[place]:
             left[place] -= 1
         else:
@@ -205,7 +204,7 @@ def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
 
 
 def _places(nodes: list[Node]) -> str:
-    places = Counter(where(node.op_name) for node in nodes)
+    places = Counter(node.where for node in nodes)
     named = [place for place, _ in places.most_common() if place]
     more = f" and {len(named) - 2} more" if len(named) > 2 else ""
     return ", ".join(named[:2]) + more

@@ -17,9 +17,9 @@ except ImportError:  # a JAX without Mosaic reads no kernels: they count byte fo
 def kernel_digest(body: str) -> str:
     """The sha256 of a kernel's operations, from the base64 text of its MLIR bytecode.
 
-    JAX 0.10 stores with each operation the file, line and name stack it was written in, so that
-    the bytes depend on where JAX is installed: only the operations are hashed. Bytes that this
-    JAX cannot read as MLIR are hashed as they are.
+    JAX 0.10 stores with each operation the file, line and name stack it was written in (0.12 keeps
+    them beside the kernel), so that the bytes depend on where JAX is installed: only the operations
+    are hashed. Bytes that this JAX cannot read as MLIR are hashed as they are.
     """
     try:
         content = base64.b64decode(body, validate=True)

@@ -16,6 +16,8 @@ from harness.hlo.values import (
     unchanged,
 )
 
+_CALLS = ("fusion", "call", "custom-call", "async")
+_COSTLY = ("all-", "reduce-scatter", "collective-permute", "while", "dot", "convolution")
 _UNCOUNTED = ("ragged-all-to-all", "collective-broadcast", "send", "recv")
 
 
@@ -58,7 +60,7 @@ class Walk:
     arguments: dict[Instruction, str] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def walk(program: Program) -> Walk:
     """Follows every call from the entry down."""
     parameters = [i for i in program.entry.instructions.values() if i.opcode == "parameter"]
@@ -82,16 +84,29 @@ def warnings(program: Program) -> list[str]:
         f"conditional {conditional.name} ({conditional.op_name}): every branch counts as taken"
         for conditional in found.conditionals
     ]
-    for name in found.executions:
-        for instruction in program.computations[name].instructions.values():
-            if instruction.literal.strip() == "{...}":
-                lines.append(
-                    f"constant {instruction.name} {instruction.shape}: its values are elided "
-                    "in the text and cannot be compared; use hlo.text(compiled)"
-                )
-            elif instruction.opcode.removesuffix("-start") in _UNCOUNTED:
-                lines.append(f"{instruction.opcode} {instruction.name}: its bytes are not counted")
-    return lines
+    remarks = (
+        _remark(instruction, name, name in found.executions)
+        for name, computation in program.computations.items()
+        for instruction in computation.instructions.values()
+    )
+    return lines + [remark for remark in remarks if remark]
+
+
+def _remark(instruction: Instruction, computation: str, is_walked: bool) -> str:
+    """What cannot be told about one instruction, or empty."""
+    opcode, name = instruction.opcode, instruction.name
+    if not is_walked:
+        if opcode.startswith(_COSTLY):
+            return f"{opcode} {name}: not counted, as nothing is seen to run {computation}"
+        return ""
+    if instruction.literal.strip() == "{...}":
+        return (
+            f"constant {name} {instruction.shape}: its values are elided in the text and cannot be "
+            "compared; use hlo.text(compiled)"
+        )
+    if opcode.removesuffix("-start") in _UNCOUNTED:
+        return f"{opcode} {name}: its bytes are not counted"
+    return ""
 
 
 class _Walker:
@@ -119,7 +134,7 @@ class _Walker:
                 case "conditional":
                     self._branches(instruction, operands, executions)
                     values[name] = UNKNOWN
-                case "fusion" | "call" | "async-start" | "custom-call" if instruction.called:
+                case opcode if opcode.removesuffix("-start") in _CALLS and instruction.called:
                     values[name] = self._call(computation, instruction, operands, executions)
                 case _:
                     values[name] = result(computation, instruction, operands)

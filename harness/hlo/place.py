@@ -1,6 +1,7 @@
 """JAX's path of an operation, shortened to where it stands in the model."""
 
 import re
+from functools import lru_cache
 
 # What transforms and control flow put between the names of modules.
 _PLUMBING = frozenset(
@@ -22,17 +23,18 @@ _PLUMBING = frozenset(
         "custom_jvp_call",
     )
 )
-# An einsum's formula, a method (layers.forward), the outermost module's class, JAX's helpers.
-_NO_PLACE = re.compile(r"->|\.|^[A-Z_]|^$")
+# An einsum's formula, a method (layers.forward), the outermost module's class.
+_NO_PLACE = re.compile(r"->|\.|^[A-Z]|^$")
 # A name that XLA made up, such as broadcast.8.
 _MADE_UP = re.compile(r"[a-z_-]+\.\d+")
 _WRAPPED = re.compile(r"[\w<>.-]+\((.*)\)$")
 
 
+@lru_cache(maxsize=65536)
 def where(op_name: str) -> str:
     """Such as decoder/layers/mlp/wi_0 (backward), from jit(step)/transpose(jvp(decoder))/....
 
-    Left out: the jitted function, transforms, loops and the operation itself, which comes last.
+    Left out: jitted functions, transforms, loops and the operation itself, which comes last.
     "(backward)" and "(recomputed)" say which pass it belongs to. An argument of the program has
     its name alone, such as state['step']. Empty: no name, or one that tells no place.
     """
@@ -40,9 +42,7 @@ def where(op_name: str) -> str:
     parts = _components(first)
     if len(parts) == 1:
         return "" if _MADE_UP.fullmatch(first) else first
-    if parts and parts[0].startswith("jit("):
-        parts = parts[1:]
-    names = [_unwrapped(part) for part in parts[:-1]]
+    names = [_unwrapped(part) for part in parts[:-1] if "jit(" not in part]
     path = "/".join(name for name in names if name not in _PLUMBING and not _NO_PLACE.search(name))
     if "rematted_computation" in first:
         return f"{path} (recomputed)".strip()

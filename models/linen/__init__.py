@@ -1,5 +1,7 @@
 """The decoder in Flax Linen, behind the seam that models/__init__.py describes."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 
@@ -18,4 +20,5 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
 
 def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:
     """Logits [B, T, V] in float32 of tokens [B, T]; `key` is this step's."""
-    return Transformer(config).apply({"params": params}, tokens, key)
+    logits = Transformer(config).apply({"params": params}, tokens, key)
+    return cast(jax.Array, logits)

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 
 from models import ops, partitioning
 from models.config import ModelConfig
-from models.linen.layers import DecoderLayer, RMSNorm
+from models.linen.layers import DecoderLayer, RMSNorm, dense
 from models.ops import Site
 from models.parameters import LAYER_AXIS
-from models.projection import logits_projection
 
 
 class Decoder(nn.Module):
@@ -21,14 +20,7 @@ class Decoder(nn.Module):
         config = self.config
         self.layers = DecoderLayer(config)
         self.decoder_norm = RMSNorm(config)
-        self.logits_dense = nn.DenseGeneral(
-            config.vocab,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=logits_projection(),
-            use_bias=False,
-            dtype=config.dtype,
-            param_dtype=config.weight_dtype,
-        )
+        self.logits_dense = dense(config, config.vocab, Site.LOGITS, ops.fan_in_truncated_normal)
 
     def __call__(self, x: jax.Array, layer_keys: jax.Array, key: jax.Array) -> jax.Array:
         """Logits [B, T, V] of the embedded tokens x [B, T, D]."""

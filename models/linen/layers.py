@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 import jax
-from jax.nn.initializers import ones
+from jax.nn.initializers import Initializer, ones
 
 from models import ops
 from models.config import ModelConfig
@@ -25,6 +25,25 @@ class RMSNorm(nn.Module):
         return ops.rms_norm(x, self.scale, self.config.norm_epsilon)
 
 
+def dense(
+    config: ModelConfig,
+    features: int | tuple[int, ...],
+    site: Site,
+    kernel_init: Initializer,
+    axis: int | tuple[int, ...] = -1,
+) -> nn.DenseGeneral:
+    """A matmul with a kernel and no bias, from `axis` of its input to `features`."""
+    return nn.DenseGeneral(
+        features,
+        axis=axis,
+        use_bias=False,
+        dtype=config.dtype,
+        param_dtype=config.weight_dtype,
+        kernel_init=kernel_init,
+        dot_general=projection(config, site),
+    )
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions."""
 
@@ -32,32 +51,11 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        formats = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.weight_dtype}
-        self.query = nn.DenseGeneral(
-            (config.heads, config.head_dim),
-            kernel_init=ops.query_initializer(config.head_dim),
-            dot_general=projection(config, Site.QUERY),
-            **formats,
-        )
-        self.key = nn.DenseGeneral(
-            (config.kv_heads, config.head_dim),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.KEY),
-            **formats,
-        )
-        self.value = nn.DenseGeneral(
-            (config.kv_heads, config.head_dim),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.VALUE),
-            **formats,
-        )
-        self.out = nn.DenseGeneral(
-            config.embed,
-            axis=(-2, -1),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.OUT),
-            **formats,
-        )
+        N, K, H = config.heads, config.kv_heads, config.head_dim
+        self.query = dense(config, (N, H), Site.QUERY, ops.query_initializer(H))
+        self.key = dense(config, (K, H), Site.KEY, ops.fan_in_normal)
+        self.value = dense(config, (K, H), Site.VALUE, ops.fan_in_normal)
+        self.out = dense(config, config.embed, Site.OUT, ops.fan_in_normal, axis=(-2, -1))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Mixes the positions of x [B, T, D]."""
@@ -74,25 +72,10 @@ class MLP(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        formats = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.weight_dtype}
-        self.wi_0 = nn.DenseGeneral(
-            config.mlp,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WI_0),
-            **formats,
-        )
-        self.wi_1 = nn.DenseGeneral(
-            config.mlp,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WI_1),
-            **formats,
-        )
-        self.wo = nn.DenseGeneral(
-            config.embed,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WO),
-            **formats,
-        )
+        D, F = config.embed, config.mlp
+        self.wi_0 = dense(config, F, Site.WI_0, ops.fan_in_truncated_normal)
+        self.wi_1 = dense(config, F, Site.WI_1, ops.fan_in_truncated_normal)
+        self.wo = dense(config, D, Site.WO, ops.fan_in_truncated_normal)
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         """Transforms each position of x [B, T, D]; `key` is the layer's."""

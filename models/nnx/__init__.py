@@ -26,7 +26,7 @@ def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array
 def _graph(config: ModelConfig) -> nnx.GraphDef[Transformer]:
     """The module's structure without arrays, made once and outside of any trace."""
     module = nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0)))
-    graph, _, rest = nnx.split(module, nnx.Param, ...)
-    if jax.tree.leaves(rest):
-        raise TypeError(f"state other than parameters: {nnx.to_pure_dict(rest)}")
-    return graph
+    other = nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
+    if other:
+        raise TypeError(f"state other than parameters: {other}")
+    return nnx.graphdef(module)

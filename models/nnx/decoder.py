@@ -6,10 +6,11 @@ from flax import nnx
 
 from models import ops, partitioning
 from models.config import ModelConfig
-from models.nnx.layers import DecoderLayer, RMSNorm
+from models.nnx.layers import DecoderLayer, RMSNorm, dense
 from models.ops import Site
 from models.parameters import LAYER_AXIS
-from models.projection import logits_projection
+
+_STACKED = nnx.StateAxes([(nnx.Param, LAYER_AXIS), (..., 0)])
 
 
 class Decoder(nnx.Module):
@@ -19,15 +20,8 @@ class Decoder(nnx.Module):
         self.config = config
         self.layers = _stacked_layers(config, rngs)
         self.decoder_norm = RMSNorm(config)
-        self.logits_dense = nnx.LinearGeneral(
-            config.embed,
-            config.vocab,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=logits_projection(),
-            use_bias=False,
-            dtype=config.dtype,
-            param_dtype=config.weight_dtype,
-            rngs=rngs,
+        self.logits_dense = dense(
+            config, config.embed, config.vocab, Site.LOGITS, ops.fan_in_truncated_normal, rngs
         )
 
     def __call__(self, x: jax.Array, layer_keys: jax.Array, key: jax.Array) -> jax.Array:
@@ -40,7 +34,7 @@ class Decoder(nnx.Module):
             forward = nnx.remat(forward, prevent_cse=False)
         scan = nnx.scan(
             forward,
-            in_axes=(nnx.StateAxes({nnx.Param: LAYER_AXIS}), nnx.Carry, 0),
+            in_axes=(_STACKED, nnx.Carry, 0),
             out_axes=nnx.Carry,
             length=self.config.layers,
         )
@@ -77,9 +71,7 @@ def _stacked_layers(config: ModelConfig, rngs: nnx.Rngs) -> DecoderLayer:
     """All layers as one module whose parameters are stacked along LAYER_AXIS."""
 
     @nnx.split_rngs(splits=config.layers)
-    @nnx.vmap(
-        in_axes=(nnx.StateAxes({...: 0}),), out_axes=nnx.StateAxes({nnx.Param: LAYER_AXIS, ...: 0})
-    )
+    @nnx.vmap(in_axes=(nnx.StateAxes([(..., 0)]),), out_axes=_STACKED)
     def build(rngs: nnx.Rngs) -> DecoderLayer:
         return DecoderLayer(config, rngs)
 

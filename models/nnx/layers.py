@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.nn.initializers import Initializer
 
 from models import ops
 from models.config import ModelConfig
@@ -23,45 +24,39 @@ class RMSNorm(nnx.Module):
         return ops.rms_norm(x, self.scale[...], self.config.norm_epsilon)
 
 
+def dense(
+    config: ModelConfig,
+    in_features: int | tuple[int, ...],
+    features: int | tuple[int, ...],
+    site: Site,
+    kernel_init: Initializer,
+    rngs: nnx.Rngs,
+    axis: int | tuple[int, ...] = -1,
+) -> nnx.LinearGeneral:
+    """A matmul with a kernel and no bias, from `axis` of its input to `features`."""
+    return nnx.LinearGeneral(
+        in_features,
+        features,
+        axis=axis,
+        use_bias=False,
+        dtype=config.dtype,
+        param_dtype=config.weight_dtype,
+        kernel_init=kernel_init,
+        dot_general=projection(config, site),
+        rngs=rngs,
+    )
+
+
 class Attention(nnx.Module):
     """Causal self-attention with rotary positions."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.config = config
-        formats = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.weight_dtype}
-        self.query = nnx.LinearGeneral(
-            config.embed,
-            (config.heads, config.head_dim),
-            kernel_init=ops.query_initializer(config.head_dim),
-            dot_general=projection(config, Site.QUERY),
-            rngs=rngs,
-            **formats,
-        )
-        self.key = nnx.LinearGeneral(
-            config.embed,
-            (config.kv_heads, config.head_dim),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.KEY),
-            rngs=rngs,
-            **formats,
-        )
-        self.value = nnx.LinearGeneral(
-            config.embed,
-            (config.kv_heads, config.head_dim),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.VALUE),
-            rngs=rngs,
-            **formats,
-        )
-        self.out = nnx.LinearGeneral(
-            (config.heads, config.head_dim),
-            config.embed,
-            axis=(-2, -1),
-            kernel_init=ops.fan_in_normal,
-            dot_general=projection(config, Site.OUT),
-            rngs=rngs,
-            **formats,
-        )
+        D, N, K, H = config.embed, config.heads, config.kv_heads, config.head_dim
+        self.query = dense(config, D, (N, H), Site.QUERY, ops.query_initializer(H), rngs)
+        self.key = dense(config, D, (K, H), Site.KEY, ops.fan_in_normal, rngs)
+        self.value = dense(config, D, (K, H), Site.VALUE, ops.fan_in_normal, rngs)
+        self.out = dense(config, (N, H), D, Site.OUT, ops.fan_in_normal, rngs, axis=(-2, -1))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Mixes the positions of x [B, T, D]."""
@@ -76,31 +71,10 @@ class MLP(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.config = config
-        formats = {"use_bias": False, "dtype": config.dtype, "param_dtype": config.weight_dtype}
-        self.wi_0 = nnx.LinearGeneral(
-            config.embed,
-            config.mlp,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WI_0),
-            rngs=rngs,
-            **formats,
-        )
-        self.wi_1 = nnx.LinearGeneral(
-            config.embed,
-            config.mlp,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WI_1),
-            rngs=rngs,
-            **formats,
-        )
-        self.wo = nnx.LinearGeneral(
-            config.mlp,
-            config.embed,
-            kernel_init=ops.fan_in_truncated_normal,
-            dot_general=projection(config, Site.WO),
-            rngs=rngs,
-            **formats,
-        )
+        D, F = config.embed, config.mlp
+        self.wi_0 = dense(config, D, F, Site.WI_0, ops.fan_in_truncated_normal, rngs)
+        self.wi_1 = dense(config, D, F, Site.WI_1, ops.fan_in_truncated_normal, rngs)
+        self.wo = dense(config, F, D, Site.WO, ops.fan_in_truncated_normal, rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         """Transforms each position of x [B, T, D]; `key` is the layer's."""

@@ -220,3 +220,55 @@ def test_an_all_reduce_in_a_fusion_that_keeps_it_whole_stays_an_all_reduce() -> 
     text = re.sub(r"dynamic-slice\((%\w\.full).*", r"negate(\1)", FUSED)
     (found,) = hlo.list_collectives(hlo.parse(text))
     assert found.kind == "all-reduce"
+
+
+# One collective spread over fusions that compute as well, and one on a TPU's sparse core.
+SPREAD = """HloModule m, num_partitions=8
+
+%first (w: bf16[64,16]) -> bf16[512,16] {
+  %w = bf16[64,16]{1,0} parameter(0)
+  ROOT %ag.1 = bf16[512,16]{1,0} all-gather(%w), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%second (v: bf16[64,16], full: bf16[512,16], x: bf16[8,512]) -> bf16[8,16] {
+  %v = bf16[64,16]{1,0} parameter(0)
+  %full = bf16[512,16]{1,0} parameter(1)
+  %x = bf16[8,512]{1,0} parameter(2)
+  %ag.2 = bf16[512,16]{1,0} all-gather(%v), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+  ROOT %c = bf16[8,16]{1,0} convolution(%x, %full), dim_labels=bf_io->bf
+}
+
+%on_sparse_core (u: bf16[64,16], t: token[]) -> bf16[512,16] {
+  %t = token[] parameter(1)
+  %u = bf16[64,16]{1,0} parameter(0)
+  ROOT %ag.3 = bf16[512,16]{1,0} all-gather(%u), channel_id=4, replica_groups=[1,8]<=[8], dimensions={0}
+}, execution_thread="sparsecore"
+
+ENTRY %e (w: bf16[64,16], x: bf16[8,512]) -> (bf16[8,16], bf16[512,16]) {
+  %w = bf16[64,16]{1,0} parameter(0), metadata={op_name="params['w']"}
+  %x = bf16[8,512]{1,0} parameter(1), metadata={op_name="x"}
+  %ready = token[] custom-call(), custom_call_target="PrepareAsyncCallDone"
+  %call = ((bf16[64,16]{1,0}, token[]), bf16[512,16]{1,0}) call-start(%w, %ready), async_execution_thread="sparsecore", to_apply=%on_sparse_core
+  %start = bf16[512,16]{1,0} fusion(%w), kind=kCustom, calls=%first
+  %done = bf16[8,16]{1,0} fusion(%w, %start, %x), kind=kCustom, calls=%second
+  %call.done = bf16[512,16]{1,0} call-done(%call)
+  ROOT %r = (bf16[8,16]{1,0}, bf16[512,16]{1,0}) tuple(%done, %call.done)
+}
+"""  # noqa: E501
+
+
+def test_a_collective_spread_over_fusions_counts_once() -> None:
+    program = hlo.parse(SPREAD)
+    assert hlo.collectives(program)["all-gather"]["count"] == 2
+    assert {one.argument for one in hlo.list_collectives(program)} == {"params['w']"}
+    assert hlo.warnings(program) == []
+    assert len(hlo.matmuls(program)) == 1
+
+
+def test_a_collective_that_nothing_is_seen_to_run_is_reported() -> None:
+    text = SPREAD.replace("call-start(%w, %ready), ", "unheard-of-start(%w, %ready), ")
+    program = hlo.parse(text)
+    assert hlo.collectives(program)["all-gather"]["count"] == 1
+    assert hlo.warnings(program) == [
+        "all-gather ag.3: not counted, as nothing is seen to run on_sparse_core"
+    ]

@@ -219,7 +219,7 @@ def test_two_equal_operations_are_not_one() -> None:
             "decoder/layers/mlp (backward)",
         ),
         ("jit(step)/jvp(decoder)/jit(_take)/gather", "decoder"),
-        ("jit(step)/vmap(jvp(a))/b/add", "a/b"),
+        ("jit(step)/vmap(jvp(a))/b/jvp(jit(silu))/add", "a/b"),
         ("jit(step)/add", ""),
         ("state['params']['embedding']", "state['params']['embedding']"),
         ("broadcast.8", ""),

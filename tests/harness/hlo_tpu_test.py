@@ -33,13 +33,19 @@ def mesh() -> Iterator[Mesh]:
 
 
 def compiled(
-    function: Callable[..., object], mesh: Mesh, *arguments: tuple[tuple[int, ...], str, P]
+    function: Callable[..., object],
+    mesh: Mesh,
+    *arguments: tuple[tuple[int, ...], str, P],
+    out: tuple[P, ...] | None = None,
 ) -> hlo.Program:
+    """The program for arguments of these shapes, types and partitions."""
     shapes = [
         jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
         for shape, dtype, spec in arguments
     ]
-    return hlo.parse(hlo.text(jax.jit(function).lower(*shapes).compile()))
+    shardings = None if out is None else tuple(NamedSharding(mesh, spec) for spec in out)
+    jitted = jax.jit(function, out_shardings=shardings)
+    return hlo.parse(hlo.text(jitted.lower(*shapes).compile()))
 
 
 def mlp(
@@ -48,8 +54,8 @@ def mlp(
     """The gradient of four scanned layers of two matmuls, recomputed, weights cast to bf16."""
 
     def layer(h: jax.Array, weights: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        wi, wo = (w.astype(jnp.bfloat16) for w in weights)
         with jax.named_scope("mlp"):
+            wi, wo = (w.astype(jnp.bfloat16) for w in weights)
             scale = lax.rsqrt(
                 jnp.mean(jnp.square(h.astype(jnp.float32)), -1, keepdims=True) + epsilon
             )
@@ -61,12 +67,14 @@ def mlp(
     def loss(wi: jax.Array, wo: jax.Array, x: jax.Array) -> jax.Array:
         return jnp.sum(lax.scan(jax.checkpoint(layer), x, (wi, wo))[0].astype(jnp.float32))
 
+    rows, columns = (P(None, "fsdp"), P(None, None, "fsdp")) if shard else (P(), P())
     return compiled(
         jax.grad(loss, argnums=(0, 1)),
         mesh,
-        ((LAYERS, EMBED, WIDE), "float32", P(None, "fsdp" if shard else None)),
-        ((LAYERS, WIDE, EMBED), "float32", P(None, None, "fsdp" if shard else None)),
+        ((LAYERS, EMBED, WIDE), "float32", rows),
+        ((LAYERS, WIDE, EMBED), "float32", columns),
         ((8 * ROWS, EMBED), "bfloat16", P("fsdp")),
+        out=(rows, columns),
     )
 
 

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -164,9 +165,7 @@ def test_masks_differ_between_steps_layers_sites_and_sequences() -> None:
         for sequence in range(2)
     ]
     assert len({mask.tobytes() for mask in drawn}) == len(drawn)
-    agreement = np.mean(
-        [np.mean((a > 0) == (b > 0)) for a, b in zip(drawn, drawn[1:], strict=False)]
-    )
+    agreement = np.mean([np.mean((a > 0) == (b > 0)) for a, b in pairwise(drawn)])
     assert agreement == pytest.approx(0.9**2 + 0.1**2, abs=0.01)  # independent draws
 
 
