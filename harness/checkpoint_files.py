@@ -1,13 +1,14 @@
 """What lies in a checkpoint folder, read without a model and without trusting any of it."""
 
+import functools
 import hashlib
 import importlib
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,6 @@ _FOREIGN_EXTRAS = "nnx_aux/"  # states of random generators, of no use here
 
 # What a failed read can be without the checkpoint being at fault.
 _NOT_DAMAGE = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
-
-
-_NOWHERE = logging.NullHandler()
 
 
 class CheckpointError(Exception):
@@ -57,14 +55,24 @@ class StoredStep:
         return self.metadata["digests"] if self.metadata else {}
 
 
+@functools.cache
 def orbax() -> Any:
-    """Orbax, imported when it is first needed: that takes most of a second."""
+    """Orbax, imported when it is first needed: that takes most of a second.
+
+    A failed save is raised, once; what Orbax logs besides, and what it leaves behind of the writes
+    that ran beside the failed one, would fill the terminal with pages. It is kept away from there.
+    """
     module = importlib.import_module("orbax.checkpoint")
-    # What it logs, and what asyncio says of the tasks that it leaves behind when one of many has
-    # failed, would fill the terminal with pages; the failure itself is raised.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).propagate = False
-        logging.getLogger(name).addHandler(_NOWHERE)
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
     return module
 
 
@@ -126,7 +134,8 @@ def read_arrays(step: StoredStep, wanted: Mapping[str, jax.ShapeDtypeStruct]) ->
     """
     stores = _open(step, wanted)
     readings = _each(
-        step, {name: partial(_Reading, stores[name], leaf) for name, leaf in wanted.items()}
+        step,
+        {name: functools.partial(_Reading, stores[name], leaf) for name, leaf in wanted.items()},
     )
     return _each(step, {name: reading.array for name, reading in readings.items()})
 

@@ -10,6 +10,8 @@ import jax
 from harness.errors import UserError
 
 _MOST_CPU_DEVICES = 512
+# How long a silent process is waited for before the others abort, so that the job can restart.
+_HEARTBEAT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,14 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
     if processes is not None:
         if platform == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
+        jax.distributed.initialize(
+            processes.coordinator,
+            processes.count,
+            processes.index,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
     elif platform == "tpu" and _is_one_of_several_hosts():
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     devices = jax.devices()
     if device_count is not None and device_count != len(devices):
         raise UserError(f"--devices {device_count}: there are {len(devices)} {platform} devices")

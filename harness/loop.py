@@ -69,12 +69,13 @@ def train(
     record: Record,
     observer: Observer,
     checkpointer: Checkpointer,
-    stop_asked: Callable[[], bool],
+    stop_asked: Callable[[int], bool],
 ) -> None:
     """Runs the plan and fills `record`, which holds what is known so far also when this raises.
 
     Raises UserError for what the devices or a checkpoint cannot do, RunFailed for a loss that is
-    not finite, Preempted when `stop_asked` and the state is saved, and what JAX raises.
+    not finite, Preempted when `stop_asked` (of the step just begun) and the state is saved, and
+    what JAX raises.
     """
     stopwatch = Stopwatch()
 
@@ -91,8 +92,12 @@ def train(
         traced = train_step.trace_step(trainer)
     with phase("lower"):
         lowered = traced.lower()
-    with phase("compile"):
+    with phase("compile"), _cache_hits() as hits:
         compiled = train_step.compile_step(lowered, _platform(plan.mesh))
+    if hits:
+        record["warnings"].append(
+            "the compiled step came from the compilation cache: compile_seconds is its loading"
+        )
     record["memory"] |= accounting.compiled_memory(compiled)
     with phase("init"):
         state, first_step = _initial_state(plan, trainer, checkpointer, record)
@@ -116,6 +121,22 @@ def train(
         "digest": digest.combined(digests),
     }
     record["program"] |= program.describe(lowered, compiled, plan.case.model.quantization)
+
+
+@contextmanager
+def _cache_hits() -> Iterator[list[str]]:
+    """The programs that JAX finds in its compilation cache meanwhile; a list that fills up."""
+    hits: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
@@ -175,7 +196,7 @@ class _Steps:
         batch: data.Batch,
         first: int,
         checkpointer: Checkpointer,
-        stop_asked: Callable[[], bool],
+        stop_asked: Callable[[int], bool],
     ) -> State:
         """Steps `first` to the last; step n + 1 is dispatched before step n is waited for."""
         last = self._plan.case.run.steps - 1
@@ -209,7 +230,7 @@ class _Steps:
                 jax.profiler.stop_trace()
                 self._clock.start()
             checkpointer.check()
-            stopping = stop_asked()
+            stopping = stop_asked(step)
             if stopping and not checkpointer.enabled:
                 drain()
                 raise RunFailed(f"asked to stop after step {step}; checkpoints are off: none saved")

@@ -2,7 +2,7 @@
 
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +158,7 @@ def _train(
 ) -> int:
     """Trains; whatever comes of it stands in the record. Returns the exit code."""
     try:
-        with _termination_flag() as stop_asked:
+        with _termination() as stop_asked:
             loop.train(plan, record, watcher, checkpointer, stop_asked)
     except loop.Preempted as error:
         record |= {"status": "preempted", "error": str(error)}
@@ -270,8 +270,14 @@ def _agreed(run_id: str) -> str:
 
 
 @contextmanager
-def _termination_flag() -> Iterator[Any]:
-    """Whether SIGTERM has come: asked between steps, so that the step under way can be saved."""
+def _termination() -> Iterator[Callable[[int], bool]]:
+    """Tells, at each step, whether SIGTERM has come and this step is the one to save and end at."""
+    if jax.process_count() > 1:
+        # JAX has its own handler then, and agrees with all processes on one step.
+        from jax.experimental import multihost_utils
+
+        yield multihost_utils.reached_preemption_sync_point
+        return
     came = False
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -280,7 +286,7 @@ def _termination_flag() -> Iterator[Any]:
 
     previous = signal.signal(signal.SIGTERM, note)
     try:
-        yield lambda: came
+        yield lambda step: came
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -113,35 +113,27 @@ def find(name: str) -> Slice:
 
     Raises UserError naming the nearest slices for a name that is none's.
     """
-    known = _known()
-    family, dash, rest = name.partition("-")
-    found = known.get(f"{_ALIASES.get(family, family)}{dash}{rest}")
-    if found is None:
-        raise UserError(f"--topology {name}: no such TPU slice; {_nearest(name)}")
-    return found
-
-
-def _known() -> dict[str, Slice]:
-    """Every slice by its two names."""
-    slices = [
-        Slice(name, tuple(map(int, shape.split("x"))))
-        for name, family in FAMILIES.items()
-        for shape in family.shapes
-    ]
-    return {key: one for one in slices for key in (one.name, f"{one.family}-{one.shape_text}")}
-
-
-def _nearest(name: str) -> str:
-    """The slices of the same family that are nearest in size, or the families."""
     family, _, size = name.partition("-")
     family = _ALIASES.get(family, family)
+    for one in _slices(family):
+        if f"{family}-{size}" in (one.name, f"{family}-{one.shape_text}"):
+            return one
+    raise UserError(f"--topology {name}: no such TPU slice; {_nearest(family, size)}")
+
+
+def _slices(family: str) -> list[Slice]:
+    shapes = FAMILIES[family].shapes if family in FAMILIES else ()
+    return [Slice(family, tuple(map(int, shape.split("x")))) for shape in shapes]
+
+
+def _nearest(family: str, size: str) -> str:
+    """The slices of the family that are nearest in size, or the families."""
     if family not in FAMILIES:
         close = difflib.get_close_matches(family, FAMILIES, n=1, cutoff=0.5)
         hint = f"nearest: {close[0]}; " if close else ""
-        return f"{hint}known are {', '.join(FAMILIES)}, each with its size, such as v6e-32"
-    sizes = sorted({int(one.name.rpartition("-")[2]) for one in _known().values()
-                    if one.family == family})  # fmt: skip
+        return f"{hint}known are {', '.join(FAMILIES)}, each with a size, such as v6e-32"
+    names = {one.chips * FAMILIES[family].cores: one.name for one in _slices(family)}
     if not size.isdecimal():
-        return f"known are {family}-{sizes[0]} to {family}-{sizes[-1]}, such as {family}-32"
-    near = sorted(sorted(sizes, key=lambda known: abs(known - int(size)))[:2])
-    return "nearest: " + ", ".join(f"{family}-{known}" for known in near)
+        return f"known are {names[min(names)]} to {names[max(names)]}"
+    nearest = sorted(sorted(names, key=lambda known: abs(known - int(size)))[:2])
+    return "nearest: " + ", ".join(names[known] for known in nearest)

@@ -65,7 +65,7 @@ def make_trainer(
             state["params"]
         )
         with jax.named_scope("optimizer"):
-            norm = optax.global_norm(gradients)
+            norm = optax.tree.norm(gradients)
             clipped = optim.clip(gradients, norm, case.optim.clip_norm)
             updates, opt_state = optimizer.update(clipped, state["opt_state"], state["params"])
             params = optax.apply_updates(state["params"], updates)

@@ -32,6 +32,11 @@ def partition_spec(axes: Axes, rules: Mapping[str, str | None]) -> PartitionSpec
     return PartitionSpec(*(rules[axis] for axis in axes))
 
 
+def is_sharded(axis: str) -> bool:
+    """Whether a logical axis lies on the mesh in force."""
+    return not jax.sharding.get_abstract_mesh().empty and _RULES.get()[axis] is not None
+
+
 def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     """Holds `x` to the sharding of its logical axes."""
     if jax.sharding.get_abstract_mesh().empty:

@@ -22,7 +22,8 @@ import numpy as np
 from jax import lax
 
 from models import partitioning
-from models.partitioning import _RULES, Axes
+from models.ops import Site
+from models.partitioning import Axes
 
 _SMALLEST = 2.0**-100
 
@@ -50,7 +51,7 @@ class Projection:
 
     quantization: Literal["none", "int8", "fp8"]
     axes: Axes
-    site: int
+    site: Site
     stochastic_rounding: bool
 
     def __call__(
@@ -67,6 +68,17 @@ class Projection:
         meaning there. Raises ValueError for other dimension numbers, and for stochastic rounding
         outside `rounding`.
         """
+        with jax.named_scope(self.site.name.lower()):
+            return self._multiply(lhs, rhs, dimension_numbers, precision, options)
+
+    def _multiply(
+        self,
+        lhs: jax.Array,
+        rhs: jax.Array,
+        dimension_numbers: lax.DotDimensionNumbers,
+        precision: lax.PrecisionLike,
+        options: dict[str, Any],
+    ) -> jax.Array:
         if self.quantization == "none":
             kernel = partitioning.gather(rhs, self.axes)
             return lax.dot_general(lhs, kernel, dimension_numbers, precision, **options)
@@ -209,7 +221,7 @@ def _noise(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:
     for word in seed:
         row = _mix(row ^ word)
     column = _mix(lax.broadcasted_iota(jnp.uint32, (1, 1, M), 2) + jnp.uint32(0x9E3779B9))
-    mantissa = (row ^ column) >> 9
+    mantissa = _mix(row ^ column) >> 9
     return lax.bitcast_convert_type(mantissa | jnp.uint32(0x3F800000), jnp.float32) - 1
 
 
@@ -278,16 +290,10 @@ def _kernel_gradient(x: _Quantized, g: _Quantized, axes: Axes, dtype: jnp.dtype)
     Each sequence is a product of its own with its own scales; they are added in `dtype`, so that
     neither a maximum nor an int32 sum crosses the wire.
     """
-    if _is_sharded(axes[1]) and not _is_sharded(
-        axes[0]
-    ):  # what is scattered must lead, or XLA reduces all of it
+    if partitioning.is_sharded(axes[1]):  # what is scattered must lead, or XLA reduces all of it
         return _kernel_gradient(g, x, axes[::-1], dtype).T
     per_sequence = _product(x.transposed, g, dtype)  # [B, K, M]
     return partitioning.constrain(lax.reduce_sum(per_sequence, (0,)), axes)
-
-
-def _is_sharded(axis: str) -> bool:
-    return not jax.sharding.get_abstract_mesh().empty and _RULES.get()[axis] is not None
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -4,6 +4,7 @@ from harness.hlo.canonical import canonical, fingerprint
 from harness.hlo.collectives import Collective, collectives, list_collectives
 from harness.hlo.cost import Cycles, Matmul, fusion_cycles, list_cycles, matmuls, uncosted
 from harness.hlo.difference import Difference, diff
+from harness.hlo.kernels import stablehlo_sha256
 from harness.hlo.loops import Loop, walk, warnings
 from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, text
 from harness.hlo.place import where
@@ -27,6 +28,7 @@ __all__ = [
     "list_cycles",
     "matmuls",
     "parse",
+    "stablehlo_sha256",
     "text",
     "uncosted",
     "walk",

@@ -23,7 +23,8 @@ _IGNORED_HEADER = frozenset(
         "allow_spmd_sharding_propagation_to_output",
     )
 )
-_NESTED_METADATA = re.compile(r",?\s*metadata=\{[^{}]*\}")
+# Within the value of another attribute: metadata of a sharding, a name that XLA numbered.
+_IGNORED_WITHIN = re.compile(r',?\s*metadata=\{[^{}]*\}|async_collective_name="[^"]*",?')
 _MODULE_HASH = re.compile(r'fingerprint_before_lhs="[^"]*",?')
 _SHORT = 16
 
@@ -63,9 +64,9 @@ def canonical(program: Program) -> str:
     instructions that do not depend on each other (so also the schedule, and with it how far
     asynchronous operations overlap); metadata (op_name, source lines, tables FileNames to
     StackFrames) and debugging attributes (origin, statistics); channel and barrier numbers,
-    memory offsets and retry counts; execution threads; the source locations in Pallas
-    kernels; how replica groups are spelled; the compile options is_scheduled and
-    allow_spmd_sharding_propagation.
+    memory offsets and retry counts; execution threads; names of asynchronous collectives; the
+    source locations in Pallas kernels; how replica groups are spelled; the compile options
+    is_scheduled and allow_spmd_sharding_propagation.
 
     Everything else counts: opcodes, types, shapes, layouts and memory spaces, the wiring of
     operands, constants, attributes, called computations, shardings, replica groups, aliasing,
@@ -184,7 +185,7 @@ def _content(
         elif rewrite is not None:
             content[key] = rewrite(value)
         else:
-            content[key] = " ".join(_NESTED_METADATA.sub("", value).split())
+            content[key] = " ".join(_IGNORED_WITHIN.sub("", value).split())
     return tuple(content.items())
 
 

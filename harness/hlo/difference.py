@@ -1,5 +1,6 @@
 """What differs between two programs, named by operation, count, cost and place in the model."""
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -20,8 +21,8 @@ _SHOWN = 60
 class Difference:
     """Operations alike in everything that counts, found more often in one program.
 
-    count_*: how many the program's text holds. cycles_*: their estimated cycles and bytes_*:
-    the bytes of their results, all executions together (0 where a program has no estimates).
+    count_*: how many the program's text holds. bytes_*: the bytes of their results, and cycles_*:
+    their estimated cycles (0 where a program has no estimates), all executions together.
     where: places in the model, as in `where`; empty when XLA made the operation up.
     detail: what changed (old -> new), when both programs have such an operation there.
     """
@@ -195,9 +196,8 @@ def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
     left = Counter(node.where for node in few)
     rest = []
     for node in many:
-        place = node.where
-        if left[place]:
-            left[place] -= 1
+        if left[node.where]:
+            left[node.where] -= 1
         else:
             rest.append(node)
     return rest[: len(many) - len(few)]
@@ -225,9 +225,10 @@ def _detail(a: Node, b: Node) -> str:
 
 
 def _flat(path: str, value: Any) -> Iterable[tuple[str, str]]:
-    """The leaves of a node's content by dotted path; a backend_config is opened up."""
-    if isinstance(value, str) and value.startswith('{"'):
-        value = json.loads(value)
+    """The leaves of a node's content by dotted path; a backend_config in JSON is opened up."""
+    if path == "backend_config":
+        with contextlib.suppress(json.JSONDecodeError):
+            value = json.loads(value)
     if isinstance(value, dict):
         for key, element in value.items():
             yield from _flat(f"{path}.{key}" if path else key, element)

@@ -1,16 +1,28 @@
-"""A Pallas kernel as it stands in a TPU program, without its source locations."""
+"""Pallas kernels as they stand in a TPU program, without their source locations."""
 
 import base64
 import binascii
 import hashlib
+import re
 from functools import lru_cache
 
+import jax
 from jax.extend.mlir import ir
 
 try:
     from jaxlib.mosaic.python import tpu
 except ImportError:  # a JAX without Mosaic reads no kernels: they count byte for byte
     tpu = None  # type: ignore[assignment]
+
+_BODY = re.compile(r"(\\22body\\22: \\22)([^\\]*)")
+_LOCATIONS = re.compile(r"(\\22debug_locations\\22: \\22)[^\\]*")
+
+
+def stablehlo_sha256(lowered: jax.stages.Lowered) -> str:
+    """The sha256 of the lowered program's text, in which names count but source lines do not."""
+    text = _LOCATIONS.sub(r"\1", lowered.as_text())
+    text = _BODY.sub(lambda body: body[1] + kernel_digest(body[2]), text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,6 @@
 """The decoder in Flax Linen, behind the seam that models/__init__.py describes."""
 
+from dataclasses import replace
 from typing import cast
 
 import jax
@@ -14,8 +15,9 @@ __all__ = ["apply", "init", "logical_axes"]
 
 def init(config: ModelConfig, key: jax.Array) -> Params:
     """Fresh parameters by Linen's own key derivation."""
-    tokens = jnp.zeros((1, 1), jnp.int32)  # no parameter's shape depends on B or T
-    return Transformer(config).init(key, tokens, key)["params"]
+    # No parameter depends on B, on T, or on how attention is computed.
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return Transformer(replace(config, attention="xla")).init(key, tokens, key)["params"]
 
 
 def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from harness.config import Checkpoint
 from harness.restoring import Restored
 
 STEPS = (0, 5)
+_HERE = Path(__file__)
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(_HERE.parents[2]), "XLA_FLAGS": ""}
 
 
 def _checkpointer(directory: Path) -> Checkpointer:
@@ -41,6 +43,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def _saver(directory: Path, mode: str) -> list[str]:
+    return [sys.executable, str(_HERE.with_name("checkpoint_saver.py")), str(directory), mode]
+
+
 def _flip(file: Path, chance: random.Random) -> None:
     content = bytearray(file.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -61,7 +67,8 @@ def test_no_damaged_file_changes_what_is_restored(
 ) -> None:
     chance = random.Random(samples)
     fallbacks = 0
-    names = sorted(path.relative_to(saved) for path in saved.rglob("*") if path.is_file())
+    files = [path.relative_to(saved) for path in saved.rglob("*") if path.is_file()]
+    names = sorted(files, key=lambda name: (name.parts[0] != "5", name))  # the newest step first
     for sample in range(samples):
         directory = Path(shutil.copytree(saved, tmp_path / str(sample)))
         name, damage = names[sample % len(names)], chance.choice([_flip, _flip, _truncate, _remove])
@@ -91,22 +98,44 @@ def _goes_on(directory: Path, step: int) -> None:
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.faults)])
 def test_kill_9_while_saving_loses_no_committed_step(tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
-    here = Path(__file__)
-    command = [sys.executable, str(here.with_name("checkpoint_saver.py")), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[2]), "XLA_FLAGS": ""}
+    command = _saver(tmp_path, "async")
     committed = -1
     for _ in range(kills):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT
+        ) as child:
             assert child.stdout is not None
             assert child.stdout.readline().split() == ["begins", "after", str(committed)]
-            killer = threading.Timer(0.5 + chance.random(), child.kill)
-            killer.start()
+            for _ in range(chance.randrange(1, 6)):
+                committed = int(child.stdout.readline().split()[1])
+            time.sleep(chance.uniform(0, 0.3))
+            child.kill()
             for line in child.stdout:
                 committed = int(line.split()[1])
-            killer.join()
         restored = _resume(tmp_path, devices=1)
         assert restored.warnings == ()
         assert restored.step in (committed, committed + 1)  # killed before it could say so
         assert bits(restored.state) == bits(make_state(restored.step))
         committed = restored.step
-    assert committed > 0
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_a_disk_that_fills_up_is_one_line(tmp_path: Path, mode: str) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs a privilege")
+    try:
+        done = subprocess.run(
+            _saver(tmp_path, mode), capture_output=True, text=True, env=_ENVIRONMENT, timeout=120
+        )
+        *committed, complaint = done.stdout.splitlines()[1:]
+        assert committed
+        failed = len(committed)
+        assert complaint.startswith(f"{tmp_path}/{failed}: not ")
+        assert complaint.endswith(": No space left on device")
+        assert done.stderr == ""
+        restored = _resume(tmp_path, devices=1)
+        assert restored.step == failed - 1
+        assert bits(restored.state) == bits(make_state(restored.step))
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

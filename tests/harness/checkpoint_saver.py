@@ -1,6 +1,6 @@
-"""Saves one step after the other in the background, until killed: `checkpoint_saver.py FOLDER`.
+"""Saves one step after the other until killed: `checkpoint_saver.py FOLDER async|sync`.
 
-Goes on after the newest step there. Prints a line once a step is committed.
+Goes on after the newest step there. Prints a line once a step is committed, or why it is not.
 """
 
 import sys
@@ -8,12 +8,13 @@ import sys
 import jax
 from checkpoint_states import CASE, abstract_state, make_state
 
-from harness.checkpointing import Checkpointer
+from harness.checkpointing import Checkpointer, CheckpointError
 from harness.config import Checkpoint
 
 
-def main(directory: str) -> None:
-    checkpointer = Checkpointer(directory, Checkpoint(), {"case": CASE}, timeout_seconds=60)
+def main(directory: str, mode: str) -> None:
+    settings = Checkpoint(async_=mode == "async")
+    checkpointer = Checkpointer(directory, settings, {"case": CASE}, timeout_seconds=60)
     checkpointer.open(resume=True)
     restored = checkpointer.resume(abstract_state(1))
     step = -1 if restored is None else restored.step
@@ -27,4 +28,7 @@ def main(directory: str) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1], sys.argv[2])
+    except CheckpointError as error:
+        print(error, flush=True)

@@ -38,10 +38,9 @@ def make_state(step: int, devices: int = 8, seed: int = 0) -> dict[str, Any]:
     generator = np.random.default_rng((seed, step))
 
     def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        if leaf.dtype == jnp.int32:
-            return jax.device_put(np.int32(step + 1), leaf.sharding)
         words = generator.integers(0, 2**32, leaf.shape, np.uint32)
-        return jax.device_put(words.view(leaf.dtype), leaf.sharding)
+        value = np.int32(step + 1) if leaf.dtype == jnp.int32 else words.view(leaf.dtype)
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
 
     return jax.tree.map(fill, abstract_state(devices))
 

@@ -119,7 +119,7 @@ def test_the_difference_of_a_and_b_mirrors_that_of_b_and_a(original: str) -> Non
     assert forward == backward
 
 
-PROGRAM = """HloModule m, num_partitions=8
+PROGRAM = """HloModule m, num_partitions=8, frontend_attributes={fingerprint_before_lhs="1",a="b"}
 
 %sum (a: f32[], b: f32[]) -> f32[] {
   %a = f32[] parameter(0)
@@ -132,7 +132,7 @@ ENTRY %e (x: f32[8,4], y: f32[8,4]) -> f32[8,4] {
   %y = f32[8,4]{1,0} parameter(1)
   %c = f32[] constant(2)
   %d = f32[8,4]{1,0:T(8,128)S(1)} subtract(%x, %y), metadata={op_name="jit(f)/mlp/sub"}
-  %g = f32[8,4]{1,0} all-reduce(%d), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%sum, backend_config={"barrier_config":{"id":"1"},"emitter":"Ring","window_config":{"estimated_cycles":"7"}}
+  %g = f32[8,4]{1,0} all-reduce(%d), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%sum, frontend_attributes={async_collective_name="all-gather-start.1"}, backend_config={"barrier_config":{"id":"1"},"emitter":"Ring","window_config":{"estimated_cycles":"7"}}
   %k = f32[8,4]{1,0} custom-call(%g), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"body":"QUJD","needs_layout_passes":true}}
   %p = f32[8,4]{1,0} broadcast(%c), dimensions={}
   ROOT %r = f32[8,4]{1,0} multiply(%k, %p), metadata={op_name="jit(f)/mlp/mul"}
@@ -189,6 +189,11 @@ def test_whatever_matters_changes_the_fingerprint_and_is_named(
         ("[1,8]<=[8]", "mesh['fsdp'=8] {'fsdp'}"),
         ("jit(f)/mlp/sub", "jit(g)/other/sub"),
         ("%d", "%renamed.7"),
+        (
+            'frontend_attributes={fingerprint_before_lhs="1",',
+            'frontend_attributes={fingerprint_before_lhs="2",',
+        ),
+        ('async_collective_name="all-gather-start.1"', 'async_collective_name="x"'),
         ("sharding={devices=[8,1]<=[8]}", 'sharding={devices=[8,1]<=[8] metadata={op_name="x"}}'),
     ],
 )
@@ -204,6 +209,35 @@ def test_two_equal_operations_are_not_one() -> None:
     twice = second.replace("multiply(%k, %k)", "multiply(%k, %k2)")
     (found,) = hlo.diff(hlo.parse(once), hlo.parse(twice))
     assert (found.opcode, found.count_a, found.count_b) == ("custom-call", 1, 2)
+
+
+CALLS = """HloModule m
+
+%one (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  ROOT %n = f32[4]{0} negate(%a)
+}
+
+%two (b: f32[4]) -> f32[4] {
+  %b = f32[4]{0} parameter(0)
+  ROOT %m = f32[4]{0} negate(%b)
+}
+
+ENTRY %e (x: f32[4]) -> f32[4] {
+  %x = f32[4]{0} parameter(0)
+  %y = f32[4]{0} call(%x), to_apply=%one
+  ROOT %z = f32[4]{0} call(%y), to_apply=%two
+}
+"""
+
+
+def test_an_operation_that_no_result_needs_counts_as_well() -> None:
+    logs = (
+        '%l = token[] custom-call(%b), custom_call_target="log", custom_call_has_side_effect=true'
+    )
+    logging = CALLS.replace("  ROOT %m", f"  {logs}\n  ROOT %m")
+    (found,) = hlo.diff(hlo.parse(CALLS), hlo.parse(logging))
+    assert (found.opcode, found.count_a, found.count_b) == ("custom-call", 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,6 @@ def until_step(process: subprocess.Popen[str], step: int) -> None:
     [
         (signal.SIGTERM, 42, "preempted"),
         (signal.SIGINT, 1, "failed"),
-        (signal.SIGKILL, -9, "failed"),
     ],
 )
 def test_an_interrupted_run_leaves_a_record_and_resumes_exactly(

@@ -1,0 +1,106 @@
+"""A step compiled for a TPU slice, or found in the user's cache where it was compiled before."""
+
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+
+from harness import train_step
+from harness.topology import Slice
+
+_VERSIONS = ("jax", "jaxlib", "libtpu")
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+
+
+class DoesNotFit(Exception):
+    """The compiler found no way to place the program in the device's memory; says what it used."""
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """What is kept of a compiled step; it answers as jax.stages.Compiled to those who read it.
+
+    memory: the figures of memory_analysis(). compile_seconds: of the compilation, whenever it was.
+    """
+
+    text: str
+    memory: dict[str, int]
+    compile_seconds: float
+
+    def as_text(self) -> str:
+        """The optimised program."""
+        return self.text
+
+    def memory_analysis(self) -> SimpleNamespace:
+        """What one device needs, in bytes."""
+        return SimpleNamespace(**self.memory)
+
+
+def key(stablehlo: str, on: Slice) -> str:
+    """What the outcome of a compilation depends on, as sha256."""
+    depends = {
+        "stablehlo": hashlib.sha256(stablehlo.encode()).hexdigest(),
+        "topology": f"{on.name} {on.shape_text}",
+        "options": train_step.COMPILER_OPTIONS["tpu"],
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "flags": {name: os.environ.get(name) for name in _FLAGS},
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def find(stablehlo: str, on: Slice) -> CompiledStep | None:
+    """The cached outcome of compiling this program; None when there is none that can be read."""
+    try:
+        with gzip.open(_path(stablehlo, on), "rt", encoding="utf-8") as file:
+            return CompiledStep(**json.load(file))
+    except (OSError, EOFError, ValueError, TypeError):
+        return None
+
+
+def compile_step(lowered: jax.stages.Lowered, on: Slice) -> CompiledStep:
+    """Compiles as a run does, and caches the outcome. Raises DoesNotFit."""
+    before = time.perf_counter()
+    try:
+        compiled = train_step.compile_step(lowered, "tpu")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DoesNotFit(_first_sentences(str(error))) from None
+    seconds = time.perf_counter() - before
+    analysis = compiled.memory_analysis()
+    memory = {
+        name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
+    }
+    outcome = CompiledStep(compiled.as_text() or "", memory, seconds)
+    _keep(outcome, _path(lowered.as_text(), on))
+    return outcome
+
+
+def _path(stablehlo: str, on: Slice) -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "linen-nnx-harness" / "preflight" / f"{key(stablehlo, on)}.json.gz"
+
+
+def _keep(outcome: CompiledStep, path: Path) -> None:
+    """Writes the outcome whole or not at all; a cache that cannot be written is none."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(temporary, "wt", encoding="utf-8") as file:
+            json.dump(asdict(outcome), file)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def _first_sentences(message: str) -> str:
+    """What the compiler says before it lists the program's buffers, in one line."""
+    told = message.partition("\n\n")[0]
+    return " ".join(told.split()).removeprefix("RESOURCE_EXHAUSTED: ")

@@ -1,0 +1,177 @@
+"""What a case will need and do on a TPU slice: its step compiled, read and put on record."""
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+
+import models
+from harness import (
+    accounting,
+    compilation,
+    config,
+    data,
+    environment,
+    hlo,
+    mesh,
+    prediction,
+    program,
+    train_step,
+)
+from harness import record as record_module
+from harness.compilation import CompiledStep
+from harness.config import Case
+from harness.hlo import Program
+from harness.record import Record
+from harness.timing import Stopwatch
+from harness.topology import Slice
+from harness.train_step import Trainer
+
+RECIPE = "reference"
+_OF_THE_PROGRAM = ("memory", "program", "prediction", "error")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One step of one implementation of a case, on one slice."""
+
+    case: Case
+    size: str
+    impl: str
+    on: Slice
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The answer; `program` is None when the step does not fit into the device's memory.
+
+    state_bytes: parameters, both moments and the counts, of one device. stablehlo: the lowered
+    program's text.
+    """
+
+    question: Question
+    record: Record
+    program: Program | None
+    state_bytes: int
+    stablehlo: str
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the compiled step takes of the device's memory, its code included."""
+        memory = self.record["memory"]
+        return int(memory["total_bytes"] + memory["generated_code_bytes"])
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device's memory holds the step."""
+        return self.program is not None and (
+            self.needed_bytes <= self.record["memory"]["capacity_bytes"]
+        )
+
+
+def make(question: Question, phase: Callable[[str], None], twin: Forecast | None) -> Forecast:
+    """Compiles the step that harness.run runs, or takes what was compiled before.
+
+    `phase` is told what is under way; `twin` is the other implementation's forecast, if there is
+    one, for the record to say when both are one program. Raises UserError.
+    """
+    case, on = question.case, question.on
+    devices = on.devices()
+    record = _blank(question, devices)
+    stopwatch = Stopwatch()
+    phase("trace")
+    with stopwatch.phase("trace_seconds"):
+        over = mesh.make(devices)
+        initial = models.get(models.IMPLEMENTATIONS[0])
+        trainer = train_step.make_trainer(case, models.get(question.impl), initial, over)
+        traced = train_step.trace_step(trainer)
+    phase("lower")
+    with stopwatch.phase("lower_seconds"):
+        lowered = traced.lower()
+    stablehlo = lowered.as_text()
+    record["timing"] |= stopwatch.seconds
+    record["model"] |= _describe_model(case, trainer)
+    record["program"]["stablehlo_sha256"] = hashlib.sha256(stablehlo.encode()).hexdigest()
+    limits = accounting.device_limits(devices[0].device_kind)
+    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
+    state_bytes = _bytes_per_device(trainer.state)
+    if twin is not None and twin.stablehlo == stablehlo:
+        record |= {name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM}
+        record["timing"]["compile_seconds"] = twin.record["timing"]["compile_seconds"]
+        record["warnings"].append(
+            f"not compiled again: lowered to the very text of {twin.question.impl}"
+        )
+        return Forecast(question, record, twin.program, state_bytes, stablehlo)
+    compiled = compilation.find(stablehlo, on)
+    if compiled is not None:
+        record["warnings"].append("not compiled again: taken from the cache, with its compile time")
+    try:
+        if compiled is None:
+            phase("compile")
+            compiled = compilation.compile_step(lowered, on)
+    except compilation.DoesNotFit as error:
+        record["error"] = f"does not fit: {error}"
+        return Forecast(question, record, None, state_bytes, stablehlo)
+    phase("read the program")
+    parsed = _read(record, lowered, compiled, case, devices[0].device_kind)
+    return Forecast(question, record, parsed, state_bytes, stablehlo)
+
+
+def _read(
+    record: Record, lowered: jax.stages.Lowered, compiled: CompiledStep, case: Case, kind: str
+) -> Program:
+    """Puts what the compiled step is on record."""
+    record["timing"]["compile_seconds"] = compiled.compile_seconds
+    record["memory"] |= accounting.compiled_memory(compiled)
+    as_jax = cast(jax.stages.Compiled, compiled)
+    record["program"] |= program.describe(lowered, as_jax, case.model.quantization)
+    parsed = hlo.parse(compiled.text)
+    record["prediction"] |= prediction.predict(parsed, kind)
+    if record["prediction"]["step_seconds"] is None:
+        record["warnings"].append(f"no step time: the constants of a {kind} are not published")
+    return parsed
+
+
+def _blank(question: Question, devices: list[jax.Device]) -> Record:
+    case = question.case
+    record = record_module.blank(
+        record_module.new_run_id(case.name, question.impl),
+        "preflight",
+        impl=question.impl,
+        size=question.size,
+        recipe=RECIPE,
+        init="shared",
+    )
+    record["case"] = {
+        "name": case.name,
+        "hash": config.case_hash(case, question.size, RECIPE),
+        "config": config.flatten(case),
+    }
+    # Where it was compiled says nothing about the slice.
+    record["environment"] = environment.collect(devices) | {"hostname": None}
+    return record
+
+
+def _describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
+    params = trainer.state["params"]
+    batch = data.global_batch(case, trainer.mesh.size) // trainer.mesh.size
+    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return {
+        "parameters": accounting.parameter_count(params),
+        "parameters_per_device": accounting.parameters_per_device(params, shardings),
+        "tflop_per_step_per_device": flops.tflop,
+        "attention_tflop_percent": flops.attention_percent,
+        "attention": trainer.model.attention,
+    }
+
+
+def _bytes_per_device(state: Any) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+    )

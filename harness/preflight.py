@@ -1,0 +1,97 @@
+"""Says what a case will need and do on TPU slices, where there is none: --help shows how."""
+
+import json
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import models
+from harness import cli, config, forecast_text, record, topology
+from harness.console import Console
+from harness.errors import UserError
+from harness.forecast import Forecast, Question, make
+from harness.topology import Slice
+
+_DOES_NOT_FIT = 1
+
+
+def parser() -> cli.Parser:
+    """The command's arguments."""
+    arguments = cli.Parser(
+        prog="python -m harness.preflight",
+        description="Compiles a case's step for TPU slices and says what it needs and does there.",
+    )
+    add = arguments.add_argument
+    add("--case", required=True, help="a case's name, a YAML file, or all")
+    add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
+    add("--topology", required=True, help="slices as XPK names them, such as v6e-8,v6e-32")
+    add("--size", default="full", choices=["tiny", "full"])
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add("--json", type=Path, metavar="FILE", help="write the records, as one list")
+    add("--markdown", type=Path, metavar="FILE", help="write the figures, as one table")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Answers what the arguments ask; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    for path in (arguments.json, arguments.markdown):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}")
+    slices = [topology.find(name) for name in arguments.topology.split(",")]
+    names = config.case_names() if arguments.case == "all" else [arguments.case]
+    cases = [config.load(name, arguments.size, arguments.set) for name in names]
+    with open(os.devnull, "w") as nowhere:
+        console = Console(nowhere)
+        try:
+            forecasts = [
+                forecast for case in cases for forecast in _case(case, slices, arguments, console)
+            ]
+        finally:
+            console.close()
+    _write(arguments, forecasts)
+    return 0 if all(forecast.fits for forecast in forecasts) else _DOES_NOT_FIT
+
+
+def _case(
+    case: config.Case, slices: Sequence[Slice], arguments: Namespace, console: Console
+) -> list[Forecast]:
+    """One case on each slice, told as it becomes known."""
+    impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
+    found: list[Forecast] = []
+    for on in slices:
+        console.line(f"\n{case.name} on {on.name} ({on.chips} chips, {on.shape_text})")
+        twins: list[Forecast] = []
+        for impl in impls:
+            question = Question(case, arguments.size, impl, on)
+
+            def phase(name: str, impl: str = impl) -> None:
+                console.begin(f"{impl}: {name}")
+
+            twins.append(make(question, phase, twins[0] if twins else None))
+            console.end()
+            for warning in twins[-1].record["warnings"]:
+                console.line(f"{impl}: {warning}")
+        console.line(forecast_text.describe(twins[0]))
+        if len(twins) == 2:
+            console.line(forecast_text.same_program(*twins))
+        console.line(forecast_text.fit(twins[0]))
+        found += twins
+    if len(slices) > 1:
+        console.line(f"\n{case.name}: " + forecast_text.scaling(found[:: len(impls)]))
+    return found
+
+
+def _write(arguments: Namespace, forecasts: Sequence[Forecast]) -> None:
+    for forecast in forecasts:
+        record.validate(forecast.record)
+    if arguments.json is not None:
+        records = [forecast.record for forecast in forecasts]
+        arguments.json.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(forecast_text.markdown(forecasts) + "\n")
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,60 @@
+"""A run saved by either implementation and continued by either ends in the same bits."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from checkpoint_states import bits
+
+import models
+from harness import config, data, mesh, train_step
+from harness.checkpointing import Checkpointer
+from harness.train_step import Trainer
+
+CASE = config.load(
+    "08_checkpoint_async_true", "tiny", ("model.dropout_rate=0.1", "model.quantization=int8")
+)
+ABOUT = {"case": {"name": CASE.name, "hash": "a" * 64, "config": config.flatten(CASE)}}
+SAVED, LAST = 5, 9
+
+
+@cache
+def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
+    over = mesh.make(jax.devices()[:4])
+    trainer = train_step.make_trainer(CASE, models.get(impl), models.get("linen"), over)
+    return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
+
+
+def _continue(impl: str, state: Any, first: int, checkpointer: Checkpointer) -> dict[str, bytes]:
+    """Trains to the last step, saving what is due; returns the bits of the end."""
+    trainer, step = _trainer(impl)
+    batch = data.make_batch(CASE, trainer.mesh)
+    for number in range(first, LAST + 1):
+        state, _ = step(state, batch)
+        if checkpointer.due(number, LAST):
+            checkpointer.save(number, state)
+    checkpointer.finish()
+    return bits(state)
+
+
+def _checkpointer(directory: Path) -> Checkpointer:
+    checkpointer = Checkpointer(directory, CASE.checkpoint, ABOUT)
+    checkpointer.open()
+    return checkpointer
+
+
+@pytest.mark.parametrize("saving", models.IMPLEMENTATIONS)
+def test_with_dropout_and_int8(saving: str, tmp_path: Path) -> None:
+    state = train_step.lower_init(_trainer(saving)[0]).compile()()
+    whole = _continue(saving, state, 0, _checkpointer(tmp_path / "whole"))
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0", "5", "9"]
+    assert len(whole) == 39
+    for continuing in models.IMPLEMENTATIONS:
+        checkpointer = _checkpointer(tmp_path / continuing)
+        restored = checkpointer.restore(
+            tmp_path / "whole" / str(SAVED), _trainer(continuing)[0].state
+        )
+        end = _continue(continuing, restored.state, SAVED + 1, checkpointer)
+        assert end == whole, f"{saving} to {continuing}"

@@ -1,0 +1,261 @@
+"""The command, on the real decoder compiled for a slice that is not there."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import models
+from harness import accounting, cli, compilation, config, hlo, mesh, preflight, topology, train_step
+from harness.errors import UserError
+from models import ops, partitioning
+from models.config import ModelConfig
+
+GIB = 2**30
+SLICE = "v6e-8"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("libtpu", reason="libtpu compiles for TPUs; it comes with the extra tpu")
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, list[dict[str, Any]]]]:
+    """Runs the command: exit code, what it printed, the records."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    for name in ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.setenv(name, os.environ.get(name, "localhost"))
+
+    def run(*arguments: str) -> tuple[int, str, list[dict[str, Any]]]:
+        path = tmp_path / "records.json"
+        code = preflight.main([*arguments, "--json", str(path)])
+        return code, capsys.readouterr().out, json.loads(path.read_text())
+
+    return run
+
+
+def recomputed_flops(model: ModelConfig, tokens: int) -> int:
+    """What remat "full" multiplies again: a layer's forward pass, but wo, whose result is known."""
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    layer = 2 * model.embed * model.mlp + model.embed * (2 * queries + 2 * keys)
+    return model.layers * 2 * tokens * layer
+
+
+def weight_flops(model: ModelConfig, length: int) -> float:
+    flops = accounting.tflop_per_step(model, length, 1)
+    return flops.tflop * 1e12 * (1 - flops.attention_percent / 100)
+
+
+def test_a_tiny_case_is_compiled_read_and_recorded(command: Callable[..., Any]) -> None:
+    code, output, records = command(
+        "--case", "03_dropout", "--topology", SLICE, "--size", "tiny", "--set", "run.steps=3"
+    )
+    assert code == 0
+    assert [record["impl"] for record in records] == ["linen", "nnx"]
+    for record in records:
+        assert (record["status"], record["size"]) == ("preflight", "tiny")
+        assert record["case"]["config"]["run.steps"] == 3
+        environment = record["environment"]
+        assert environment["platform"] == "tpu"
+        assert environment["device_kind"] == "TPU v6 lite"
+        assert (environment["device_count"], environment["topology"]) == (8, SLICE)
+        assert environment["hostname"] is None
+        memory = record["memory"]
+        parts = ("argument", "output", "temp", "alias")
+        argument, output_bytes, temp, alias = (memory[f"{part}_bytes"] for part in parts)
+        assert memory["total_bytes"] == argument + output_bytes + temp - alias
+        assert memory["capacity_bytes"] == 32 * GIB
+        assert record["timing"]["compile_seconds"] > 0
+        assert record["program"]["wire_bytes"] > 0
+        assert record["prediction"]["step_seconds"] > 0
+    linen, nnx = records
+    assert linen["program"] == nnx["program"]
+    assert linen["case"]["hash"] == nnx["case"]["hash"]
+    assert nnx["warnings"] == ["not compiled again: lowered to the very text of linen"]
+    for line in (
+        "linen and nnx: the same program: one lowered text",
+        "03_dropout on v6e-8: fits:",
+        "params/decoder/layers/mlp/wi_0/kernel",
+        "04_int8 on v6e-32: 0.174 s, measured 0.230: -24.2 %",
+    ):
+        assert line in output
+    for part in ("attention", "mlp", "norm", "head", "embedding", "loss", "optimizer", "copies"):
+        assert f"\n  {part} " in output
+
+    _, output, (again,) = command(
+        "--case", "03_dropout", "--topology", SLICE, "--size", "tiny", "--set", "run.steps=3",
+        "--impl", "nnx",
+    )  # fmt: skip
+    assert again["program"] == linen["program"]
+    assert again["memory"] == linen["memory"]
+    assert again["warnings"] == ["not compiled again: taken from the cache, with its compile time"]
+    assert "compile ..." not in output
+
+    # Every product of the formula and of remat; plain attention multiplies all of [T, T], in two
+    # products forward, two again and four backward.
+    model, length = config.load("03_dropout", "tiny").model, config.TINY_SEQUENCE_LENGTH
+    attention = 8 * 2 * model.layers * length**2 * model.heads * model.head_dim
+    expected = weight_flops(model, length) + recomputed_flops(model, length) + attention
+    assert linen["prediction"]["matmul_tflop"] == pytest.approx(expected / 1e12, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--case", "03_dropout", "--topology", "v6e-33"], "v6e-33: no such TPU slice"),
+        (["--case", "03_dropuot", "--topology", SLICE], "nearest: 03_dropout"),
+        (["--case", "03_dropout", "--topology", SLICE, "--set", "model.embd=1"], "model.embd"),
+        (["--case", "03_dropout", "--topology", SLICE, "--json", "no/such/f"], "no folder no/such"),
+        (["--case", "03_dropout"], "--topology"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        preflight.main(arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_input_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["preflight", "--case", "all", "--topology", "v9-8"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(preflight.main)
+    assert capsys.readouterr().err.startswith("error: --topology v9-8")
+
+
+def test_a_case_that_does_not_fit_is_one_line_and_1(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(lowered: object, platform: str) -> None:
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, 294.25G of 31.25G.\n\nAllocations: ..."
+        )
+
+    monkeypatch.setattr(train_step, "compile_step", exhausted)
+    code, output, (record,) = command(
+        "--case", "01_baseline", "--topology", SLICE, "--size", "tiny", "--impl", "nnx",
+        "--set", "data.per_device_batch=2",
+    )  # fmt: skip
+    told = "does not fit: Ran out of memory on HBM, 294.25G of 31.25G."
+    assert code == 1
+    assert record["error"] == told
+    assert record["memory"]["total_bytes"] is None
+    assert output.splitlines()[-1] == f"01_baseline on v6e-8: {told}"
+
+
+def test_the_outcome_depends_on_the_program_and_the_slice() -> None:
+    small, large = topology.find("v6e-8"), topology.find("v6e-32")
+    keys = {compilation.key(text, on) for text in ("a", "b") for on in (small, large)}
+    assert len(keys) == 4
+
+
+def test_a_damaged_cache_entry_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    on = topology.find(SLICE)
+    folder = tmp_path / "linen-nnx-harness" / "preflight"
+    folder.mkdir(parents=True)
+    (folder / f"{compilation.key('text', on)}.json.gz").write_bytes(b"\x1f\x8bno")
+    assert compilation.find("text", on) is None
+
+
+def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
+    """The tiny baseline's step for the slice, with other settings of the model."""
+    case = config.load("01_baseline", "tiny")
+    case = replace(case, model=replace(case.model, **changes))
+    twin = models.get(implementation)
+    trainer = train_step.make_trainer(
+        case, twin, models.get("linen"), mesh.make(topology.find(SLICE).devices())
+    )
+    lowered = train_step.trace_step(trainer).lower()
+    return hlo.parse(train_step.compile_step(lowered, "tpu").as_text() or "")
+
+
+@pytest.mark.tpu_compile
+def test_a_changed_twin_is_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    original = tiny_program("linen")
+    assert hlo.diff(original, tiny_program("nnx")) == []
+
+    epsilons = hlo.diff(original, tiny_program(norm_epsilon=1e-6))
+    assert any("1e-05 -> 1e-06" in found.detail and "norm" in found.where for found in epsilons)
+
+    with monkeypatch.context() as patch:
+        norm = ops.rms_norm
+
+        def cast(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+            return norm(x.astype(jnp.float8_e4m3fn).astype(x.dtype), scale, epsilon)
+
+        patch.setattr(ops, "rms_norm", cast)
+        casts = hlo.diff(original, tiny_program())
+    assert any(found.shape.startswith("f8e4m3fn") and not found.count_a for found in casts)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(mesh.RULES, "embed", None)
+        lost = hlo.diff(original, tiny_program())
+    gathers = [found for found in lost if found.opcode == "all-gather"]
+    assert gathers
+    assert all(found.count_b < found.count_a for found in gathers)
+    assert partitioning.is_sharded("embed") is False  # outside a trace nothing is
+
+
+def full_size(case: str, slices: str, folder: Path) -> list[dict[str, Any]]:
+    """The records of the command as a user calls it, with the user's cache."""
+    path = folder / "records.json"
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    subprocess.run(
+        [sys.executable, "-m", "harness.preflight", "--case", case, "--topology", slices,
+         "--json", str(path)],
+        check=True,
+        env=environment,
+    )  # fmt: skip
+    records: list[dict[str, Any]] = json.loads(path.read_text())
+    return records
+
+
+@pytest.mark.tpu_compile
+@pytest.mark.parametrize(
+    ("case", "on", "state_gib", "most_gib"),
+    [("03_dropout", "v6e-32", 0.386, 0.80), ("08_checkpoint_async_true", "v6e-8", 1.543, 3.23)],
+)
+def test_the_full_size_needs_no_more_than_the_reference(
+    case: str, on: str, state_gib: float, most_gib: float, cache: Path, tmp_path: Path
+) -> None:
+    linen, nnx = full_size(case, on, tmp_path)
+    memory = linen["memory"]
+    assert memory["argument_bytes"] / GIB == pytest.approx(state_gib, abs=5e-4)
+    assert memory["output_bytes"] / GIB == pytest.approx(state_gib, abs=5e-4)
+    assert memory["total_bytes"] / GIB <= most_gib
+    assert linen["program"]["optimized_sha256"] == nnx["program"]["optimized_sha256"]
+
+    settings = config.load(case)
+    length = settings.data.sequence_length
+    # Attention is in Pallas kernels, which no count sees: weights only.
+    expected = weight_flops(settings.model, length) + recomputed_flops(settings.model, length)
+    assert linen["prediction"]["matmul_tflop"] == pytest.approx(expected / 1e12, rel=0.02)
+
+
+@pytest.mark.tpu_compile
+def test_two_at_once_work(cache: Path, tmp_path: Path) -> None:
+    commands = [
+        [sys.executable, "-m", "harness.preflight", "--case", "01_baseline", "--size", "tiny",
+         "--impl", "nnx", "--topology", name]
+        for name in (SLICE, "v6e-16")
+    ]  # fmt: skip
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    running = [subprocess.Popen(command, env=environment) for command in commands]
+    assert [child.wait() for child in running] == [0, 0]

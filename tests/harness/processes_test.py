@@ -1,0 +1,91 @@
+"""Two processes on this machine train as one run, as the hosts of a slice do."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from commands import record_of, run, start, status_of
+
+CASE = ("--case", "03_dropout", "--impl", "nnx", "--devices", "4")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_pair(*arguments: str | Path) -> list[subprocess.Popen[str]]:
+    together = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id")
+    return [start(*arguments, *together, str(index)) for index in range(2)]
+
+
+def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
+    outputs = [process.communicate(timeout=240) for process in pair]
+    codes = [process.returncode for process in pair]
+    assert set(codes) <= {0, 42}, outputs
+    return codes
+
+
+def until_step(process: subprocess.Popen[str], step: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"completed step: {step},"):
+            return
+    raise AssertionError(process.communicate()[1])
+
+
+def assert_resumes_to_the_end_of(whole: str, broken: str, results: Path) -> None:
+    pair = start_pair("--resume", broken, "--results-dir", results, "--devices", "4")
+    assert ended(pair) == [0, 0]
+    resumed, undisturbed = (record_of(results / name) for name in (broken, whole))
+    assert [step["step"] for step in resumed["steps"]] == list(range(60))
+    for a, b in zip(resumed["steps"], undisturbed["steps"], strict=True):
+        assert a["loss"] == b["loss"]
+    assert resumed["checkpoint"]["digest"] == undisturbed["checkpoint"]["digest"]
+
+
+def test_two_processes_are_one_run(tmp_path: Path) -> None:
+    pair = start_pair(*CASE, "--run-id", "two", "--results-dir", tmp_path)
+    assert ended(pair) == [0, 0]
+    assert run(*CASE, "--run-id", "one", "--results-dir", tmp_path).returncode == 0
+    one, two = (record_of(tmp_path / name) for name in ("one", "two"))
+    assert two["environment"]["process_count"] == 2
+    assert two["environment"]["device_count"] == 4
+    assert [step["step"] for step in two["steps"]] == list(range(10))
+    assert [step["loss"] for step in two["steps"]] == pytest.approx(
+        [step["loss"] for step in one["steps"]], abs=1e-4
+    )
+    assert (tmp_path / "two" / "log.1.txt").exists()
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 10
+
+
+def test_a_pair_that_is_stopped_or_loses_one_resumes_exactly(tmp_path: Path) -> None:
+    long = (*CASE, "--results-dir", tmp_path, "--set", "checkpoint.period=20", "--steps", "60")
+    assert ended(start_pair(*long, "--run-id", "whole")) == [0, 0]
+
+    # SIGTERM to one: both save the same step.
+    pair = start_pair(*long, "--run-id", "stopped")
+    until_step(pair[0], 5)
+    pair[1].send_signal(signal.SIGTERM)
+    assert ended(pair) == [42, 42]
+    stopped = record_of(tmp_path / "stopped")
+    assert stopped["status"] == "preempted"
+    assert stopped["checkpoint"]["saves"][-1]["step"] == stopped["steps"][-1]["step"] < 59
+    assert status_of(tmp_path / "stopped")["exit_code"] == 42
+    assert_resumes_to_the_end_of("whole", "stopped", tmp_path)
+
+    # SIGKILL of one: the other does not wait for ever, and a shell sees 134.
+    pair = start_pair(*long, "--run-id", "halved")
+    until_step(pair[0], 5)
+    pair[1].kill()
+    begun = time.monotonic()
+    pair[0].communicate(timeout=60)
+    assert time.monotonic() - begun < 30
+    assert pair[0].returncode == -signal.SIGABRT
+    pair[1].communicate()
+    assert_resumes_to_the_end_of("whole", "halved", tmp_path)
