@@ -16,13 +16,18 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-tpu test-faults lint format golden clean
+.PHONY: help run preflight test test-tpu test-faults lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN)  ## train a case with both implementations on the device that is here (CASE=03_dropout)
 	$(VENV)/bin/python -m harness.run --case $(CASE) --impl both
+
+preflight: $(TEST)  ## compile every case for three TPU slices and rewrite results/reference/preflight (long)
+	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \
+	  --json results/reference/preflight/records.json \
+	  --markdown results/reference/preflight/README.md
 
 test: $(TEST)  ## run the quick tests, on a CPU with eight forced devices (PYTHON=python3.12)
 	$(VENV)/bin/python -m pytest

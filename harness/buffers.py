@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Union
 
 from harness.hlo import Computation, Instruction, Program
-from harness.hlo.canonical import build
 from harness.hlo.parse import Shape, references
+from harness.parts import places
 
 # S(1) and above in a layout are memories inside the core; the device's own has no number.
 _INSIDE = re.compile(r"S\([1-9]")
-_SAME_BUFFER = ("bitcast", "opt-barrier", "dynamic-update-slice", "get-tuple-element", "tuple")
+_IN_PLACE = ("bitcast", "opt-barrier", "dynamic-update-slice", "all-reduce", "while")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Buffer:
 class Fullest:
     """The moment of the schedule with most bytes in temporaries, and what they are, largest first.
 
-    Counted from the schedule alone: what the compiler loses to alignment, or saves by letting a
-    result take the place of an operand, makes memory_analysis() differ from `bytes`.
+    Counted from the schedule alone, which comes near the peak that the compiler states; its
+    temp_size is larger, as it also holds what lies between buffers.
     """
 
     bytes: int
@@ -48,8 +48,7 @@ class _Lifetimes:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        nodes = (node for nodes in build(program).nodes.values() for node in nodes)
-        self._places = {node.instruction: node.where for node in nodes}
+        self._places = places(program)
 
     def fullest(self, computation: Computation) -> Fullest:
         """Of one execution, without the buffers that its caller holds."""
@@ -113,7 +112,9 @@ class _Lifetimes:
             whole = operands[0]
             index = int(instruction.attributes["index"])
             return whole[index] if isinstance(whole, tuple) else whole
-        if opcode in _SAME_BUFFER or opcode == "while" or opcode.endswith("-done"):
+        if opcode == "all-reduce" and len(operands) > 1:
+            return tuple(operands)
+        if opcode in _IN_PLACE or opcode.endswith("-done"):
             return operands[0]
         if self._updates_in_place(instruction):
             return operands[0]

@@ -18,6 +18,7 @@ from harness import (
     environment,
     hlo,
     mesh,
+    parts,
     prediction,
     program,
     train_step,
@@ -131,6 +132,7 @@ def _read(
     record["program"] |= program.describe(lowered, as_jax, case.model.quantization)
     parsed = hlo.parse(compiled.text)
     record["prediction"] |= prediction.predict(parsed, kind)
+    record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
     if record["prediction"]["step_seconds"] is None:
         record["warnings"].append(f"no step time: the constants of a {kind} are not published")
     return parsed

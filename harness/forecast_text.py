@@ -85,30 +85,59 @@ def scaling(forecasts: Sequence[Forecast]) -> str:
 
 
 def markdown(forecasts: Sequence[Forecast]) -> str:
-    """A table with a row for each case, slice and implementation."""
-    lines = [
-        "| case | slice | implementation | argument GiB | output GiB | temp GiB | total GiB"
-        " | code GiB | headroom GiB | wire GB | Mcycles | predicted step s | program |",
-        "|---|---|---|" + "---:|" * 9 + "---|",
-    ]
-    for forecast in forecasts:
-        question, record = forecast.question, forecast.record
-        memory, found = record["memory"], record["program"]
-        row = [question.case.name, question.on.name, question.impl]
-        if forecast.program is None:
-            lines.append(f"| {' | '.join(row)} | {record['error']} |" + " |" * 9)
-            continue
-        sizes = [
-            memory[f"{name}_bytes"]
-            for name in ("argument", "output", "temp", "total", "generated_code")
+    """A page with a row for each case, slice and implementation, and the model's known errors."""
+    rows = [_HEADINGS, [*["---"] * 3, *["---:"] * 9, "---"]]
+    rows += [_row(forecast) for forecast in forecasts]
+    made = forecasts[0].record["environment"]
+    checked = [f"- {line.strip()}" for line in _checked(forecasts)]
+    return "\n".join(
+        [
+            "# What each case needs and does on TPU slices",
+            "",
+            "Compiled by libtpu for slices that were not there; nothing ran. Sizes, bytes and"
+            " cycles are per device and step, loop trip counts applied. Rows with one program (the"
+            " first letters of its fingerprint) run the very same operations.",
+            "",
+            f"Made with JAX {made['jax']}, libtpu {made['libtpu']}, flax {made['flax']}, by"
+            " `make preflight`; the records lie beside this page.",
+            "",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            "The step-time model on the published runs, from MaxText's compiled programs:",
+            "",
+            *checked,
         ]
-        sizes.append(memory["capacity_bytes"] - forecast.needed_bytes)
-        seconds = record["prediction"]["step_seconds"]
-        row += [f"{size / _GIB:.3f}" for size in sizes]
-        row += [f"{found['wire_bytes'] / 1e9:.4f}", f"{found['fusion_cycles'] / 1e6:.2f}"]
-        row += [f"{seconds:.4f}" if seconds else "-", f"`{found['optimized_sha256'][:12]}`"]
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
+    )
+
+
+_HEADINGS = [
+    *("case", "slice", "implementation"),
+    *("argument GiB", "output GiB", "temp GiB", "total GiB", "code GiB", "headroom GiB"),
+    *("wire GB", "Mcycles", "predicted s", "program"),
+]
+
+
+def _row(forecast: Forecast) -> list[str]:
+    question, record = forecast.question, forecast.record
+    row = [question.case.name, question.on.name, question.impl]
+    if forecast.program is None:
+        return [*row, str(record["error"]), *[""] * (len(_HEADINGS) - 4)]
+    memory, found = record["memory"], record["program"]
+    kinds = ("argument", "output", "temp", "total", "generated_code")
+    sizes = [memory[f"{kind}_bytes"] for kind in kinds]
+    sizes.append(memory["capacity_bytes"] - forecast.needed_bytes)
+    seconds = record["prediction"]["step_seconds"]
+    row += [f"{size / _GIB:.3f}" for size in sizes]
+    row += [f"{found['wire_bytes'] / 1e9:.4f}", f"{found['fusion_cycles'] / 1e6:.2f}"]
+    return [*row, f"{seconds:.4f}" if seconds else "-", f"`{found['optimized_sha256'][:12]}`"]
+
+
+def _checked(forecasts: Sequence[Forecast]) -> list[str]:
+    """What the first forecast with a prediction says of the model's errors."""
+    for forecast in forecasts:
+        if forecast.record["prediction"].get("checked_against"):
+            return _errors(forecast.record)
+    return []
 
 
 def _model(forecast: Forecast) -> str:
@@ -196,15 +225,20 @@ def _prediction(record: Record) -> str:
         f" + wire {found['exposed_wire_seconds']:.4f} (of {found['wire_seconds']:.4f})"
         f" + copies {found['exposed_copy_seconds']:.4f}",
     ]
+    if found["caution"]:
+        lines.append(f"  caution: {found['caution']}")
     if found["checked_against"]:
         lines.append("the same model on the published runs, from MaxText's compiled programs:")
-    lines += [
+    return "\n".join(lines + _errors(record))
+
+
+def _errors(record: Record) -> list[str]:
+    return [
         f"  {run['run']}: {run['step_seconds']:.3f} s, measured"
         f" {run['measured_step_seconds']:.3f}: {run['error_percent']:+.1f} %"
         f" ({run['hidden_step_seconds']:.3f} s with all permutes hidden); {run['explanation']}"
-        for run in found["checked_against"]
+        for run in record["prediction"]["checked_against"]
     ]
-    return "\n".join(lines)
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -14,8 +15,8 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from harness import accounting, data, digest, program, train_step
-from harness.checkpointing import Checkpointer
+from harness import accounting, data, digest, program, train_step, waiting
+from harness.checkpointing import Checkpointer, preload
 from harness.config import Case
 from harness.record import Record
 from harness.restoring import Restored
@@ -86,22 +87,39 @@ def train(
             yield
         record["timing"] |= stopwatch.seconds
 
-    with phase("trace"):
+    checkpointer.open(resume=plan.resume)
+    platform = plan.mesh.devices.flat[0].platform
+    with phase("init"):
         trainer = train_step.make_trainer(plan.case, plan.implementation, plan.initial, plan.mesh)
         _describe_model(plan, trainer, record)
+        restored = _restored(plan, trainer, checkpointer, record)
+        init: Future[jax.stages.Compiled] | None = None
+        first_step = 0
+        if restored is not None and restored.step is not None:
+            first_step = restored.step + 1
+        else:
+            lowered_init = train_step.lower_init(trainer)
+            # In a thread of its own, while the step is traced and compiled.
+            init = waiting.start(lambda: train_step.compile_step(lowered_init, platform))
+    with phase("trace"):
         traced = train_step.trace_step(trainer)
     with phase("lower"):
         lowered = traced.lower()
     with phase("compile"), _cache_hits() as hits:
-        compiled = train_step.compile_step(lowered, _platform(plan.mesh))
+        if checkpointer.enabled:
+            preload()  # the compiler leaves Python alone meanwhile
+        compiled = train_step.compile_step(lowered, platform)
+        digest.prepare(trainer.state)
     if hits:
         record["warnings"].append(
-            "the compiled step came from the compilation cache: compile_seconds is its loading"
+            "compiled programs came from the compilation cache: compile_seconds is their loading"
         )
     record["memory"] |= accounting.compiled_memory(compiled)
     with phase("init"):
-        state, first_step = _initial_state(plan, trainer, checkpointer, record)
         batch = data.make_batch(plan.case, plan.mesh)
+        state = init.result()() if init is not None else {}
+        if restored is not None:
+            state |= restored.state
         jax.block_until_ready((state, batch))
     record["memory"]["in_use_after_init_bytes"] = _largest_in_use(plan.mesh, peak=False)
     observer.begin(first_step)
@@ -109,11 +127,13 @@ def train(
     try:
         state = steps.run(compiled, state, batch, first_step, checkpointer, stop_asked)
         observer.phase("finish")
-        checkpointer.finish()
     finally:
         steps.summarise()
         record["memory"]["peak_in_use_bytes"] = _largest_in_use(plan.mesh, peak=True)
-        record["checkpoint"]["saves"].extend(asdict(save) for save in checkpointer.saves)
+        try:
+            checkpointer.finish()  # also of a run that failed: what is being saved is good
+        finally:
+            record["checkpoint"]["saves"].extend(asdict(save) for save in checkpointer.saves)
     digests = digest.array_digests(state)
     record["checkpoint"] |= {
         "arrays": len(digests),
@@ -159,24 +179,19 @@ def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
         record["warnings"].append(warning)
 
 
-def _initial_state(
+def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, record: Record
-) -> tuple[State, int]:
-    """The state to begin with, fresh or restored, and the first step from it."""
-    checkpointer.open(resume=plan.resume)
-    restored: Restored | None = None
+) -> Restored | None:
+    """The state to begin with, None for a fresh one; its "params" alone from another program."""
+    restored = None
     if plan.resume:
         restored = checkpointer.resume(trainer.state)
     elif plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state)
-    state: State = {}
-    if restored is None or restored.step is None:
-        state = train_step.lower_init(trainer).compile()()
-    if restored is None:
-        return state, 0
-    record["checkpoint"]["restored_from"] = restored.path
-    record["warnings"].extend(restored.warnings)
-    return state | restored.state, 0 if restored.step is None else restored.step + 1
+    if restored is not None:
+        record["checkpoint"]["restored_from"] = restored.path
+        record["warnings"].extend(restored.warnings)
+    return restored
 
 
 class _Steps:
@@ -297,11 +312,6 @@ class _Steps:
         warning = accounting.above_peak_warning(tflops, kind, plan.case.model.quantization)
         if warning:
             record["warnings"].append(warning)
-
-
-def _platform(mesh: Mesh) -> str:
-    platform: str = mesh.devices.flat[0].platform
-    return platform
 
 
 def _largest_in_use(mesh: Mesh, peak: bool) -> int | None:

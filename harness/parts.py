@@ -2,10 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harness import hlo
 from harness.hlo import Instruction, Program
+from harness.hlo.canonical import build
 
 # The named scopes of the code that both twins share, and words in the names of parameters.
 _PARTS = {
@@ -16,7 +19,7 @@ _PARTS = {
     "embedding": "embedding gather scatter-add",
     "head": "logits logits_dense",
     "loss": "loss",
-    "optimizer": "optimizer opt_state",
+    "optimizer": "optimizer",
 }
 _PART_OF = {name: part for part, names in _PARTS.items() for name in names.split()}
 IN_LAYERS, ELSEWHERE, COPIES = "layers, other", "other", "copies"
@@ -43,7 +46,7 @@ def list_costs(program: Program) -> list[Cost]:
             part_of(program, instruction),
             instruction.opcode,
             str(instruction.shape),
-            hlo.where(instruction.op_name),
+            places(program)[instruction],
             executions.times,
             instruction.cycles * executions.times,
         )
@@ -63,11 +66,18 @@ def cycles_by_part(program: Program) -> dict[str, int]:
     return dict(totals.most_common())
 
 
+@lru_cache(maxsize=4)
+def places(program: Program) -> Mapping[Instruction, str]:
+    """Where in the model every operation stands, or else what uses it."""
+    nodes = (node for nodes in build(program).nodes.values() for node in nodes)
+    return {node.instruction: node.where for node in nodes}
+
+
 def part_of(program: Program, instruction: Instruction) -> str:
     """The part whose name is innermost in the operation's path.
 
     Of a fusion the matrix product decides, else its own name, else what is fused into it, else
-    the parameter that all its data come from.
+    the parameter that all its data come from, else what uses it.
     """
     if instruction.opcode.startswith("copy"):
         return COPIES
@@ -77,17 +87,17 @@ def part_of(program: Program, instruction: Instruction) -> str:
         for inner in program.computations[name].instructions.values()
     ]
     products = [inner for inner in fused if inner.opcode in ("dot", "convolution")]
-    for candidate in (*products, instruction, *reversed(fused)):
-        part = _named(candidate.op_name)
-        if part is not None:
-            return part
-    part = _named(hlo.walk(program).arguments.get(instruction, ""))
-    if part is not None:
-        return part
-    paths = (candidate.op_name for candidate in (instruction, *fused))
+    paths = [inner.op_name for inner in (*products, instruction, *reversed(fused))]
+    paths += [hlo.walk(program).arguments.get(instruction, ""), places(program)[instruction]]
+    named = (_named(path) for path in paths)
+    known = next((part for part in named if part is not None), None)
+    if known is not None:
+        return known
     return IN_LAYERS if any("/while/" in path for path in paths) else ELSEWHERE
 
 
 def _named(op_name: str) -> str | None:
-    names = reversed(_NAME.findall(op_name.partition(";")[0]))
-    return next((_PART_OF[name] for name in names if name in _PART_OF), None)
+    names = _NAME.findall(op_name.partition(";")[0])
+    if "opt_state" in names:
+        return "optimizer"
+    return next((_PART_OF[name] for name in reversed(names) if name in _PART_OF), None)

@@ -62,9 +62,14 @@ def main(argv: list[str]) -> int:
         record.check_run_id(arguments.run_id)
     options = _options(arguments)
     check_writable(options.results)
-    config.load(options.case, "full", options.overrides)  # refused now, not in each of many runs
+    case = config.load(options.case, "full", options.overrides)  # refused now, not in each run
     if arguments.impl != "both" and arguments.repeats == 1:
         return session.run(options, arguments.impl, arguments.run_id)
+    if case.checkpoint.directory is not None:
+        raise UserError(
+            f"checkpoint.directory={case.checkpoint.directory}: is one run's;"
+            " give --impl and no --repeats"
+        )
     return _run_each(argv, arguments)
 
 

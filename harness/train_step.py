@@ -21,8 +21,10 @@ State = dict[str, Any]  # "step", "params", "opt_state": 39 arrays for the decod
 Metrics = dict[str, jax.Array]
 
 # By platform, what the compiler is told beyond its defaults. On TPU the weights are gathered before
-# their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes.
+# their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes. On a CPU
+# nobody asks for speed, and LLVM's optimisations would take longer than a run.
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
+    "cpu": {"xla_backend_optimization_level": "0"},
     "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
 }
 
@@ -132,5 +134,5 @@ def trace_step(trainer: Trainer) -> jax.stages.Traced:
 
 
 def compile_step(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:
-    """The executable of a lowered step, with the options its platform asks for."""
+    """The executable of a lowered program, with the options its platform asks for."""
     return lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))

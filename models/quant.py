@@ -9,12 +9,13 @@ and are never clipped away. A channel whose largest magnitude is below 2^-100 (z
 scaled as if it were 2^-100, so zeros stay zeros and nothing is divided by zero.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from jax import lax
 from models import partitioning
 from models.ops import Site
 from models.partitioning import Axes
+
+Dimensions = tuple[int, ...]
 
 _SMALLEST = 2.0**-100
 
@@ -44,9 +47,8 @@ def rounding(key: jax.Array) -> Iterator[None]:
 class Projection:
     """The `dot_general` of one projection: gathers its kernel and multiplies in its precision.
 
-    `axes` are the logical axes of the kernel of one layer; of those that are contracted, and of
-    those that are not, only the first may be sharded. `site` keeps the rounding noise of a layer's
-    matmuls apart.
+    `axes` are the logical axes of the kernel of one layer; `site` keeps the rounding noise of a
+    layer's matmuls apart.
     """
 
     quantization: Literal["none", "int8", "fp8"]
@@ -84,21 +86,14 @@ class Projection:
             return lax.dot_general(lhs, kernel, dimension_numbers, precision, **options)
 
         contracted = len(dimension_numbers[0][0])
-        kept = lhs.ndim - contracted
-        if dimension_numbers != _dimension_numbers(kept, contracted) or kept < 2:
+        trailing = _last(lhs, contracted)
+        if dimension_numbers != ((trailing, _first(contracted)), ((), ())) or trailing[0] < 2:
             raise ValueError(
                 f"dimension_numbers={dimension_numbers}: a quantised projection contracts the last"
-                " axes of [B, T, ...] with the first of its kernel"
+                " axes of its activations [B, T, ...] with the first of its kernel"
             )
-        axes = (self.axes[0], self.axes[contracted])
-        K = int(np.prod(rhs.shape[:contracted]))
-        x = lhs.reshape(lhs.shape[0], -1, K)  # [B, T, K]
-        kernel = partitioning.constrain(rhs.reshape(K, -1), axes)  # [K, M]
-        y = _matmul(self._arithmetic(), axes, x, kernel, self._seed())  # [B, T, M]
-        return y.reshape(lhs.shape[:kept] + rhs.shape[contracted:])
-
-    def _arithmetic(self) -> "_Arithmetic":
-        return _Int8() if self.quantization == "int8" else _Fp8()
+        arithmetic = _Int8() if self.quantization == "int8" else _Fp8()
+        return _matmul(arithmetic, self.axes, contracted, lhs, rhs, self._seed())
 
     def _seed(self) -> jax.Array | None:
         """The words of the rounding key and the site, where the gradient is to be dithered."""
@@ -111,58 +106,36 @@ class Projection:
         return jnp.append(jax.random.key_data(key), jnp.uint32(self.site))
 
 
-def _dimension_numbers(kept: int, contracted: int) -> lax.DotDimensionNumbers:
-    trailing = tuple(range(kept, kept + contracted))
-    return (trailing, tuple(range(contracted))), ((), ())
-
-
 class _Quantized(NamedTuple):
-    """values * scale stands for a tensor; scale is float32 and broadcasts."""
+    """values * scale stands for a tensor; scale is float32, 1 long on every axis it is shared."""
 
     values: jax.Array
     scale: jax.Array
 
-    @property
-    def transposed(self) -> "_Quantized":
-        return _Quantized(self.values.mT, self.scale.mT)
-
-
-class _Arithmetic(Protocol):
-    """How each operand of a product that contracts `axis` is quantised."""
-
-    def activation(self, x: jax.Array, axis: int) -> _Quantized:
-        """x [B, T, K], every sequence on its own."""
-
-    def kernel(self, kernel: jax.Array, axis: int) -> _Quantized:
-        """kernel [K, M]."""
-
-    def gradient(self, g: jax.Array, axis: int, seed: jax.Array | None) -> _Quantized:
-        """g [B, T, M], every sequence on its own."""
-
 
 @dataclass(frozen=True)
 class _Int8:
-    """Symmetric int8, one scale per channel over the contracted axis, accumulated in int32.
+    """Symmetric int8, one scale per channel: shared `over` the contracted axes only.
 
     To nearest, absmax stands at 127.5 and is clipped to 127, as in the reference. Stochastically it
     stands at 127: clipping would bias the largest value of every channel.
     """
 
-    def activation(self, x: jax.Array, axis: int) -> _Quantized:
-        return self._to_nearest(x, axis)
+    def activation(self, x: jax.Array, over: Dimensions) -> _Quantized:
+        return self._to_nearest(x, over)
 
-    def kernel(self, kernel: jax.Array, axis: int) -> _Quantized:
-        return self._to_nearest(kernel, axis)
+    def kernel(self, kernel: jax.Array, over: Dimensions) -> _Quantized:
+        return self._to_nearest(kernel, over)
 
-    def gradient(self, g: jax.Array, axis: int, seed: jax.Array | None) -> _Quantized:
+    def gradient(self, g: jax.Array, over: Dimensions, seed: jax.Array | None) -> _Quantized:
         if seed is None:
-            return self._to_nearest(g, axis)
-        largest = _absmax(g, axis)
+            return self._to_nearest(g, over)
+        largest = _absmax(g, over)
         values = jnp.floor(g.astype(jnp.float32) * (127 / largest) + _noise(g.shape, seed))
         return _Quantized(_int8(values), largest / 127)
 
-    def _to_nearest(self, x: jax.Array, axis: int) -> _Quantized:
-        largest = _absmax(x, axis)
+    def _to_nearest(self, x: jax.Array, over: Dimensions) -> _Quantized:
+        largest = _absmax(x, over)
         values = jnp.round(x.astype(jnp.float32) * (127.5 / largest))  # half to even
         return _Quantized(_int8(values), largest / 127.5)
 
@@ -178,21 +151,29 @@ class _Fp8:
     no device waits for another's maximum.
     """
 
-    def activation(self, x: jax.Array, axis: int) -> _Quantized:
-        del axis
-        return _float8(x, (1, 2), jnp.float8_e4m3fn)
+    def activation(self, x: jax.Array, over: Dimensions) -> _Quantized:
+        return _float8(x, _last(x, x.ndim - 1), jnp.float8_e4m3fn)
 
-    def kernel(self, kernel: jax.Array, axis: int) -> _Quantized:
-        del axis
-        return _float8(kernel, (0, 1), jnp.float8_e4m3fn)
+    def kernel(self, kernel: jax.Array, over: Dimensions) -> _Quantized:
+        return _float8(kernel, _first(kernel.ndim), jnp.float8_e4m3fn)
 
-    def gradient(self, g: jax.Array, axis: int, seed: jax.Array | None) -> _Quantized:
-        del axis, seed
-        return _float8(g, (1, 2), jnp.float8_e5m2)
+    def gradient(self, g: jax.Array, over: Dimensions, seed: jax.Array | None) -> _Quantized:
+        return _float8(g, _last(g, g.ndim - 1), jnp.float8_e5m2)
 
 
-def _absmax(x: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
-    largest = jnp.max(jnp.abs(x), axis, keepdims=True).astype(jnp.float32)
+_Arithmetic = _Int8 | _Fp8
+
+
+def _first(count: int) -> Dimensions:
+    return tuple(range(count))
+
+
+def _last(x: jax.Array, count: int) -> Dimensions:
+    return tuple(range(x.ndim - count, x.ndim))
+
+
+def _absmax(x: jax.Array, over: Dimensions) -> jax.Array:
+    largest = jnp.max(jnp.abs(x), over, keepdims=True).astype(jnp.float32)
     return jnp.maximum(largest, _SMALLEST)
 
 
@@ -200,27 +181,24 @@ def _int8(values: jax.Array) -> jax.Array:
     return jnp.clip(values, -127, 127).astype(jnp.int8)
 
 
-def _float8(x: jax.Array, axis: tuple[int, ...], dtype: jnp.dtype) -> _Quantized:
+def _float8(x: jax.Array, over: Dimensions, dtype: jnp.dtype) -> _Quantized:
     """x in `dtype`, its largest magnitude in the format's last full octave."""
-    octave = lax.bitcast_convert_type(_absmax(x, axis), jnp.uint32) & jnp.uint32(0x7F800000)
+    octave = lax.bitcast_convert_type(_absmax(x, over), jnp.uint32) & jnp.uint32(0x7F800000)
     scale = lax.bitcast_convert_type(octave, jnp.float32) * 2.0 ** (2 - jnp.finfo(dtype).maxexp)
     return _Quantized((x * (1 / scale).astype(x.dtype)).astype(dtype), scale)
 
 
 def _noise(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:
-    """Uniform on [0, 1) in steps of 2^-23, by the position in [B, T, M] and the seed alone.
+    """Uniform on [0, 1) in steps of 2^-23, by the position in [B, T, ...] and the seed alone.
 
-    A hash of the row and the seed, exclusive-or a hash of the column: over seeds every element is
-    exactly uniform, elements of one row or column are pairwise uncorrelated on average over
-    columns, and the whole costs one operation each where a generator's rounds would cost more than
-    the matmul.
+    A hash of a hash of the seed and the place in [B, T] and one of the place on the other axes:
+    over seeds every element is exactly uniform, for a tenth of the work of a generator's rounds.
     """
-    _, T, M = shape
-    row = lax.broadcasted_iota(jnp.uint32, (*shape[:2], 1), 0) * jnp.uint32(T)
-    row += lax.broadcasted_iota(jnp.uint32, (*shape[:2], 1), 1)
+    rows, columns = shape[:2], shape[2:]
+    row = lax.iota(jnp.uint32, math.prod(rows)).reshape(*rows, *(1 for _ in columns))
     for word in seed:
         row = _mix(row ^ word)
-    column = _mix(lax.broadcasted_iota(jnp.uint32, (1, 1, M), 2) + jnp.uint32(0x9E3779B9))
+    column = _mix(lax.iota(jnp.uint32, math.prod(columns)).reshape(columns) + jnp.uint32(1))
     mantissa = _mix(row ^ column) >> 9
     return lax.bitcast_convert_type(mantissa | jnp.uint32(0x3F800000), jnp.float32) - 1
 
@@ -232,68 +210,100 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def _product(left: _Quantized, right: _Quantized, dtype: jnp.dtype) -> jax.Array:
-    """left [..., R, C] times right [..., C, S] in their own format, the result in `dtype`."""
-    a, b = left.values, right.values
-    batch = tuple(range(b.ndim - 2))
+def _product(
+    left: _Quantized,
+    right: _Quantized,
+    contract: tuple[Dimensions, Dimensions],
+    dtype: jnp.dtype,
+    batch: Dimensions = (),
+) -> jax.Array:
+    """The product of two quantised tensors in their own format, its result in `dtype`."""
     accumulated = lax.dot_general(
-        a,
-        b,
-        (((a.ndim - 1,), (b.ndim - 2,)), (batch, batch)),
-        preferred_element_type=jnp.int32 if a.dtype == jnp.int8 else jnp.float32,
+        left.values,
+        right.values,
+        (contract, (batch, batch)),
+        preferred_element_type=jnp.int32 if left.values.dtype == jnp.int8 else jnp.float32,
     )
-    return (accumulated.astype(jnp.float32) * left.scale * right.scale).astype(dtype)
+    left_scale = lax.squeeze(left.scale, contract[0])
+    right_scale = lax.squeeze(right.scale, contract[1])
+    left_free, right_free = (scale.ndim - len(batch) for scale in (left_scale, right_scale))
+    left_scale = lax.expand_dims(left_scale, range(-right_free, 0))
+    right_scale = lax.expand_dims(right_scale, range(len(batch), len(batch) + left_free))
+    return (accumulated.astype(jnp.float32) * left_scale * right_scale).astype(dtype)
 
 
 def _gathered(kernel: _Quantized, axes: Axes) -> _Quantized:
-    """The whole of it on every device; held to `axes` first, so that quantised is what travels."""
-    values = partitioning.replicate(partitioning.constrain(kernel.values, axes))
+    """The whole of it on every device; held to `axes` first, so that quantised is what travels.
+
+    The barrier keeps the compiler from gathering it in the layout of the stacked kernel that it was
+    cut from, which the matmul would have to undo.
+    """
+    pieces = lax.optimization_barrier(partitioning.constrain(kernel.values, axes))
+    values = partitioning.replicate(pieces)
     return _Quantized(values, partitioning.replicate(kernel.scale))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _matmul(
-    arithmetic: _Arithmetic, axes: Axes, x: jax.Array, kernel: jax.Array, seed: jax.Array | None
+    arithmetic: _Arithmetic,
+    axes: Axes,
+    contracted: int,
+    x: jax.Array,
+    kernel: jax.Array,
+    seed: jax.Array | None,
 ) -> jax.Array:
-    """x [B, T, K] times kernel [K, M], which lies as `axes` say."""
+    """x [B, T, K...] times kernel [K..., M...], which lies as `axes` say; K... are `contracted`."""
     del seed
-    gathered = _gathered(arithmetic.kernel(kernel, 0), axes)
-    return _product(arithmetic.activation(x, 2), gathered, x.dtype)
+    over = _last(x, contracted), _first(contracted)
+    gathered = _gathered(arithmetic.kernel(kernel, over[1]), axes)
+    return _product(arithmetic.activation(x, over[0]), gathered, over, x.dtype)
+
+
+_Residuals = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
 def _matmul_forward(
-    arithmetic: _Arithmetic, axes: Axes, x: jax.Array, kernel: jax.Array, seed: jax.Array | None
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array | None]]:
-    return _matmul(arithmetic, axes, x, kernel, seed), (x, kernel, seed)
+    arithmetic: _Arithmetic, axes: Axes, contracted: int, *operands: Any
+) -> tuple[jax.Array, _Residuals]:
+    return _matmul(arithmetic, axes, contracted, *operands), operands
 
 
 def _matmul_backward(
-    arithmetic: _Arithmetic,
-    axes: Axes,
-    residuals: tuple[jax.Array, jax.Array, jax.Array | None],
-    g: jax.Array,
+    arithmetic: _Arithmetic, axes: Axes, contracted: int, residuals: _Residuals, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, np.ndarray | None]:
-    """Both gradients: the operands are quantised anew, along the axis that is contracted now."""
+    """Both gradients: the operands are quantised anew, over the axes that are contracted now."""
     x, kernel, seed = residuals
-    gathered = _gathered(arithmetic.kernel(kernel, 1), axes)
-    x_gradient = _product(arithmetic.gradient(g, 2, seed), gathered.transposed, x.dtype)
+    kept = kernel.ndim - contracted
+    over = _last(g, kept), _last(kernel, kept)
+    gathered = _gathered(arithmetic.kernel(kernel, over[1]), axes)
+    x_gradient = _product(arithmetic.gradient(g, over[0], seed), gathered, over, x.dtype)
+
+    positions = tuple(range(1, x.ndim - contracted))
     kernel_gradient = _kernel_gradient(
-        arithmetic.activation(x, 1), arithmetic.gradient(g, 1, seed), axes, kernel.dtype
+        arithmetic.activation(x, positions),
+        arithmetic.gradient(g, positions, seed),
+        (axes[:contracted], axes[contracted:]),
+        kernel.dtype,
     )
     no_gradient = None if seed is None else np.zeros(seed.shape, jax.dtypes.float0)
     return x_gradient, kernel_gradient, no_gradient
 
 
-def _kernel_gradient(x: _Quantized, g: _Quantized, axes: Axes, dtype: jnp.dtype) -> jax.Array:
-    """The gradient [K, M] of x [B, T, K] and g [B, T, M], each device left with its own part.
+def _kernel_gradient(
+    x: _Quantized, g: _Quantized, axes: tuple[Axes, Axes], dtype: jnp.dtype
+) -> jax.Array:
+    """The gradient [K..., M...] of x [B, T, K...] and g [B, T, M...], scattered to where it lies.
 
     Each sequence is a product of its own with its own scales; they are added in `dtype`, so that
     neither a maximum nor an int32 sum crosses the wire.
     """
-    if partitioning.is_sharded(axes[1]):  # what is scattered must lead, or XLA reduces all of it
-        return _kernel_gradient(g, x, axes[::-1], dtype).T
-    per_sequence = _product(x.transposed, g, dtype)  # [B, K, M]
-    return partitioning.constrain(lax.reduce_sum(per_sequence, (0,)), axes)
+    if partitioning.is_sharded(axes[1][-1]) and not partitioning.is_sharded(axes[0][0]):
+        # What is scattered must lead: where it would cut within rows, XLA adds up the whole.
+        flipped = _kernel_gradient(g, x, axes[::-1], dtype)
+        return lax.transpose(flipped, _last(flipped, len(axes[0])) + _first(len(axes[1])))
+    positions = tuple(range(1, x.values.ndim - len(axes[0])))
+    per_sequence = _product(x, g, (positions, positions), dtype, batch=(0,))
+    return partitioning.constrain(lax.reduce_sum(per_sequence, (0,)), axes[0] + axes[1])
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)

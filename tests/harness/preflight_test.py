@@ -58,7 +58,9 @@ def weight_flops(model: ModelConfig, length: int) -> float:
     return flops.tflop * 1e12 * (1 - flops.attention_percent / 100)
 
 
-def test_a_tiny_case_is_compiled_read_and_recorded(command: Callable[..., Any]) -> None:
+def test_a_tiny_case_is_compiled_read_and_recorded(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
     code, output, records = command(
         "--case", "03_dropout", "--topology", SLICE, "--size", "tiny", "--set", "run.steps=3"
     )
@@ -94,14 +96,18 @@ def test_a_tiny_case_is_compiled_read_and_recorded(command: Callable[..., Any]) 
     for part in ("attention", "mlp", "norm", "head", "embedding", "loss", "optimizer", "copies"):
         assert f"\n  {part} " in output
 
-    _, output, (again,) = command(
-        "--case", "03_dropout", "--topology", SLICE, "--size", "tiny", "--set", "run.steps=3",
-        "--impl", "nnx",
+    page = tmp_path / "page.md"
+    _, output, (again, _) = command(
+        "--case", "03_dropout", "--topology", f"{SLICE},{SLICE}", "--size", "tiny",
+        "--set", "run.steps=3", "--impl", "nnx", "--markdown", str(page),
     )  # fmt: skip
     assert again["program"] == linen["program"]
     assert again["memory"] == linen["memory"]
     assert again["warnings"] == ["not compiled again: taken from the cache, with its compile time"]
     assert "compile ..." not in output
+    assert "03_dropout: cost against chips" in output
+    assert f"| 03_dropout | {SLICE} | nnx | 0.000 |" in page.read_text()
+    assert f"| `{again['program']['optimized_sha256'][:12]}` |" in page.read_text()
 
     # Every product of the formula and of remat; plain attention multiplies all of [T, T], in two
     # products forward, two again and four backward.
@@ -192,7 +198,8 @@ def test_a_changed_twin_is_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -
     assert hlo.diff(original, tiny_program("nnx")) == []
 
     epsilons = hlo.diff(original, tiny_program(norm_epsilon=1e-6))
-    assert any("1e-05 -> 1e-06" in found.detail and "norm" in found.where for found in epsilons)
+    assert {found.opcode for found in epsilons} == {"constant"}
+    assert any("1e-06" in found.detail and "norm" in found.where for found in epsilons)
 
     with monkeypatch.context() as patch:
         norm = ops.rms_norm
@@ -211,6 +218,16 @@ def test_a_changed_twin_is_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -
     assert gathers
     assert all(found.count_b < found.count_a for found in gathers)
     assert partitioning.is_sharded("embed") is False  # outside a trace nothing is
+
+
+@pytest.mark.tpu_compile
+def test_the_program_does_not_grow_with_the_layers(cache: Path) -> None:
+    few, many = (tiny_program(layers=layers) for layers in (4, 16))
+
+    def operations(program: hlo.Program) -> int:
+        return sum(len(one.instructions) for one in program.computations.values())
+
+    assert operations(many) == pytest.approx(operations(few), rel=0.02)
 
 
 def full_size(case: str, slices: str, folder: Path) -> list[dict[str, Any]]:
