@@ -176,6 +176,10 @@ class _Schedule:
                 trip = self.play(self._program.computations[body])
                 total = total.plus(trip, self._trips[instruction.name])
                 continue
+            if opcode in ("call", "conditional"):
+                called = [self.play(self._program.computations[n]) for n in instruction.called]
+                total = total.plus(max(called, key=lambda times: times.step_seconds))
+                continue
             started = opcode.removesuffix("-done")
             if started != opcode:
                 total = total.plus(
@@ -216,7 +220,7 @@ class _Schedule:
     def _with_fused(
         self, computation: Computation, instruction: Instruction
     ) -> list[tuple[Computation, Instruction]]:
-        if instruction.opcode not in ("fusion", "call", "async-start", "call-start"):
+        if instruction.opcode not in ("fusion", "async-start", "call-start"):
             return [(computation, instruction)]
         called = (self._program.computations[name] for name in instruction.called)
         return [(callee, inner) for callee in called for inner in callee.instructions.values()]

@@ -81,6 +81,28 @@ def test_a_copy_that_nothing_hides_is_waited_for() -> None:
     assert found["exposed_copy_seconds"] == pytest.approx(2 * 128 * 1024 / 1.638e12)
 
 
+def test_of_two_branches_the_longer_counts() -> None:
+    text = """HloModule m
+
+%short (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %n = f32[8]{0} negate(%p), backend_config={"estimated_cycles":"1750"}
+}
+
+%long (q: f32[8]) -> f32[8] {
+  %q = f32[8]{0} parameter(0)
+  ROOT %m = f32[8]{0} copy(%q), backend_config={"estimated_cycles":"3500"}
+}
+
+ENTRY %e (a: f32[8], which: pred[]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %which = pred[] parameter(1)
+  ROOT %c = f32[8]{0} conditional(%which, %a, %a), true_computation=%short, false_computation=%long
+}
+"""
+    assert predicted(text)["step_seconds"] == pytest.approx(2 * MICROSECOND)
+
+
 def test_two_rings_carry_twice_as_much() -> None:
     found = predicted(PROGRAM.replace("colors:1", "colors:2"))
     assert found["wire_seconds"] == pytest.approx(4 * GATHER / 2 + PERMUTE)
