@@ -15,7 +15,7 @@ def describe(
     lowered: jax.stages.Lowered, compiled: jax.stages.Compiled, quantization: str
 ) -> dict[str, Any]:
     """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
-    program = hlo.parse(hlo.text(compiled))
+    program = hlo.parse(compiled.as_text() or "")
     collectives = hlo.collectives(program)
     return {
         "stablehlo_sha256": hashlib.sha256(lowered.as_text().encode()).hexdigest(),

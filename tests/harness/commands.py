@@ -52,3 +52,12 @@ def record_of(folder: Path) -> dict[str, Any]:
 def status_of(folder: Path) -> dict[str, Any]:
     status: dict[str, Any] = json.loads((folder / "status.json").read_text())
     return status
+
+
+def until_step(process: subprocess.Popen[str], step: int) -> None:
+    """Waits for the line of a step; what the process prints after it is still to be read."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"completed step: {step},"):
+            return
+    raise AssertionError(process.communicate()[1])

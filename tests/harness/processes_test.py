@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import record_of, run, start, status_of
+from commands import record_of, run, start, status_of, until_step
 
 CASE = ("--case", "03_dropout", "--impl", "nnx", "--devices", "4")
 
@@ -29,14 +29,6 @@ def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
     codes = [process.returncode for process in pair]
     assert set(codes) <= {0, 42}, outputs
     return codes
-
-
-def until_step(process: subprocess.Popen[str], step: int) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(f"completed step: {step},"):
-            return
-    raise AssertionError(process.communicate()[1])
 
 
 def assert_resumes_to_the_end_of(whole: str, broken: str, results: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import record_of, run, start, status_of
+from commands import record_of, run, start, status_of, until_step
 
 LINE = re.compile(
     r"completed step: (\d+), seconds: ([\d.]+), TFLOP/s/device: ([\d.]+),"
@@ -208,14 +208,6 @@ def test_profile(tmp_path: Path) -> None:
     assert list((tmp_path / "profiled" / "profile").rglob("*.xplane.pb"))
     record = record_of(tmp_path / "profiled")
     assert any("steps 3 to 4 ran under the profiler" in text for text in record["warnings"])
-
-
-def until_step(process: subprocess.Popen[str], step: int) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(f"completed step: {step},"):
-            return
-    raise AssertionError(process.communicate()[1])
 
 
 @pytest.mark.parametrize(
