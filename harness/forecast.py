@@ -14,7 +14,6 @@ from harness import (
     accounting,
     compilation,
     config,
-    data,
     environment,
     hlo,
     mesh,
@@ -30,7 +29,6 @@ from harness.hlo import Program
 from harness.record import Record
 from harness.timing import Stopwatch
 from harness.topology import Slice
-from harness.train_step import Trainer
 
 RECIPE = "reference"
 _OF_THE_PROGRAM = ("memory", "program", "prediction", "error")
@@ -95,7 +93,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
         lowered = traced.lower()
     stablehlo = lowered.as_text()
     record["timing"] |= stopwatch.seconds
-    record["model"] |= _describe_model(case, trainer)
+    record["model"] |= program.describe_model(case, trainer)
     record["program"]["stablehlo_sha256"] = hashlib.sha256(stablehlo.encode()).hexdigest()
     limits = accounting.device_limits(devices[0].device_kind)
     record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
@@ -156,20 +154,6 @@ def _blank(question: Question, devices: list[jax.Device]) -> Record:
     # Where it was compiled says nothing about the slice.
     record["environment"] = environment.collect(devices) | {"hostname": None}
     return record
-
-
-def _describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
-    params = trainer.state["params"]
-    batch = data.global_batch(case, trainer.mesh.size) // trainer.mesh.size
-    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-    return {
-        "parameters": accounting.parameter_count(params),
-        "parameters_per_device": accounting.parameters_per_device(params, shardings),
-        "tflop_per_step_per_device": flops.tflop,
-        "attention_tflop_percent": flops.attention_percent,
-        "attention": trainer.model.attention,
-    }
 
 
 def _bytes_per_device(state: Any) -> int:

@@ -96,7 +96,8 @@ def markdown(forecasts: Sequence[Forecast]) -> str:
             "",
             "Compiled by libtpu for slices that were not there; nothing ran. Sizes, bytes and"
             " cycles are per device and step, loop trip counts applied. Rows with one program (the"
-            " first letters of its fingerprint) run the very same operations.",
+            " first letters of its fingerprint) run the very same operations. ~: a time that the"
+            " published runs cannot check, as more than one ring carries its collectives.",
             "",
             f"Made with JAX {made['jax']}, libtpu {made['libtpu']}, flax {made['flax']}, by"
             " `make preflight`; the records lie beside this page.",
@@ -126,10 +127,12 @@ def _row(forecast: Forecast) -> list[str]:
     kinds = ("argument", "output", "temp", "total", "generated_code")
     sizes = [memory[f"{kind}_bytes"] for kind in kinds]
     sizes.append(memory["capacity_bytes"] - forecast.needed_bytes)
-    seconds = record["prediction"]["step_seconds"]
+    predicted = record["prediction"]
+    seconds, unchecked = predicted["step_seconds"], "~" if predicted.get("caution") else ""
     row += [f"{size / _GIB:.3f}" for size in sizes]
     row += [f"{found['wire_bytes'] / 1e9:.4f}", f"{found['fusion_cycles'] / 1e6:.2f}"]
-    return [*row, f"{seconds:.4f}" if seconds else "-", f"`{found['optimized_sha256'][:12]}`"]
+    row += [f"{unchecked}{seconds:.4f}" if seconds else "-"]
+    return [*row, f"`{found['optimized_sha256'][:12]}`"]
 
 
 def _checked(forecasts: Sequence[Forecast]) -> list[str]:

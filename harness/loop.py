@@ -160,17 +160,7 @@ def _cache_hits() -> Iterator[list[str]]:
 
 
 def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
-    case, params = plan.case, trainer.state["params"]
-    batch = data.global_batch(case, plan.mesh.size) // plan.mesh.size
-    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-    record["model"] |= {
-        "parameters": accounting.parameter_count(params),
-        "parameters_per_device": accounting.parameters_per_device(params, shardings),
-        "tflop_per_step_per_device": flops.tflop,
-        "attention_tflop_percent": flops.attention_percent,
-        "attention": trainer.model.attention,
-    }
+    record["model"] |= program.describe_model(plan.case, trainer)
     kind = plan.mesh.devices.flat[0].device_kind
     limits = accounting.device_limits(kind)
     record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness import accounting, hlo
 from harness.hlo import Computation, Instruction, Program
-from harness.hlo.collectives import KINDS, _describe
+from harness.hlo.collectives import KINDS, describe
 from harness.hlo.parse import references
 
 _PUBLISHED = Path(__file__).with_name("published_runs.json")
@@ -229,7 +229,7 @@ class _Schedule:
         self, computation: Computation, collective: Instruction, caller: Instruction
     ) -> float:
         """Its bytes through as many rings as the compiler made, each over one link one way."""
-        found = _describe(self._program, computation, collective)
+        found = describe(self._program, computation, collective)
         config = caller.attributes.get("backend_config", "")
         rings = max(map(int, _COLOURS.findall(config)), default=1)
         hops = 1 if found.kind == "collective-permute" else found.group_size - 1

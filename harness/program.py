@@ -1,4 +1,4 @@
-"""What a compiled step is, as the record tells it."""
+"""What a step trains and what it was compiled into, as the record tells it."""
 
 import hashlib
 import re
@@ -7,8 +7,25 @@ from typing import Any
 
 import jax
 
-from harness import hlo
+from harness import accounting, data, hlo
+from harness.config import Case
+from harness.train_step import Trainer
 from models.projection import QUANTIZED
+
+
+def describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
+    """The keys of the record's `model`."""
+    params = trainer.state["params"]
+    batch = data.global_batch(case, trainer.mesh.size) // trainer.mesh.size
+    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return {
+        "parameters": accounting.parameter_count(params),
+        "parameters_per_device": accounting.parameters_per_device(params, shardings),
+        "tflop_per_step_per_device": flops.tflop,
+        "attention_tflop_percent": flops.attention_percent,
+        "attention": trainer.model.attention,
+    }
 
 
 def describe(

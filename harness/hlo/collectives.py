@@ -96,12 +96,13 @@ def list_collectives(program: Program) -> list[Collective]:
                 continue
             part = executions.within, instruction.attributes.get("channel_id", instruction.name)
             if executions.caller is None or part not in spread:
-                listed.append(_describe(program, program.computations[name], instruction))
+                listed.append(describe(program, program.computations[name], instruction))
                 spread.add(part)
     return sorted(listed, key=lambda collective: -collective.wire_bytes)
 
 
-def _describe(program: Program, computation: Computation, instruction: Instruction) -> Collective:
+def describe(program: Program, computation: Computation, instruction: Instruction) -> Collective:
+    """What one collective in a computation of the program moves."""
     found = walk(program)
     executions = found.executions[computation.name]
     kind = instruction.opcode.removesuffix("-start")

@@ -35,6 +35,7 @@ _COMMENT = re.compile(r"/\*.*?\*/")
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([^\]]*)\]\s*(\{.*\})?$")
 _REFERENCE = re.compile(r"%([^\s,(){}]+)")
 _OP_NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
+_NO_ESTIMATE = 2**63 - 1  # what the compiler writes where it has none
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 
 
@@ -97,7 +98,8 @@ class Instruction:
     def cycles(self) -> int | None:
         """The compiler's own estimate for one execution, where it gives one (TPU)."""
         found = _CYCLES.search(self.attributes.get("backend_config", ""))
-        return int(found[1]) if found else None
+        cycles = int(found[1]) if found else _NO_ESTIMATE
+        return cycles if cycles < _NO_ESTIMATE else None
 
     @cached_property
     def called(self) -> tuple[str, ...]:
