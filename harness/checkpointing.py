@@ -45,6 +45,14 @@ class Save:
     waited_for_previous_seconds: float
     background_seconds: float | None = None  # None until the save is committed
 
+    @property
+    def bytes_per_second(self) -> float | None:
+        """From its own start, not that of the wait for the save before, to its commit."""
+        if self.background_seconds is None:
+            return None
+        own = self.blocking_seconds - self.waited_for_previous_seconds
+        return self.bytes / (own + self.background_seconds)
+
 
 class Checkpointer:
     """Saves to and restores from the checkpoint folder of one run.

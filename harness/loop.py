@@ -133,7 +133,10 @@ def train(
         try:
             checkpointer.finish()  # also of a run that failed: what is being saved is good
         finally:
-            record["checkpoint"]["saves"].extend(asdict(save) for save in checkpointer.saves)
+            record["checkpoint"]["saves"].extend(
+                asdict(save) | {"bytes_per_second": save.bytes_per_second}
+                for save in checkpointer.saves
+            )
     digests = digest.array_digests(state)
     record["checkpoint"] |= {
         "arrays": len(digests),

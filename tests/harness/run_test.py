@@ -90,7 +90,9 @@ def test_the_record_is_whole(linen: dict[str, Any]) -> None:
     assert parts < linen["timing"]["wall_seconds"]
     assert 0 < linen["timing"]["goodput_percent"] < 100
     assert linen["checkpoint"]["arrays"] == 39
-    assert [save["step"] for save in linen["checkpoint"]["saves"]] == [0, 6]
+    saves = linen["checkpoint"]["saves"]
+    assert [save["step"] for save in saves] == [0, 6]
+    assert all(save["bytes_per_second"] > 0 for save in saves)
 
 
 def test_only_steady_steps_are_samples(linen: dict[str, Any]) -> None:
