@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import jax
 
 from harness import train_step
+from harness.devices import cache_folder
 from harness.topology import Slice
 
 _VERSIONS = ("jax", "jaxlib", "libtpu")
@@ -84,8 +85,7 @@ def compile_step(lowered: jax.stages.Lowered, on: Slice) -> CompiledStep:
 
 
 def _path(stablehlo: str, on: Slice) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "linen-nnx-harness" / "preflight" / f"{key(stablehlo, on)}.json.gz"
+    return cache_folder() / "preflight" / f"{key(stablehlo, on)}.json.gz"
 
 
 def _keep(outcome: CompiledStep, path: Path) -> None:

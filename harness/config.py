@@ -17,6 +17,7 @@ from models.config import SIZES, ModelConfig, require
 
 CASES = Path(__file__).parents[1] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
+RECIPE = "reference"  # how the step is set up: as in the published runs
 
 
 def _at_least(settings: Any, name: str, minimum: int) -> None:

@@ -51,6 +51,11 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
     return devices
 
 
+def cache_folder() -> Path:
+    """Where compiled programs are kept for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"
+
+
 def _platform() -> str:
     """What JAX will run on: JAX_PLATFORMS if set, else what hardware the machine shows.
 
@@ -81,7 +86,6 @@ def _is_one_of_several_hosts() -> bool:
 def _use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
     if not jax.config.values["jax_compilation_cache_dir"]:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", f"{cache}/linen-nnx-harness/xla")
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -30,7 +30,6 @@ from harness.record import Record
 from harness.timing import Stopwatch
 from harness.topology import Slice
 
-RECIPE = "reference"
 _OF_THE_PROGRAM = ("memory", "program", "prediction", "error")
 
 
@@ -143,12 +142,12 @@ def _blank(question: Question, devices: list[jax.Device]) -> Record:
         "preflight",
         impl=question.impl,
         size=question.size,
-        recipe=RECIPE,
+        recipe=config.RECIPE,
         init="shared",
     )
     record["case"] = {
         "name": case.name,
-        "hash": config.case_hash(case, question.size, RECIPE),
+        "hash": config.case_hash(case, question.size, config.RECIPE),
         "config": config.flatten(case),
     }
     # Where it was compiled says nothing about the slice.

@@ -47,15 +47,15 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.list:
         return _list_cases()
+    if arguments.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError(
+            "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
+        )
     if arguments.resume is not None:
         record.check_run_id(arguments.resume)
         return session.resume(_options(arguments), arguments.resume)
     if arguments.case is None:
         raise UserError(f"--case is missing; known are {', '.join(config.case_names())}")
-    if arguments.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
-            "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
-        )
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
     if arguments.run_id is not None:

@@ -25,7 +25,6 @@ from harness.record import Record
 from harness.results import RunFolder
 from harness.timing import process_age_seconds
 
-RECIPE = "reference"
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_PREEMPTED = 1, 2, 42
 _RUN_ID_BYTES = 128
 
@@ -55,7 +54,7 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     case = config.load(options.case, size, options.overrides)
     run_id = _agreed(run_id or record_module.new_run_id(case.name, impl))
     record = record_module.blank(
-        run_id, "failed", impl=impl, size=size, recipe=RECIPE, init=options.init
+        run_id, "failed", impl=impl, size=size, recipe=config.RECIPE, init=options.init
     )
     folder = RunFolder(options.results, run_id, jax.process_index())
     return _run(options, case, record, folder, run_devices, resume=False)
