@@ -1,9 +1,26 @@
-"""How each matmul of the decoder is carried out: its precision, and where its kernel lies."""
+"""The matmuls of the decoder: the `dot_general` that both twins hand to each of their projections.
 
+A kernel arrives as it lies, in pieces. It is brought into its format piece by piece and gathered in
+it; the gradient of the whole is scattered back to the pieces.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from models import partitioning
 from models.config import ModelConfig
 from models.ops import Site
 from models.partitioning import Axes
-from models.quant import Projection
+from models.quant import FORMATS, Format, Quantized, first, last, product
 
 _KERNEL_AXES: dict[Site, Axes] = {
     Site.QUERY: ("embed", "q_heads", "kv"),
@@ -18,8 +35,20 @@ _KERNEL_AXES: dict[Site, Axes] = {
 _NEVER_QUANTIZED = Site.LOGITS
 QUANTIZED = tuple(site.name.lower() for site in _KERNEL_AXES if site != _NEVER_QUANTIZED)
 
+_ROUNDING_KEY: ContextVar[jax.Array] = ContextVar("rounding_key")
 
-def projection(config: ModelConfig, site: Site) -> Projection:
+
+@contextmanager
+def rounding(key: jax.Array) -> Iterator[None]:
+    """Puts the layer's key in force, from which the matmuls traced inside draw their noise."""
+    token = _ROUNDING_KEY.set(key)
+    try:
+        yield
+    finally:
+        _ROUNDING_KEY.reset(token)
+
+
+def projection(config: ModelConfig, site: Site) -> "Projection":
     """The `dot_general` of one matmul."""
     return Projection(
         quantization="none" if site == _NEVER_QUANTIZED else config.quantization,
@@ -27,3 +56,137 @@ def projection(config: ModelConfig, site: Site) -> Projection:
         site=site,
         stochastic_rounding=config.stochastic_rounding,
     )
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The `dot_general` of one projection: gathers its kernel and multiplies in its precision.
+
+    `axes` are the logical axes of the kernel of one layer; `site` keeps the rounding noise of a
+    layer's matmuls apart.
+    """
+
+    quantization: Literal["none", "int8", "fp8"]
+    axes: Axes
+    site: Site
+    stochastic_rounding: bool
+
+    def __call__(
+        self,
+        lhs: jax.Array,
+        rhs: jax.Array,
+        dimension_numbers: lax.DotDimensionNumbers,
+        precision: lax.PrecisionLike = None,
+        **options: Any,
+    ) -> jax.Array:
+        """`lax.dot_general` of activations [B, T, ..., contracted] and kernel [contracted, ...].
+
+        The result has the activations' dtype; precision and options have no meaning here. Raises
+        ValueError for other dimension numbers, and for stochastic rounding outside `rounding`.
+        """
+        contracted = len(dimension_numbers[0][0])
+        trailing = last(lhs, contracted)
+        if dimension_numbers != ((trailing, first(contracted)), ((), ())) or trailing[0] < 2:
+            raise ValueError(
+                f"dimension_numbers={dimension_numbers}: a projection contracts the last axes of"
+                " its activations [B, T, ...] with the first of its kernel"
+            )
+        with jax.named_scope(self.site.name.lower()):
+            kind = FORMATS[self.quantization]
+            return _matmul(kind, self.axes, contracted, lhs, rhs, self._seed())
+
+    def _seed(self) -> jax.Array | None:
+        """The words of the rounding key and the site, where the gradient is to be dithered."""
+        if self.quantization != "int8" or not self.stochastic_rounding:
+            return None
+        try:
+            key = _ROUNDING_KEY.get()
+        except LookupError:
+            raise ValueError("stochastic rounding needs a key: call inside rounding(key)") from None
+        return jnp.append(jax.random.key_data(key), jnp.uint32(self.site))
+
+
+def _gathered(kernel: Quantized, axes: Axes) -> Quantized:
+    """The whole of it on every device; held to `axes` first, so that its format is what travels.
+
+    The barrier keeps the compiler from gathering it in the layout of the stacked kernel that it was
+    cut from, which the matmul would have to undo.
+    """
+    pieces = lax.optimization_barrier(partitioning.constrain(kernel.values, axes))
+    return Quantized(*jax.tree.map(partitioning.replicate, (pieces, kernel.scale)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _matmul(
+    kind: Format,
+    axes: Axes,
+    contracted: int,
+    x: jax.Array,
+    kernel: jax.Array,
+    seed: jax.Array | None,
+) -> jax.Array:
+    """x [B, T, K...] times kernel [K..., M...], which lies as `axes` say; K... are `contracted`."""
+    return _matmul_forward(kind, axes, contracted, x, kernel, seed)[0]
+
+
+_Residuals = tuple[jax.Array, jax.Array, Quantized | None, jax.Array | None]
+
+
+def _matmul_forward(
+    kind: Format,
+    axes: Axes,
+    contracted: int,
+    x: jax.Array,
+    kernel: jax.Array,
+    seed: jax.Array | None,
+) -> tuple[jax.Array, _Residuals]:
+    over = last(x, contracted), first(contracted)
+    gathered = _gathered(kind.kernel(kernel, over[1]), axes)
+    result = product(kind.activation(x, over[0]), gathered, over, x.dtype)
+    return result, (x, kernel, None if kind.scales_by_contraction else gathered, seed)
+
+
+def _matmul_backward(
+    kind: Format, axes: Axes, contracted: int, residuals: _Residuals, g: jax.Array
+) -> tuple[jax.Array, jax.Array, np.ndarray | None]:
+    """Both gradients: the operands are quantised anew, over the axes that are contracted now."""
+    x, kernel, gathered, seed = residuals
+    kept = kernel.ndim - contracted
+    over = last(g, kept), last(kernel, kept)
+    if gathered is None:
+        gathered = _gathered(kind.kernel(kernel, over[1]), axes)
+    x_gradient = product(kind.gradient(g, over[0], seed), gathered, over, x.dtype)
+
+    positions = tuple(range(1, x.ndim - contracted))
+    kernel_gradient = _kernel_gradient(
+        kind.activation(x, positions),
+        kind.gradient(g, positions, seed),
+        (axes[:contracted], axes[contracted:]),
+        kernel.dtype,
+    )
+    no_gradient = None if seed is None else np.zeros(seed.shape, jax.dtypes.float0)
+    return x_gradient, kernel_gradient, no_gradient
+
+
+def _kernel_gradient(
+    x: Quantized, g: Quantized, axes: tuple[Axes, Axes], dtype: jnp.dtype
+) -> jax.Array:
+    """The gradient [K..., M...] of x [B, T, K...] and g [B, T, M...], left where `axes` say."""
+    if partitioning.is_sharded(axes[1][-1]) and not partitioning.is_sharded(axes[0][0]):
+        # What is scattered must lead: where it would cut within rows, XLA adds up the whole.
+        flipped = _kernel_gradient(g, x, axes[::-1], dtype)
+        return lax.transpose(flipped, last(flipped, len(axes[0])) + first(len(axes[1])))
+    rows = first(x.values.ndim - len(axes[0]))  # B, T
+
+    def part(x: Quantized, g: Quantized) -> jax.Array:
+        if x.scale is None:
+            return product(x, g, (rows, rows), dtype)
+        # Each sequence is a product of its own with its own scales; they are added in `dtype`, so
+        # that neither a maximum nor an int32 sum crosses the wire.
+        per_sequence = product(x, g, (rows[1:], rows[1:]), dtype, batch=rows[:1])
+        return lax.reduce_sum(per_sequence, (0,))
+
+    return partitioning.scatter_sum(part, (x, g), axes[0] + axes[1])
+
+
+_matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -8,8 +8,7 @@ from jax.nn.initializers import Initializer
 from models import ops
 from models.config import ModelConfig
 from models.ops import Site
-from models.projection import projection
-from models.quant import rounding
+from models.projection import projection, rounding
 
 
 class RMSNorm(nnx.Module):

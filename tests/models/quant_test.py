@@ -18,7 +18,7 @@ from jax.sharding import AxisType
 
 from models import partitioning
 from models.ops import Site
-from models.quant import Projection, rounding
+from models.projection import Projection, rounding
 
 QUANTIZATIONS = ["int8", "fp8"]
 KEY = jax.random.key(3)
