@@ -1,0 +1,106 @@
+"""Says what differs between two runs, and how surely: `python -m harness.compare A B`."""
+
+import sys
+from pathlib import Path
+
+from harness import cli, comparison, comparison_text, finding
+from harness.comparison import Comparison, Limits
+from harness.errors import UserError
+from harness.figures import safe
+
+_REGRESSION, _NOT_COMPARABLE = 1, 3
+
+
+def parser() -> cli.Parser:
+    """The command's arguments."""
+    arguments = cli.Parser(
+        prog="python -m harness.compare",
+        description="Says what differs between the runs A and B, and how surely. Each is a run id,"
+        " a record file, a run's folder, a folder of repeats (FOLDER:impl for one"
+        " implementation's), or case:impl for the latest run.",
+        epilog="Intervals hold with 99 %. Exit codes: 0 fine, 2 bad input; with --gate also"
+        " 1 B is worse than A, 3 not comparable. What is not enough to say does not fail the gate,"
+        " but is told.",
+    )
+    add = arguments.add_argument
+    usual = comparison.USUAL
+    add("a", metavar="A", help="the baseline")
+    add("b", metavar="B")
+    add("--results-dir", type=Path, default=Path("results"), help="where run ids are looked up")
+    add("--across", action="append", default=[], metavar="KEY", help="a difference that is the"
+        " point, such as environment.jax, recipe or case.config.checkpoint.async")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write everything")
+    add(
+        "--markdown", metavar="FILE", help="write a comment for a pull request; -: print it instead"
+    )
+    add("--benchmark", type=Path, metavar="FILE", help="write B's figures for"
+        " github-action-benchmark, customSmallerIsBetter")  # fmt: skip
+    add("--gate", action="store_true", help="fail when B is worse than A, or not comparable")
+    add("--max-slowdown-percent", type=float, default=usual.slowdown_percent, metavar="PERCENT",
+        help="smaller differences of speed do not matter (default: %(default)g)")  # fmt: skip
+    add("--max-memory-percent", type=float, default=usual.memory_percent, metavar="PERCENT",
+        help="how much more memory may be needed (default: %(default)g)")  # fmt: skip
+    add("--max-loss-difference", type=float, default=usual.loss_difference, metavar="LOSS",
+        help="how far losses may lie apart (default: 0, every bit counts)")  # fmt: skip
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Compares what the arguments name; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    limits = Limits(
+        arguments.max_slowdown_percent, arguments.max_memory_percent, arguments.max_loss_difference
+    )
+    for name, value in vars(limits).items():
+        if not 0 <= value < float("inf"):
+            raise UserError(f"--max-{name.replace('_', '-')} {value}: must be a number from 0 on")
+    files = {
+        path: text
+        for path, text in (
+            (arguments.json, comparison_text.as_json),
+            (arguments.benchmark, comparison_text.benchmark),
+            (_file(arguments.markdown), comparison_text.markdown),
+        )
+        if path is not None
+    }
+    for path in files:
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}")
+    a, warnings_a = finding.find(arguments.a, arguments.results_dir)
+    b, warnings_b = finding.find(arguments.b, arguments.results_dir)
+    programs, warnings = finding.programs(a[0], b[0])
+    for warning in [*warnings_a, *warnings_b, *warnings]:
+        print(f"warning: {safe(warning, 400)}", file=sys.stderr)
+    records_a, records_b = ([found.record for found in side] for side in (a, b))
+    compared = comparison.compare(records_a, records_b, arguments.across, limits, programs)
+    if arguments.markdown == "-":
+        print(comparison_text.markdown(compared), end="")
+    else:
+        print(comparison_text.terminal(compared))
+    for path, text in files.items():
+        try:
+            path.write_text(text(compared), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+    return _gate(compared) if arguments.gate else 0
+
+
+def _file(markdown: str | None) -> Path | None:
+    return None if markdown in (None, "-") else Path(str(markdown))
+
+
+def _gate(compared: Comparison) -> int:
+    if not compared.comparable:
+        print("gate: failed, not comparable")
+        return _NOT_COMPARABLE
+    worse = [verdict.area for verdict in compared.verdicts if verdict.regression]
+    if worse:
+        print(f"gate: failed, {compared.names[1]} is worse in {', '.join(worse)}")
+        return _REGRESSION
+    open_ = [one.area for one in compared.verdicts if one.outcome in ("unclear", "unknown")]
+    print("gate: passed" + (f"; not known: {', '.join(open_)}" if open_ else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.main(main)
