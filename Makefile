@@ -11,12 +11,13 @@ EXTRA ?= $(if $(wildcard /dev/accel* /dev/vfio/[0-9]*),tpu,$(if $(wildcard /dev/
 
 RUN := $(VENV)/.installed-run$(addprefix -,$(EXTRA))
 TEST := $(VENV)/.installed-test
+BROWSER := $(VENV)/.installed-browser
 
 comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight test test-tpu test-faults lint format golden clean
+.PHONY: help run preflight report test test-tpu test-faults test-xpk test-browser lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ preflight: $(TEST)  ## compile every case for three TPU slices and rewrite resul
 	  --json results/reference/preflight/records.json \
 	  --markdown results/reference/preflight/README.md
 
+report: $(RUN)  ## make pages of all results in build/report
+	$(VENV)/bin/python -m harness.report --output build/report
+
 test: $(TEST)  ## run the quick tests, on a CPU with eight forced devices (PYTHON=python3.12)
 	$(VENV)/bin/python -m pytest
 
@@ -37,6 +41,12 @@ test-tpu: $(TEST)  ## compile the full-size programs for TPU slices, without a T
 
 test-faults: $(TEST)  ## kill and damage runs hundreds of times (long)
 	$(VENV)/bin/python -m pytest -m faults
+
+test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
+	$(VENV)/bin/python -m pytest -m xpk
+
+test-browser: $(BROWSER)  ## look at the pages in headless Chromium (CHROMIUM=PATH names one)
+	$(VENV)/bin/python -m pytest -m browser
 
 lint: $(TEST)  ## check the format, the style and the types
 	$(VENV)/bin/ruff format --check .
@@ -56,10 +66,18 @@ clean:  ## remove the virtual environments and the caches, never results
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+.venv/xpk/bin/xpk:
+	$(PYTHON) -m venv .venv/xpk
+	.venv/xpk/bin/python -m pip install --quiet --disable-pip-version-check 'xpk==1.16.*'
+
 $(RUN): pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) --editable '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
 $(TEST): pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test$(if $(EXTRA),$(comma)$(EXTRA))]'
+	@touch $@
+
+$(BROWSER): $(TEST)
+	$(INSTALL) --editable '.[browser]'
 	@touch $@

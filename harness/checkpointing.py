@@ -197,7 +197,7 @@ class Checkpointer:
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def _make_manager(self, ocp: Any) -> Any:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and self._directory.is_dir():  # a bucket has no empty folders
             for path in self._directory.iterdir():
                 if _TEMPORARY in path.name:
                     shutil.rmtree(path) if isinstance(path, Path) else path.rmtree()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import jax
 
-from harness import train_step
+from harness import hlo, train_step
 from harness.devices import cache_folder
 from harness.topology import Slice
 
@@ -26,7 +26,7 @@ class DoesNotFit(Exception):
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """What is kept of a compiled step; it answers as jax.stages.Compiled to those who read it.
+    """What is kept of a compiled step: its text, and memory as jax.stages.Compiled tells it.
 
     memory: the figures of memory_analysis(). compile_seconds: of the compilation, whenever it was.
     """
@@ -35,19 +35,15 @@ class CompiledStep:
     memory: dict[str, int]
     compile_seconds: float
 
-    def as_text(self) -> str:
-        """The optimised program."""
-        return self.text
-
     def memory_analysis(self) -> SimpleNamespace:
         """What one device needs, in bytes."""
         return SimpleNamespace(**self.memory)
 
 
-def key(stablehlo: str, on: Slice) -> str:
+def key(stablehlo_sha256: str, on: Slice) -> str:
     """What the outcome of a compilation depends on, as sha256."""
     depends = {
-        "stablehlo": hashlib.sha256(stablehlo.encode()).hexdigest(),
+        "stablehlo": stablehlo_sha256,
         "topology": f"{on.name} {on.shape_text}",
         "options": train_step.COMPILER_OPTIONS["tpu"],
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
@@ -56,10 +52,10 @@ def key(stablehlo: str, on: Slice) -> str:
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
-def find(stablehlo: str, on: Slice) -> CompiledStep | None:
+def find(stablehlo_sha256: str, on: Slice) -> CompiledStep | None:
     """The cached outcome of compiling this program; None when there is none that can be read."""
     try:
-        with gzip.open(_path(stablehlo, on), "rt", encoding="utf-8") as file:
+        with gzip.open(_path(stablehlo_sha256, on), "rt", encoding="utf-8") as file:
             return CompiledStep(**json.load(file))
     except (OSError, EOFError, ValueError, TypeError):
         return None
@@ -79,13 +75,13 @@ def compile_step(lowered: jax.stages.Lowered, on: Slice) -> CompiledStep:
     memory = {
         name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
     }
-    outcome = CompiledStep(compiled.as_text() or "", memory, seconds)
-    _keep(outcome, _path(lowered.as_text(), on))
+    outcome = CompiledStep(hlo.text(compiled), memory, seconds)
+    _keep(outcome, _path(hlo.stablehlo_sha256(lowered), on))
     return outcome
 
 
-def _path(stablehlo: str, on: Slice) -> Path:
-    return cache_folder() / "preflight" / f"{key(stablehlo, on)}.json.gz"
+def _path(stablehlo_sha256: str, on: Slice) -> Path:
+    return cache_folder() / "preflight" / f"{key(stablehlo_sha256, on)}.json.gz"
 
 
 def _keep(outcome: CompiledStep, path: Path) -> None:

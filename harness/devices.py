@@ -12,6 +12,7 @@ from harness.errors import UserError
 _MOST_CPU_DEVICES = 512
 # How long a silent process is waited for before the others abort, so that the job can restart.
 _HEARTBEAT_SECONDS = 20
+_COORDINATOR_PORT = "8482"  # JAX's own
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Processes:
 def prepare(device_count: int | None, processes: Processes | None = None) -> list[jax.Device]:
     """Starts JAX on the machine's devices and returns them, those of all processes.
 
-    `device_count` is forced on a CPU (1 when not given) and checked elsewhere. Raises UserError
-    when it is not what is there.
+    `device_count` is forced on a CPU (1 a process when not given) and checked elsewhere. Raises
+    UserError when it is not what is there.
     """
     platform = _platform()
     if platform == "cpu":
+        processes = processes or told_as_on_gke()
         jax.config.update("jax_platforms", "cpu")
-        _force_cpu_devices(device_count or 1, processes.count if processes else 1)
+        process_count = processes.count if processes else 1
+        _force_cpu_devices(device_count or process_count, process_count)
     _use_compilation_cache()
     if processes is not None:
         if platform == "cpu":
@@ -43,7 +46,7 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
             processes.index,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
-    elif platform == "tpu" and _is_one_of_several_hosts():
+    elif platform == "tpu" and len(_hosts()) > 1:
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     devices = jax.devices()
     if device_count is not None and device_count != len(devices):
@@ -78,9 +81,21 @@ def _force_cpu_devices(total: int, process_count: int) -> None:
     jax.config.update("jax_num_cpu_devices", total // process_count)
 
 
-def _is_one_of_several_hosts() -> bool:
+def _hosts() -> list[str]:
     """On GKE, and so under XPK, every host of a slice is told the names of all."""
-    return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    return os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+
+
+def told_as_on_gke() -> Processes | None:
+    """What JAX reads from GKE's variables on a TPU; it would not on the CPUs that stand in."""
+    hosts = _hosts()
+    if len(hosts) == 1:
+        return None
+    port = os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
+    index = os.environ.get("TPU_WORKER_ID", "")
+    if not (index.isdecimal() and int(index) < len(hosts)):
+        raise UserError(f"TPU_WORKER_ID={index}: must be the place of this host among {hosts}")
+    return Processes(f"{hosts[0]}:{port}", len(hosts), int(index))
 
 
 def _use_compilation_cache() -> None:

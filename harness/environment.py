@@ -69,8 +69,13 @@ def _topology(devices: Sequence[Any]) -> str | None:
 
 
 def _git_state(checkout: Path) -> dict[str, Any]:
-    """Returns git_commit and git_dirty, both None where `checkout` is no git checkout."""
-    unknown = {"git_commit": None, "git_dirty": None}
+    """Returns git_commit and git_dirty of the checkout.
+
+    Elsewhere, as in a container, what HARNESS_GIT_COMMIT says (with "-dirty" where it was), else
+    None for both.
+    """
+    told, dash, _ = os.environ.get("HARNESS_GIT_COMMIT", "").partition("-dirty")
+    unknown = {"git_commit": told or None, "git_dirty": bool(dash) if told else None}
     # An installed package may lie inside somebody else's checkout, whose commit says nothing here.
     if not (checkout / ".git").exists():
         return unknown

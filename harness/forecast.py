@@ -1,11 +1,10 @@
 """What a case will need and do on a TPU slice: its step compiled, read and put on record."""
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 
@@ -47,15 +46,18 @@ class Question:
 class Forecast:
     """The answer; `program` is None when the step does not fit into the device's memory.
 
-    state_bytes: parameters, both moments and the counts, of one device. stablehlo: the lowered
-    program's text.
+    state_bytes: parameters, both moments and the counts, of one device.
     """
 
     question: Question
     record: Record
     program: Program | None
     state_bytes: int
-    stablehlo: str
+
+    @property
+    def stablehlo_sha256(self) -> str:
+        """Which lowered program it is about."""
+        return str(self.record["program"]["stablehlo_sha256"])
 
     @property
     def needed_bytes(self) -> int:
@@ -90,20 +92,20 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     phase("lower")
     with stopwatch.phase("lower_seconds"):
         lowered = traced.lower()
-    stablehlo = lowered.as_text()
+    stablehlo = hlo.stablehlo_sha256(lowered)
     record["timing"] |= stopwatch.seconds
     record["model"] |= program.describe_model(case, trainer)
-    record["program"]["stablehlo_sha256"] = hashlib.sha256(stablehlo.encode()).hexdigest()
+    record["program"]["stablehlo_sha256"] = stablehlo
     limits = accounting.device_limits(devices[0].device_kind)
     record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
     state_bytes = _bytes_per_device(trainer.state)
-    if twin is not None and twin.stablehlo == stablehlo:
+    if twin is not None and twin.stablehlo_sha256 == stablehlo:
         record |= {name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM}
         record["timing"]["compile_seconds"] = twin.record["timing"]["compile_seconds"]
         record["warnings"].append(
             f"not compiled again: lowered to the very text of {twin.question.impl}"
         )
-        return Forecast(question, record, twin.program, state_bytes, stablehlo)
+        return Forecast(question, record, twin.program, state_bytes)
     compiled = compilation.find(stablehlo, on)
     if compiled is not None:
         record["warnings"].append("not compiled again: taken from the cache, with its compile time")
@@ -113,21 +115,19 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
             compiled = compilation.compile_step(lowered, on)
     except compilation.DoesNotFit as error:
         record["error"] = f"does not fit: {error}"
-        return Forecast(question, record, None, state_bytes, stablehlo)
+        return Forecast(question, record, None, state_bytes)
     phase("read the program")
-    parsed = _read(record, lowered, compiled, case, devices[0].device_kind)
-    return Forecast(question, record, parsed, state_bytes, stablehlo)
+    parsed = _read(record, compiled, case, devices[0].device_kind)
+    return Forecast(question, record, parsed, state_bytes)
 
 
-def _read(
-    record: Record, lowered: jax.stages.Lowered, compiled: CompiledStep, case: Case, kind: str
-) -> Program:
+def _read(record: Record, compiled: CompiledStep, case: Case, kind: str) -> Program:
     """Puts what the compiled step is on record."""
     record["timing"]["compile_seconds"] = compiled.compile_seconds
     record["memory"] |= accounting.compiled_memory(compiled)
-    as_jax = cast(jax.stages.Compiled, compiled)
-    record["program"] |= program.describe(lowered, as_jax, case.model.quantization)
     parsed = hlo.parse(compiled.text)
+    stablehlo = record["program"]["stablehlo_sha256"]
+    record["program"] |= program.describe(stablehlo, parsed, case.model.quantization)
     record["prediction"] |= prediction.predict(parsed, kind)
     record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
     if record["prediction"]["step_seconds"] is None:

@@ -42,7 +42,7 @@ def same_program(first: Forecast, second: Forecast) -> str:
     """What proves that two implementations are one program, or each difference."""
     names = f"{first.question.impl} and {second.question.impl}"
     ids = [one.record["program"]["optimized_sha256"] for one in (first, second)]
-    if first.stablehlo == second.stablehlo:
+    if first.stablehlo_sha256 == second.stablehlo_sha256:
         lowered = first.record["program"]["stablehlo_sha256"][:12]
         optimised = f", compiled once into {ids[0][:12]}" if ids[0] else ""
         return f"{names}: the same program: one lowered text {lowered}{optimised}"

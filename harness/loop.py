@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from harness import accounting, data, digest, program, train_step, waiting
+from harness import accounting, data, digest, hlo, program, train_step, waiting
 from harness.checkpointing import Checkpointer, preload
 from harness.config import Case
 from harness.record import Record
@@ -48,6 +48,10 @@ class Observer(Protocol):
 
     def step(self, entry: dict[str, Any]) -> None:
         """A step has finished; `entry` is its line in the record."""
+        ...
+
+    def program(self, text: str) -> None:
+        """The optimised program of the step, as text."""
         ...
 
 
@@ -143,7 +147,11 @@ def train(
         "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
         "digest": digest.combined(digests),
     }
-    record["program"] |= program.describe(lowered, compiled, plan.case.model.quantization)
+    text = hlo.text(compiled)
+    observer.program(text)
+    record["program"] |= program.describe(
+        hlo.stablehlo_sha256(lowered), hlo.parse(text), plan.case.model.quantization
+    )
 
 
 @contextmanager
@@ -176,10 +184,8 @@ def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, record: Record
 ) -> Restored | None:
     """The state to begin with, None for a fresh one; its "params" alone from another program."""
-    restored = None
-    if plan.resume:
-        restored = checkpointer.resume(trainer.state)
-    elif plan.restore is not None:
+    restored = checkpointer.resume(trainer.state) if plan.resume else None
+    if restored is None and plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state)
     if restored is not None:
         record["checkpoint"]["restored_from"] = restored.path

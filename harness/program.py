@@ -1,6 +1,5 @@
 """What a step trains and what it was compiled into, as the record tells it."""
 
-import hashlib
 import re
 from collections import Counter
 from typing import Any
@@ -28,14 +27,11 @@ def describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def describe(
-    lowered: jax.stages.Lowered, compiled: jax.stages.Compiled, quantization: str
-) -> dict[str, Any]:
+def describe(stablehlo_sha256: str, program: hlo.Program, quantization: str) -> dict[str, Any]:
     """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
-    program = hlo.parse(compiled.as_text() or "")
     collectives = hlo.collectives(program)
     return {
-        "stablehlo_sha256": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
+        "stablehlo_sha256": stablehlo_sha256,
         "optimized_sha256": hlo.fingerprint(program),
         "fusion_cycles": hlo.fusion_cycles(program),
         "wire_bytes": sum(entry["wire_bytes"] for entry in collectives.values()),

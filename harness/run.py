@@ -5,13 +5,26 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 import models
-from harness import cli, config, record, session, summary
+from harness import (
+    cli,
+    comparison,
+    comparison_text,
+    config,
+    figures,
+    finding,
+    record,
+    session,
+    storage,
+    summary,
+)
 from harness.devices import Processes
 from harness.errors import UserError
+from harness.finding import Found
 from harness.results import check_writable
 
 
@@ -28,8 +41,8 @@ def parser() -> cli.Parser:
     add("--steps", type=int, help="the same as --set run.steps=N")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
-    add("--results-dir", type=Path, default=Path("results"))
-    add("--run-id", help="the name of the run and of its folder (default: made up)")
+    add("--results-dir", type=storage.place, default=Path("results"), help="or gs://BUCKET/...")
+    add("--run-id", help="the run's name (default: made up); one that has not ended goes on")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
     add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
@@ -121,7 +134,8 @@ def _list_cases() -> int:
 def _run_each(argv: list[str], arguments: Namespace) -> int:
     """One process per run, so that no run sees another's memory, programs or failures."""
     impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
-    records, codes = [], []
+    runs: dict[str, list[Found]] = {impl: [] for impl in impls}
+    codes = []
     for repeat in range(1, arguments.repeats + 1):
         for impl in impls:
             run_id = None
@@ -131,13 +145,24 @@ def _run_each(argv: list[str], arguments: Namespace) -> int:
             code, path = _child(argv, impl, run_id)
             codes.append(code)
             if path is not None:
-                records.append(record.read(path))
-    if records:
-        print(f"\n{arguments.case}, {records[0]['size']}, side by side")
-        print(summary.table(records))
-    for finished in records:
-        print(f"record: {arguments.results_dir / finished['run_id'] / 'record.json'}")
+                runs[impl].append(Found(path, record.read(path)))
+    _compare([side for side in runs.values() if side])
+    for side in runs.values():
+        for found in side:
+            print(f"record: {arguments.results_dir / found.record['run_id'] / 'record.json'}")
     return max(codes)
+
+
+def _compare(sides: Sequence[Sequence[Found]]) -> None:
+    """Prints what two implementations have in common, or one's repeats side by side."""
+    records = [[found.record for found in side] for side in sides]
+    if len(sides) == 2:
+        programs, warnings = finding.programs(sides[0][0], sides[1][0])
+        compared = comparison.compare(records[0], records[1], programs=programs)
+        told = [f"warning: {figures.safe(warning, 400)}" for warning in warnings]
+        print("\n".join(["", *told, comparison_text.terminal(compared)]))
+    elif sides and len(sides[0]) > 1:
+        print(f"\n{summary.table(records[0])}")
 
 
 def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | None]:
@@ -155,7 +180,7 @@ def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | 
         for line in child.stdout:
             print(line, end="", flush=True)
             if line.startswith("record: "):
-                path = Path(line.removeprefix("record: ").rstrip("\n"))
+                path = storage.local_copy(storage.place(line.removeprefix("record: ").rstrip("\n")))
         signal.signal(signal.SIGTERM, previous)
     return child.returncode, path
 

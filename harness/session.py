@@ -1,19 +1,20 @@
 """One run from its folder to its record: whatever happens on the way, the record is written."""
 
+import json
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 import models
-from harness import config, devices, environment, loop, mesh, summary
+from harness import config, devices, environment, loop, mesh
 from harness import record as record_module
 from harness.checkpoint_files import CheckpointError
 from harness.checkpointing import Checkpointer
@@ -21,12 +22,14 @@ from harness.config import Case
 from harness.console import Console
 from harness.devices import Processes
 from harness.errors import UserError
-from harness.record import Record
-from harness.results import RunFolder
+from harness.record import Record, RecordError
+from harness.results import KILLED, RunFolder, earlier_record
 from harness.timing import process_age_seconds
+from harness.watcher import Watcher
+
+T = TypeVar("T")
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_PREEMPTED = 1, 2, 42
-_RUN_ID_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Options:
     overrides: tuple[str, ...]
     devices: int | None
     processes: Processes | None
-    results: Path
+    results: Any  # a place, see storage
     init: str
     restore: str | None
     profile: range
@@ -46,18 +49,36 @@ class Options:
 
 
 def run(options: Options, impl: str, run_id: str | None) -> int:
-    """Trains a case once and returns the exit code."""
+    """Trains a case once and returns the exit code.
+
+    A run of this name that has not ended goes on, so that whatever restarts a job need not know
+    how far it was. One that is complete is left as it is; so is another experiment's: UserError.
+    """
     run_devices = devices.prepare(options.devices, options.processes)
     size = options.size
     if size == "auto":
         size = "tiny" if run_devices[0].platform == "cpu" else "full"
     case = config.load(options.case, size, options.overrides)
-    run_id = _agreed(run_id or record_module.new_run_id(case.name, impl))
-    record = record_module.blank(
-        run_id, "failed", impl=impl, size=size, recipe=config.RECIPE, init=options.init
-    )
-    folder = RunFolder(options.results, run_id, jax.process_index())
-    return _run(options, case, record, folder, run_devices, resume=False)
+    start = {"impl": impl, "size": size, "recipe": config.RECIPE, "init": options.init}
+
+    def find() -> tuple[str, Record | None]:
+        if run_id is None:
+            return record_module.new_run_id(case.name, impl), None
+        before = earlier_record(options.results, run_id)
+        if before is not None:
+            check_same(before, case, start, options.results / run_id)
+        return run_id, before
+
+    name, before = _agreed(find)
+    if before is None:
+        record = record_module.blank(name, "failed", **start)
+        folder = RunFolder(options.results, name, jax.process_index())
+        return _run(options, case, record, folder, run_devices, resume=False)
+    if before["status"] == "completed":
+        if jax.process_index() == 0:
+            print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
+        return 0
+    return _go_on(options, case, before, run_devices)
 
 
 def resume(options: Options, run_id: str) -> int:
@@ -67,10 +88,10 @@ def resume(options: Options, run_id: str) -> int:
     may be overridden. Raises UserError for a run that is not there or is complete.
     """
     run_devices = devices.prepare(options.devices, options.processes)
-    path = options.results / run_id / "record.json"
-    if not path.exists():
+    before = _agreed(lambda: earlier_record(options.results, run_id))
+    if before is None:
+        path = options.results / run_id / "record.json"
         raise UserError(f"--resume {run_id}: {path} is not there")
-    before = record_module.read(path)
     if before["status"] == "completed":
         raise UserError(f"--resume {run_id}: the run is complete")
     case = config.from_flat(before["case"]["name"], before["case"]["config"], options.overrides)
@@ -79,14 +100,41 @@ def resume(options: Options, run_id: str) -> int:
             f"--resume {run_id}: --set {' '.join(options.overrides)} makes it another experiment;"
             " only run.steps and checkpoint.* may change"
         )
+    return _go_on(options, case, before, run_devices)
+
+
+def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any) -> None:
+    """Raises UserError unless the run that lies at `where` can go on as this one.
+
+    One that is complete must have had as many steps: the rest would never be run.
+    """
+    wanted: dict[str, Any] = {
+        **start,
+        "case": config.case_hash(case, start["size"], start["recipe"]),
+    }
+    found = {**before, "case": before["case"]["hash"]}
+    if before["status"] == "completed":
+        wanted["run.steps"] = case.run.steps
+        found["run.steps"] = before["case"]["config"]["run.steps"]
+    differing = [name for name in wanted if wanted[name] != found[name]]
+    if differing:
+        raise UserError(
+            f"--run-id {before['run_id']}: {where} already holds a run that differs in"
+            f" {', '.join(differing)}"
+        )
+
+
+def _go_on(options: Options, case: Case, before: Record, run_devices: list[jax.Device]) -> int:
     names = ("impl", "size", "recipe", "init")
-    record = record_module.blank(run_id, "failed", **{name: before[name] for name in names})
+    record = record_module.blank(
+        before["run_id"], "failed", **{name: before[name] for name in names}
+    )
     attempt = {name: before[name] for name in ("status", "error")}
     attempt["time"] = before["environment"]["time"]
     attempt["wall_seconds"] = before["timing"]["wall_seconds"]
     record["attempts"] = [*before["attempts"], attempt]
     record["checkpoint"]["saves"] = before["checkpoint"]["saves"]
-    folder = RunFolder(options.results, run_id, jax.process_index(), resume=True)
+    folder = RunFolder(options.results, before["run_id"], jax.process_index(), resume=True)
     return _run(options, case, record, folder, run_devices, resume=True)
 
 
@@ -108,7 +156,7 @@ def _run(
     record["environment"] = environment.collect(run_devices)
     record["timing"]["import_seconds"] = process_age_seconds()
     record["nonfinite_steps"] = 0
-    record["error"] = "killed before it could end"  # what stands there if it is
+    record["error"] = KILLED  # what stands there if it is
     folder.write_config(config.flat_text(case))
     folder.write_record(record)
     console = Console(folder.log, quiet=jax.process_index() != 0)
@@ -116,9 +164,10 @@ def _run(
         f"{case.name} {record['impl']}, size {record['size']},"
         f" {len(run_devices)} x {run_devices[0].device_kind}"
     )
-    watcher = _Watcher(folder, console, record, _scalars(options, folder))
-    checkpointer = Checkpointer(
-        case.checkpoint.directory or folder.path / "checkpoints",
+    watcher = Watcher(folder, console, record, options.tensorboard)
+    checkpointer = _Checkpointer(
+        folder,
+        case.checkpoint.directory or folder.home / "checkpoints",
         case.checkpoint,
         {name: record[name] for name in ("run_id", "impl", "size", "case", "environment")},
     )
@@ -136,8 +185,25 @@ def _run(
     _summarise_wall_time(record, watcher.step_seconds)
     folder.write_record(record)
     folder.write_status(record["status"], watcher.last_step, code)
-    watcher.close(code)
+    watcher.close(with_summary=code != EXIT_BAD_INPUT)
+    try:
+        folder.close()
+    except UserError as error:  # what is not kept is not done
+        print(f"error: {error}", file=sys.stderr)
+        return code or EXIT_FAILED
     return code
+
+
+class _Checkpointer(Checkpointer):
+    """Saves nothing before the steps that lead there are kept: a resumed run reads them again."""
+
+    def __init__(self, folder: RunFolder, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._folder = folder
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        self._folder.sync()
+        super().save(step, state)
 
 
 def _summarise_wall_time(record: Record, step_seconds: float) -> None:
@@ -151,7 +217,7 @@ def _summarise_wall_time(record: Record, step_seconds: float) -> None:
 def _train(
     plan: loop.Plan,
     record: Record,
-    watcher: "_Watcher",
+    watcher: Watcher,
     checkpointer: Checkpointer,
     console: Console,
 ) -> int:
@@ -173,99 +239,26 @@ def _train(
     return 0
 
 
-class _Watcher:
-    """Tells of a run's phases and steps on the terminal, in metrics.jsonl and status.json."""
-
-    def __init__(self, folder: RunFolder, console: Console, record: Record, scalars: Any) -> None:
-        self._folder = folder
-        self._console = console
-        self._record = record
-        self._scalars = scalars
-        self.last_step: int | None = None
-        self.step_seconds = 0.0  # of all steps of this process
-
-    def phase(self, name: str) -> None:
-        """Announces a phase."""
-        self._console.begin(name)
-        self._folder.write_status(name, self.last_step)
-
-    def begin(self, first_step: int) -> None:
-        """Takes over the steps of a resumed run that are not run again."""
-        earlier = [entry for entry in self._folder.read_metrics() if entry["step"] < first_step]
-        self._record["steps"].extend(earlier)
-
-    def step(self, entry: dict[str, Any]) -> None:
-        """Writes a step's line wherever one is kept."""
-        self._console.end()
-        self.last_step = entry["step"]
-        self.step_seconds += entry["step_seconds"]
-        self._folder.append_metrics(entry)
-        self._folder.write_status("running", self.last_step)
-        rates = self._rates(entry)
-        loss = "nan" if entry["loss"] is None else f"{entry['loss']:.3f}"
-        self._console.line(
-            f"completed step: {entry['step']}, seconds: {entry['step_seconds']:.3f},"
-            f" TFLOP/s/device: {rates['tflops']:.3f}, Tokens/s/device: {rates['tokens']:.3f},"
-            f" total_weights: {entry['total_weights']:.0f}, loss: {loss}"
-        )
-        if self._scalars is not None:
-            self._write_scalars(entry, rates)
-
-    def close(self, code: int) -> None:
-        """Says how the run ended."""
-        record = self._record
-        if record["error"] is not None:
-            self._console.line(f"error: {record['error']}")
-        for warning in record["warnings"]:
-            self._console.line(f"warning: {warning}")
-        if code != EXIT_BAD_INPUT:
-            self._console.line(summary.table([record]))
-        self._console.line(f"record: {self._folder.record_path}")
-        self._console.close()
-        self._folder.close()
-        if self._scalars is not None:
-            self._scalars.close()
-
-    def _rates(self, entry: dict[str, Any]) -> dict[str, float]:
-        seconds, devices = entry["step_seconds"], self._record["environment"]["device_count"]
-        return {
-            "tflops": self._record["model"]["tflop_per_step_per_device"] / seconds,
-            "tokens": entry["total_weights"] / devices / seconds,
-        }
-
-    def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float]) -> None:
-        scalars = {
-            "learning/loss": entry["loss"],
-            "learning/grad_norm": entry["grad_norm"],
-            "learning/current_learning_rate": entry["learning_rate"],
-            "learning/total_weights": entry["total_weights"],
-            "perf/step_time_seconds": entry["step_seconds"],
-            "perf/per_device_tflops_per_sec": rates["tflops"],
-            "perf/per_device_tokens_per_sec": rates["tokens"],
-        }
-        for name, value in scalars.items():
-            if value is not None:
-                self._scalars.add_scalar(name, value, entry["step"])
-
-
-def _scalars(options: Options, folder: RunFolder) -> Any:
-    """A writer of TensorBoard files, None when none was asked for or another process has it."""
-    if not options.tensorboard or jax.process_index() != 0:
-        return None
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder.path / "tensorboard"))
-
-
-def _agreed(run_id: str) -> str:
-    """Process 0's run id, in every process."""
+def _agreed(find: Callable[[], T]) -> T:
+    """What process 0 finds, in every process: also its UserError. It must fit into JSON."""
     if jax.process_count() == 1:
-        return run_id
+        return find()
     from jax.experimental import multihost_utils
 
-    padded = run_id.encode().ljust(_RUN_ID_BYTES)
-    agreed = multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8))
-    return bytes(np.asarray(agreed)).decode().rstrip()
+    found: dict[str, Any] = {}
+    if jax.process_index() == 0:
+        try:
+            found = {"found": find()}
+        except (UserError, RecordError) as error:
+            found = {"error": str(error)}
+    text = json.dumps(found).encode()
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    padded = np.frombuffer(text[:length].ljust(length), np.uint8)
+    found = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
+    if "error" in found:
+        raise UserError(found["error"])
+    result: T = found["found"]
+    return result
 
 
 @contextmanager
