@@ -16,8 +16,8 @@ import jax
 
 from harness import checkpoint_files as files
 from harness import digest, restoring, waiting
+from harness.case import Checkpoint
 from harness.checkpoint_files import CheckpointError
-from harness.config import Checkpoint
 from harness.errors import UserError
 from harness.restoring import Restored
 

@@ -1,4 +1,4 @@
-"""A case: one frozen tree of settings, read from YAML, checked, and flattened to sorted lines."""
+"""Cases read from YAML, at a size, by a recipe, with overrides; and flattened to sorted lines."""
 
 import dataclasses
 import difflib
@@ -12,111 +12,17 @@ from typing import Any, Literal
 
 import yaml
 
+from harness.case import SECTIONS, Case
 from harness.errors import UserError
-from models.config import SIZES, ModelConfig, require
+from models.config import SIZES
 
 CASES = Path(__file__).parents[1] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
-RECIPE = "reference"  # how the step is set up: as in the published runs
-
-
-def _at_least(settings: Any, name: str, minimum: int) -> None:
-    value = getattr(settings, name)
-    require(settings, name, value is None or value >= minimum, f"must be at least {minimum}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The batch: the same tokens every step, synthetic unless `tokens` names a .npy file."""
-
-    sequence_length: int = 2048
-    per_device_batch: int = 1
-    global_batch: int | None = None  # instead of per_device_batch x devices
-    tokens: str | None = None  # an integer array [B, T+1]
-
-    def __post_init__(self) -> None:
-        """Refuses an empty batch."""
-        for name in ("sequence_length", "per_device_batch", "global_batch"):
-            _at_least(self, name, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Optim:
-    """AdamW under a linear warm-up and a cosine."""
-
-    learning_rate: float = 3e-5
-    warmup_fraction: float = 0.1
-    final_fraction: float = 0.1  # of learning_rate, at the schedule's end
-    schedule_steps: int | None = None  # run.steps when not given
-    b1: float = 0.9
-    b2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuses rates that are none."""
-        for name in ("learning_rate", "weight_decay"):
-            _at_least(self, name, 0)
-        for name in ("warmup_fraction", "final_fraction"):
-            require(self, name, 0 <= getattr(self, name) <= 1, "must lie in [0, 1]")
-        for name in ("b1", "b2"):
-            require(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
-        for name in ("epsilon", "clip_norm"):
-            require(self, name, getattr(self, name) > 0, "must be positive")
-        _at_least(self, "schedule_steps", 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """How long, from which seed, and what a loss that is not finite does."""
-
-    steps: int = 10
-    seed: int = 0
-    allow_nonfinite: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuses an empty run."""
-        _at_least(self, "steps", 1)
-        require(self, "seed", 0 <= self.seed < 2**32, "must lie in [0, 2**32)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """What is saved and when: the first and the last step, and every `period` steps."""
-
-    enabled: bool = True
-    async_: bool = True
-    first: bool = True
-    period: int | None = None
-    keep_last: int | None = None
-    keep_every: int | None = None
-    directory: str | None = None  # the run's own folder when not given
-
-    def __post_init__(self) -> None:
-        """Refuses periods that are none."""
-        for name in ("period", "keep_last", "keep_every"):
-            _at_least(self, name, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One benchmark case; `name` is its file's."""
-
-    name: str
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    data: Data = Data()
-    optim: Optim = Optim()
-    run: Run = Run()
-    checkpoint: Checkpoint = Checkpoint()
-
-
-SECTIONS: dict[str, type[Any]] = {
-    "model": ModelConfig,
-    "data": Data,
-    "optim": Optim,
-    "run": Run,
-    "checkpoint": Checkpoint,
+# How the step is set up; the mathematics is the same. reference: as in the published runs, whose
+# backward pass computes all of a layer again. fast: keeps it, and the layers are no loop.
+RECIPES: dict[str, dict[str, Any]] = {
+    "reference": {},
+    "fast": {"model.remat": "none", "model.unroll": True},
 }
 
 
@@ -125,8 +31,10 @@ def case_names() -> list[str]:
     return sorted(path.stem for path in CASES.glob("*.yaml"))
 
 
-def load(case: str, size: str = "full", overrides: Iterable[str] = ()) -> Case:
-    """Reads a case by name or by path, at a size, with `section.key=value` overrides applied last.
+def load(
+    case: str, size: str = "full", overrides: Iterable[str] = (), recipe: str = "reference"
+) -> Case:
+    """Reads a case by name or by path, at a size and by a recipe; `section.key=value` come last.
 
     Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
     that does not hold.
@@ -136,6 +44,7 @@ def load(case: str, size: str = "full", overrides: Iterable[str] = ()) -> Case:
     if size == "tiny":
         settings |= {f"model.{key}": (value, "--size tiny") for key, value in SIZES[size].items()}
         settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    settings |= {key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items()}
     return _build(path.stem, settings | _overrides(overrides))
 
 

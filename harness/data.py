@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from harness import mesh as mesh_module
-from harness.config import Case
+from harness.case import Case
 from harness.errors import UserError
 
 Batch = dict[str, Any]  # "inputs" and "targets", int32 [B, T]

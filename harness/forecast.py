@@ -22,8 +22,8 @@ from harness import (
     train_step,
 )
 from harness import record as record_module
+from harness.case import Case
 from harness.compilation import CompiledStep
-from harness.config import Case
 from harness.hlo import Program
 from harness.record import Record
 from harness.timing import Stopwatch
@@ -38,6 +38,7 @@ class Question:
 
     case: Case
     size: str
+    recipe: str
     impl: str
     on: Slice
 
@@ -142,12 +143,12 @@ def _blank(question: Question, devices: list[jax.Device]) -> Record:
         "preflight",
         impl=question.impl,
         size=question.size,
-        recipe=config.RECIPE,
+        recipe=question.recipe,
         init="shared",
     )
     record["case"] = {
         "name": case.name,
-        "hash": config.case_hash(case, question.size, config.RECIPE),
+        "hash": config.case_hash(case, question.size, question.recipe),
         "config": config.flatten(case),
     }
     # Where it was compiled says nothing about the slice.

@@ -16,8 +16,8 @@ import jax
 from jax.sharding import Mesh
 
 from harness import accounting, data, digest, hlo, program, train_step, waiting
+from harness.case import Case
 from harness.checkpointing import Checkpointer, preload
-from harness.config import Case
 from harness.record import Record
 from harness.restoring import Restored
 from harness.timing import StepClock, Stopwatch, summarise

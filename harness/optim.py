@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from harness.config import Optim
+from harness.case import Optim
 
 
 def schedule(settings: Optim, steps: int) -> optax.Schedule:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import models
 from harness import cli, config, forecast_text, record, topology
+from harness.case import Case
 from harness.console import Console
 from harness.errors import UserError
 from harness.forecast import Forecast, Question, make
@@ -27,6 +28,7 @@ def parser() -> cli.Parser:
     add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
     add("--topology", required=True, help="slices as XPK names them, such as v6e-8,v6e-32")
     add("--size", default="full", choices=["tiny", "full"])
+    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--json", type=Path, metavar="FILE", help="write the records, as one list")
     add("--markdown", type=Path, metavar="FILE", help="write the figures, as one table")
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
     names = config.case_names() if arguments.case == "all" else [arguments.case]
-    cases = [config.load(name, arguments.size, arguments.set) for name in names]
+    cases = [config.load(name, arguments.size, arguments.set, arguments.recipe) for name in names]
     with open(os.devnull, "w") as nowhere:
         console = Console(nowhere)
         try:
@@ -55,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 
 def _case(
-    case: config.Case, slices: Sequence[Slice], arguments: Namespace, console: Console
+    case: Case, slices: Sequence[Slice], arguments: Namespace, console: Console
 ) -> list[Forecast]:
     """One case on each slice, told as it becomes known."""
     impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
@@ -64,7 +66,7 @@ def _case(
         console.line(f"\n{case.name} on {on.name} ({on.chips} chips, {on.shape_text})")
         twins: list[Forecast] = []
         for impl in impls:
-            question = Question(case, arguments.size, impl, on)
+            question = Question(case, arguments.size, arguments.recipe, impl, on)
 
             def phase(name: str, impl: str = impl) -> None:
                 console.begin(f"{impl}: {name}")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from harness import accounting, data, hlo
-from harness.config import Case
+from harness.case import Case
 from harness.train_step import Trainer
 from models.projection import QUANTIZED
 

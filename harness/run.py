@@ -38,6 +38,7 @@ def parser() -> cli.Parser:
     add("--case", help="a case's name (see --list) or a YAML file")
     add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
     add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
+    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
         record.check_run_id(arguments.run_id)
     options = _options(arguments)
     check_writable(options.results)
-    case = config.load(options.case, "full", options.overrides)  # refused now, not in each run
+    case = config.load(options.case, "full", options.overrides, options.recipe)  # refused now
     if arguments.impl != "both" and arguments.repeats == 1:
         return session.run(options, arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:
@@ -91,6 +92,7 @@ def _options(arguments: Namespace) -> session.Options:
     return session.Options(
         case=arguments.case,
         size=arguments.size,
+        recipe=arguments.recipe,
         overrides=tuple(arguments.set + steps),
         devices=arguments.devices,
         processes=_processes(arguments),

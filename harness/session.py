@@ -16,9 +16,9 @@ import numpy as np
 import models
 from harness import config, devices, environment, loop, mesh
 from harness import record as record_module
+from harness.case import Case
 from harness.checkpoint_files import CheckpointError
 from harness.checkpointing import Checkpointer
-from harness.config import Case
 from harness.console import Console
 from harness.devices import Processes
 from harness.errors import UserError
@@ -38,6 +38,7 @@ class Options:
 
     case: str
     size: str
+    recipe: str
     overrides: tuple[str, ...]
     devices: int | None
     processes: Processes | None
@@ -58,8 +59,8 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     size = options.size
     if size == "auto":
         size = "tiny" if run_devices[0].platform == "cpu" else "full"
-    case = config.load(options.case, size, options.overrides)
-    start = {"impl": impl, "size": size, "recipe": config.RECIPE, "init": options.init}
+    case = config.load(options.case, size, options.overrides, options.recipe)
+    start = {"impl": impl, "size": size, "recipe": options.recipe, "init": options.init}
 
     def find() -> tuple[str, Record | None]:
         if run_id is None:

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from harness import data, mesh, optim
-from harness.config import Case
+from harness.case import Case
 from harness.errors import UserError
 from harness.loss import cross_entropy
 from models import Implementation, ops

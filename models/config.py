@@ -14,6 +14,8 @@ def require(settings: Any, name: str, holds: bool, allowed: str) -> None:
 class ModelConfig:
     """The decoder's dimensions and formats; the defaults are the full size of 1,104,218,112.
 
+    remat: what a layer's backward pass computes again: all, all but the gathered weights, nothing.
+
     Raises ValueError with one line, "FIELD=VALUE: what is allowed", for an unmet constraint.
     """
 
@@ -32,7 +34,8 @@ class ModelConfig:
     quantization: Literal["none", "int8", "fp8"] = "none"
     stochastic_rounding: bool = True
     attention: Literal["auto", "splash", "cudnn", "xla"] = "auto"
-    remat: Literal["full", "none"] = "full"
+    remat: Literal["full", "weights", "none"] = "full"
+    unroll: bool = False  # the layers one by one in the program, not in a loop
 
     def __post_init__(self) -> None:
         """Refuses what no decoder can be built from."""

@@ -4,7 +4,7 @@ A kernel arrives as it lies, in pieces. It is brought into its format piece by p
 it; the gradient of the whole is scattered back to the pieces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from models import partitioning
 from models.config import ModelConfig
@@ -35,6 +36,7 @@ _KERNEL_AXES: dict[Site, Axes] = {
 _NEVER_QUANTIZED = Site.LOGITS
 QUANTIZED = tuple(site.name.lower() for site in _KERNEL_AXES if site != _NEVER_QUANTIZED)
 
+_GATHERED = "gathered kernel"
 _ROUNDING_KEY: ContextVar[jax.Array] = ContextVar("rounding_key")
 
 
@@ -56,6 +58,14 @@ def projection(config: ModelConfig, site: Site) -> "Projection":
         site=site,
         stochastic_rounding=config.stochastic_rounding,
     )
+
+
+def remat_policy(config: ModelConfig) -> Callable[..., bool] | None:
+    """What a layer keeps for its backward pass; None: nothing but its input."""
+    if config.remat == "weights":
+        policy: Callable[..., bool] = jax.checkpoint_policies.save_only_these_names(_GATHERED)
+        return policy
+    return None
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ def _gathered(kernel: Quantized, axes: Axes) -> Quantized:
     cut from, which the matmul would have to undo.
     """
     pieces = lax.optimization_barrier(partitioning.constrain(kernel.values, axes))
-    return Quantized(*jax.tree.map(partitioning.replicate, (pieces, kernel.scale)))
+    whole = jax.tree.map(partitioning.replicate, (pieces, kernel.scale))
+    return Quantized(*checkpoint_name(whole, _GATHERED))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -9,6 +9,7 @@ from models.config import ModelConfig
 from models.linen.layers import DecoderLayer, RMSNorm, dense
 from models.ops import Site
 from models.parameters import LAYER_AXIS
+from models.projection import remat_policy
 
 
 class Decoder(nn.Module):
@@ -30,13 +31,14 @@ class Decoder(nn.Module):
         ) -> tuple[jax.Array, None]:
             return layer(x, layer_key), None
 
-        if self.config.remat == "full":
-            forward = nn.remat(forward, prevent_cse=False)
+        if self.config.remat != "none":
+            forward = nn.remat(forward, prevent_cse=False, policy=remat_policy(self.config))
         scan = nn.scan(
             forward,
             variable_axes={"params": LAYER_AXIS},
             split_rngs={"params": True},
             length=self.config.layers,
+            unroll=self.config.layers if self.config.unroll else 1,
         )
         x, _ = scan(self.layers, x, layer_keys)
         x = self.decoder_norm(x)

@@ -9,6 +9,7 @@ from models.config import ModelConfig
 from models.nnx.layers import DecoderLayer, RMSNorm, dense
 from models.ops import Site
 from models.parameters import LAYER_AXIS
+from models.projection import remat_policy
 
 _STACKED = nnx.StateAxes([(nnx.Param, LAYER_AXIS), (..., 0)])
 
@@ -30,13 +31,14 @@ class Decoder(nnx.Module):
         def forward(layer: DecoderLayer, x: jax.Array, layer_key: jax.Array) -> jax.Array:
             return layer(x, layer_key)
 
-        if self.config.remat == "full":
-            forward = nnx.remat(forward, prevent_cse=False)
+        if self.config.remat != "none":
+            forward = nnx.remat(forward, prevent_cse=False, policy=remat_policy(self.config))
         scan = nnx.scan(
             forward,
             in_axes=(_STACKED, nnx.Carry, 0),
             out_axes=nnx.Carry,
             length=self.config.layers,
+            unroll=self.config.layers if self.config.unroll else 1,
         )
         x = scan(self.layers, x, layer_keys)
         x = self.decoder_norm(x)

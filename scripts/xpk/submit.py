@@ -37,6 +37,7 @@ def parser() -> cli.Parser:
     add("--case", required=True, help="cases' names, separated by commas, or all")
     add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
+    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--output", required=True, help="where runs are kept: gs://BUCKET/FOLDER or a mounted one")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="such as LIBTPU_INIT_ARGS")
@@ -124,12 +125,19 @@ def plan(arguments: Namespace) -> list[Workload]:
     for case in cases:
         if case not in known:
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
-        config.load(case, "full", tuple(arguments.set))
+        config.load(case, "full", tuple(arguments.set), arguments.recipe)
     impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
     variables = _environment(arguments)
     return [
         workload.make(
-            arguments.prefix, case, impl, repeat, arguments.output, arguments.set, variables
+            arguments.prefix,
+            case,
+            impl,
+            repeat,
+            arguments.output,
+            arguments.recipe,
+            arguments.set,
+            variables,
         )
         for case in cases
         for repeat in range(1, arguments.repeats + 1)

@@ -56,13 +56,14 @@ def make(
     impl: str,
     repeat: int,
     output: str,
+    recipe: str,
     overrides: Sequence[str],
     environment: Mapping[str, str],
 ) -> Workload:
     """The workload of one run. Raises UserError for what cannot reach the container unchanged."""
     name = name_of(prefix, case, impl)
     command = ["python", "-m", "harness.run", "--case", case, "--impl", impl]
-    command += ["--run-id", name, "--results-dir", output]
+    command += ["--recipe", recipe, "--run-id", name, "--results-dir", output]
     for setting in overrides:
         check_plain("--set", setting)
         command += ["--set", setting]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness import config
+from harness.case import Case
 from harness.errors import UserError
 
 
@@ -92,7 +93,7 @@ def test_numbers_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert config.load(write(tmp_path, "")) == config.Case("my_case")
+    assert config.load(write(tmp_path, "")) == Case("my_case")
 
 
 def digest(*overrides: str, size: str = "tiny", recipe: str = "reference") -> str:

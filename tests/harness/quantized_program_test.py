@@ -51,4 +51,4 @@ def test_every_matmul_of_the_layers_is_quantised(
         for name in QUANTIZED:
             if collective.kind == "all-gather" and f"['{name}']['kernel']" in collective.argument:
                 travelling[name].add(collective.dtype)
-    assert travelling == dict.fromkeys(QUANTIZED, {gathered})
+    assert travelling == {name: {gathered} for name in QUANTIZED}

@@ -9,16 +9,21 @@ import pytest
 
 import models
 from harness import config, data, hlo, mesh, optim, train_step
+from harness.case import Optim
 
 STEPS = 10
 
 
 @cache
 def trained(
-    name: str, impl: str, device_count: int, overrides: tuple[str, ...] = ()
+    name: str,
+    impl: str,
+    device_count: int,
+    overrides: tuple[str, ...] = (),
+    recipe: str = "reference",
 ) -> tuple[list[dict[str, float]], Any, str]:
     """Each step's metrics, each step's parameters, and the optimised program's fingerprint."""
-    case = config.load(name, "tiny", overrides)
+    case = config.load(name, "tiny", overrides, recipe)
     over = mesh.make(jax.devices()[:device_count])
     trainer = train_step.make_trainer(case, models.get(impl), models.get("linen"), over)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
@@ -32,10 +37,17 @@ def trained(
     return metrics, states, hlo.fingerprint(hlo.parse(compiled.as_text()))
 
 
-@pytest.mark.parametrize("device_count", [1, 4, 8])
+@pytest.mark.parametrize(
+    ("recipe", "device_count"),
+    [("reference", 1), ("reference", 4), ("reference", 8), ("fast", 1), ("fast", 8)],
+)
 @pytest.mark.parametrize("name", ["01_baseline", "03_dropout", "04_int8", "05_fp8"])
-def test_linen_and_nnx_are_bit_equal_at_every_step(name: str, device_count: int) -> None:
-    linen, nnx = (trained(name, impl, device_count) for impl in models.IMPLEMENTATIONS)
+def test_linen_and_nnx_are_bit_equal_at_every_step(
+    name: str, device_count: int, recipe: str
+) -> None:
+    linen, nnx = (
+        trained(name, impl, device_count, recipe=recipe) for impl in models.IMPLEMENTATIONS
+    )
     assert linen[0] == nnx[0]
     jax.tree.map(np.testing.assert_array_equal, linen[1], nnx[1])
     assert linen[2] == nnx[2], "the optimised programs differ"
@@ -64,6 +76,15 @@ def test_one_and_eight_devices_agree(name: str) -> None:
     for key in ("loss", "grad_norm", "total_weights"):
         np.testing.assert_allclose(
             [entry[key] for entry in one], [entry[key] for entry in eight], rtol=2e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["01_baseline", "03_dropout", "04_int8", "05_fp8"])
+def test_both_recipes_are_the_same_mathematics(name: str) -> None:
+    reference, fast = (trained(name, "nnx", 8, recipe=recipe)[0] for recipe in config.RECIPES)
+    for key, rtol in {"loss": 1e-3, "grad_norm": 1e-2}.items():
+        np.testing.assert_allclose(
+            [entry[key] for entry in reference], [entry[key] for entry in fast], rtol=rtol
         )
 
 
@@ -107,7 +128,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
 
 
 def test_schedule() -> None:
-    settings = config.Optim()
+    settings = Optim()
     rates = [float(optim.schedule(settings, 10)(step)) for step in range(12)]
     expected = [0.0] + [3e-6 + 2.7e-5 * 0.5 * (1 + np.cos(np.pi * i / 8)) for i in range(9)]
     np.testing.assert_allclose(rates[:10], expected, rtol=1e-6)

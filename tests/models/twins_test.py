@@ -28,6 +28,7 @@ CONFIGS = {
     "int8": replace(TINY, quantization="int8"),
     "fp8": replace(TINY, quantization="fp8"),
     "float32": replace(TINY, dtype="float32", dropout_rate=0.1),
+    "weights kept, unrolled": replace(TINY, remat="weights", unroll=True),
     "grouped kv heads, not rematerialised": replace(TINY, kv_heads=2, remat="none"),
 }
 MODULES = [

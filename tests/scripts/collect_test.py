@@ -16,9 +16,9 @@ CASE = config.load("03_dropout", "tiny", ())
 
 
 def made(name: str, status: record.Status, error: str | None, **changes: Any) -> record.Record:
-    made = record.blank(name, status, impl="nnx", size="tiny", recipe=config.RECIPE, init="shared")
+    made = record.blank(name, status, impl="nnx", size="tiny", recipe="reference", init="shared")
     flat = config.flatten(CASE)
-    digest = config.case_hash(CASE, "tiny", config.RECIPE)
+    digest = config.case_hash(CASE, "tiny", "reference")
     made["case"] = {"name": CASE.name, "hash": digest, "config": flat}
     made["timing"]["wall_seconds"] = 90.0
     return made | {"error": error} | changes

@@ -32,8 +32,8 @@ def test_one_call_of_xpk() -> None:
         *("workload", "create", "--workload", name, *CLUSTER, "--tpu-type", "v6e-32"),
         *("--docker-image", "registry.example/harness:1", "--max-restarts", "5"),
         "--command",
-        f"exec python -m harness.run --case 03_dropout --impl nnx --run-id {name}"
-        " --results-dir gs://bucket/runs --set run.steps=20",
+        "exec python -m harness.run --case 03_dropout --impl nnx --recipe reference"
+        f" --run-id {name} --results-dir gs://bucket/runs --set run.steps=20",
         *("--env", "JAX_PLATFORMS=tpu,cpu", "--termination-grace-period-seconds", "120"),
         "--no-dependency-auto-download",
     ]
