@@ -39,7 +39,7 @@ def step_samples(record: Record) -> list[float]:
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:
         count = max(0, len(steps) - _WARM_UP_STEPS)
-    return steps[max(0, len(steps) - count) :]
+    return steps[max(0, len(steps) - int(count)) :]
 
 
 def step_seconds(record: Record) -> float | None:

@@ -1,0 +1,214 @@
+"""The records of a report, in the order in which its pages show them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import models
+from harness import comparison, config, finding, statistics
+from harness.comparison import Comparison
+from harness.finding import Found
+from harness.pages import sources, words
+from harness.pages.sources import Run
+from harness.record import Record
+
+_MOST_REPEATS = 10  # of a side: the newest
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison and the runs of its two sides."""
+
+    found: Comparison
+    a: tuple[Run, ...]
+    b: tuple[Run, ...]
+
+
+@dataclass
+class Group:
+    """Runs of one experiment on one kind of devices, oldest first."""
+
+    label: str
+    runs: list[Run]
+    pair: Pair | None = None  # Linen against NNX, of the newest that belong together
+
+
+@dataclass
+class Case:
+    """What is known of one case."""
+
+    name: str
+    title: str
+    measures: str
+    page: str
+    groups: list[Group] = field(default_factory=list)
+    published: list[Run] = field(default_factory=list)
+    published_pairs: list[Pair] = field(default_factory=list)
+    preflights: dict[str, dict[str, Run]] = field(default_factory=dict)  # by slice, then impl
+    preflight_pairs: dict[str, Pair] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything a report shows. others: runs of no case."""
+
+    cases: list[Case]
+    runs: list[Run]
+    others: list[Run]
+    warnings: list[str]
+
+
+def gather(paths: Iterable[Path]) -> Collection:
+    """Reads all records at or below the paths, each file once, and compares what belongs together.
+
+    Raises UserError for a path that is not there.
+    """
+    runs, warnings = sources.load(list(paths))
+    runs.sort(key=lambda run: (run.record["environment"]["time"] or "", run.record["run_id"]))
+    by_case: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.record["case"]["name"] is not None:
+            by_case[run.record["case"]["name"]].append(run)
+    names = sorted({*by_case, *config.case_names()})
+    cases = [_case(name, by_case[name], warnings) for name in names]
+    others = [run for run in runs if run.record["case"]["name"] is None]
+    return Collection(cases, runs, others, warnings)
+
+
+def _case(name: str, runs: Sequence[Run], warnings: list[str]) -> Case:
+    title, measures = _described(name)
+    case = Case(name, title, measures, f"cases/{words.file_name(name)}")
+    measured: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        status = run.record["status"]
+        if status == "imported":
+            case.published.append(run)
+        elif status == "preflight":
+            on = str(run.record["environment"]["topology"] or "no slice")
+            case.preflights.setdefault(on, {})[run.impl] = run  # the newest stays
+        else:
+            environment = run.record["environment"]
+            kind = environment["device_kind"], environment["device_count"]
+            measured[run.record["size"], *kind, run.record["case"]["hash"]].append(run)
+    case.groups = _groups(measured, warnings)
+    case.published_pairs = _published_pairs(case.published)
+    case.preflights = dict(sorted(case.preflights.items(), key=lambda item: _chips(item[0])))
+    for on, sides in case.preflights.items():
+        if all(impl in sides for impl in models.IMPLEMENTATIONS):
+            linen, nnx = (sides[impl] for impl in models.IMPLEMENTATIONS)
+            case.preflight_pairs[on] = _compare([linen], [nnx])
+    return case
+
+
+def _chips(name: str) -> tuple[str, int, str]:
+    kind, _, count = name.rpartition("-")
+    return kind, int(count) if count.isdecimal() and len(count) < 9 else 0, name
+
+
+def _described(name: str) -> tuple[str, str]:
+    """What the head of a case's file says it is, and what it measures."""
+    if name not in config.case_names():
+        return "", ""
+    lines = [line.removeprefix("#").strip() for line in _head(config.CASES / f"{name}.yaml")]
+    title = lines[0].partition(":")[2].strip()
+    words_: list[str] = []
+    for line in lines[1:]:
+        key, _, rest = line.partition(" ")
+        if key == "Measures":
+            words_ = [rest.strip()]
+        elif key == "Command":
+            break
+        elif words_:
+            words_.append(line)
+    return title, " ".join(words_).strip()
+
+
+def _head(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("#")] or [""]
+
+
+def _groups(measured: dict[tuple[Any, ...], list[Run]], warnings: list[str]) -> list[Group]:
+    """The group with the newest run first; equal labels are told apart by the case's hash."""
+    groups = []
+    labels = [_label(runs[-1].record) for runs in measured.values()]
+    for (*_, case_hash), runs in measured.items():
+        label = _label(runs[-1].record)
+        if labels.count(label) > 1:
+            label += f", settings {str(case_hash)[:8]}"
+        groups.append(Group(label, runs, _newest_pair(runs, warnings)))
+    groups.sort(key=lambda one: one.runs[-1].record["environment"]["time"] or "", reverse=True)
+    return groups
+
+
+def _label(content: Record) -> str:
+    environment = content["environment"]
+    devices = f"{environment['device_count'] or '?'} x {environment['device_kind'] or 'device ?'}"
+    return f"{content['size'] or 'size ?'}, {devices}"
+
+
+def _newest_pair(runs: Sequence[Run], warnings: list[str]) -> Pair | None:
+    """Linen against NNX: the newest two alike in all but that, or their repeats if there are many.
+
+    Where no two are alike, the newest of each.
+    """
+    complete = [run for run in runs if run.record["status"] == "completed"]
+    sides = [[run for run in complete if run.impl == impl] for impl in models.IMPLEMENTATIONS]
+    if not all(sides):
+        return None
+    keys = {run.page: _alike(run.record) for run in complete}
+    in_both = set.intersection(*({keys[run.page] for run in side} for side in sides))
+    newest = next((keys[run.page] for run in reversed(complete) if keys[run.page] in in_both), None)
+    if newest is not None:
+        sides = [[run for run in side if keys[run.page] == newest] for side in sides]
+    if newest is None or min(map(len, sides)) < statistics.min_samples():
+        sides = [side[-1:] for side in sides]
+    linen, nnx = (side[-_MOST_REPEATS:] for side in sides)
+    return _compare(linen, nnx, warnings)
+
+
+def _alike(content: Record) -> str:
+    """Equal for runs that differ in nothing but implementation, time and chance."""
+    environment = {
+        key: value
+        for key, value in content["environment"].items()
+        if key not in ("time", "hostname")
+    }
+    rest = [content[key] for key in ("size", "recipe", "init")]
+    restored = content["checkpoint"]["restored_from"]
+    return json.dumps([content["case"]["config"], environment, rest, restored], sort_keys=True)
+
+
+def _published_pairs(runs: Sequence[Run]) -> list[Pair]:
+    """Those that a document itself set side by side.
+
+    No document tells all settings, so that the experiment is only known by the case's name.
+    """
+    by_id = {run.record["run_id"]: run for run in runs}
+    pairs = []
+    for run in runs:
+        base = by_id.get(run.source["difference_from"])
+        if base is not None and base is not run:
+            pairs.append(_compare([base], [run], across=("case.hash", "environment.jax")))
+    return pairs
+
+
+def _compare(
+    a: Sequence[Run],
+    b: Sequence[Run],
+    warnings: list[str] | None = None,
+    across: Sequence[str] = (),
+) -> Pair:
+    records = [[run.record for run in side] for side in (a, b)]
+    programs: tuple[Any, Any] = (None, None)
+    first, second = (side[0].folder for side in (a, b))
+    if warnings is not None and first is not None and second is not None:
+        programs, damaged = finding.programs(
+            Found(first / "record.json", a[0].record), Found(second / "record.json", b[0].record)
+        )
+        warnings += damaged
+    found = comparison.compare(records[0], records[1], across, programs=programs)
+    return Pair(found, tuple(a), tuple(b))

@@ -1,0 +1,87 @@
+"""A page for a run: everything its record and its log say."""
+
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from harness import figures
+from harness.pages import anatomy, curves, log, rendering, sources, words
+from harness.pages.gathering import Case
+from harness.pages.sources import Run
+from harness.record import Record
+
+_STEPS_SHOWN = 500  # of the first ones, and of the last ones
+_SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
+
+
+def page(run: Run, case: Case | None) -> str:
+    """The page; `case` is the run's, if it is of one."""
+    content = run.record
+    steps = content["steps"]
+    return rendering.render(
+        "run.html.jinja",
+        run.page,
+        has_charts=True,
+        title=content["run_id"],
+        run=run,
+        content=content,
+        case=case,
+        sections=[(name, _rows(content, name)) for name in _SECTIONS],
+        charts=curves.charts_of([run], "run"),
+        memory=anatomy.memory([(run.short, run)]),
+        step=anatomy.step({content["environment"]["topology"] or run.short: run}),
+        wall=anatomy.wall([(run.short, run)]),
+        saving=anatomy.saving([(run.short, run)]),
+        step_rows=_step_rows(steps[:_STEPS_SHOWN]),
+        last_rows=_step_rows(steps[max(_STEPS_SHOWN, len(steps) - _STEPS_SHOWN) :]),
+        left_out=len(steps) - 2 * _STEPS_SHOWN,
+        log=None if run.folder is None else log.read(run.folder / "log.txt"),
+        log_text=_log_text,
+        step_seconds=figures.step_seconds(content),
+        last_loss=figures.last_loss(content),
+        source=run.source if "source" in content else None,
+    )
+
+
+def _rows(content: Record, section: str) -> list[dict[str, Any]]:
+    """Every value of a section with what it means, by the schema; parts of parts by their path."""
+    schema = sources.schema()["properties"][section]["properties"]
+    rows = []
+    for key, found in content[section].items():
+        about = schema.get(key, {})
+        if isinstance(found, dict):
+            inner = about.get("properties", {})
+            rows += [
+                {"key": f"{key}.{part}", "name": f"{words.name_of(key)}, {words.name_of(part)}",
+                 "unit": key if part in ("median", "p10", "p90") else part, "value": one,
+                 "about": inner.get(part, {}).get("description", "")}
+                for part, one in found.items()
+                if not isinstance(one, dict | list)
+            ]  # fmt: skip
+        elif not isinstance(found, list):
+            rows.append({"key": key, "name": words.name_of(key), "unit": key, "value": found,
+                         "about": about.get("description", "")})  # fmt: skip
+    return rows
+
+
+def _step_rows(steps: list[Record]) -> Markup:
+    """Rows of numbers, put together by hand: a report may hold half a million of them."""
+    return Markup(
+        "".join(
+            f"<tr><td>{_cell(entry['step'])}<td>{_cell(entry['loss'])}"
+            f"<td>{_cell(entry['grad_norm'])}<td>{_cell(entry['learning_rate'])}"
+            f"<td>{_cell(entry['step_seconds'])}<td>{_cell(entry['total_weights'])}"
+            f"<td>{'after a save' if entry['after_save'] else ''}\n"
+            for entry in steps
+        )
+    )
+
+
+def _cell(found: Any) -> str:
+    known = figures.number(found)
+    return words.MISSING if known is None else f"{known:.9g}"
+
+
+def _log_text(text: str) -> Markup:
+    """A log as it is, beyond the length that other texts are cut to."""
+    return escape(words.clean(text, len(text)))

@@ -1,0 +1,123 @@
+"""The pages of a report, and the folder they are written into."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import figures
+from harness.errors import UserError
+from harness.pages import case_page, history, overview, rendering, run_page
+from harness.pages.gathering import Collection
+
+MARKER = ".harness-report"  # lists what a report wrote: the rest of its folder is not ours
+
+
+def pages(collection: Collection) -> Iterator[tuple[str, str]]:
+    """Every page: its path in the report, and its HTML."""
+    yield "index.html", overview.page("index.html", collection)
+    yield "history.html", history.page("history.html", collection)
+    yield "runs.html", _runs("runs.html", collection)
+    cases = collection.cases
+    for number, case in enumerate(cases):
+        before = cases[number - 1] if number else None
+        after = cases[number + 1] if number + 1 < len(cases) else None
+        yield case.page, case_page.page(case, before, after)
+    by_name = {case.name: case for case in cases}
+    for run in collection.runs:
+        yield run.page, run_page.page(run, by_name.get(run.record["case"]["name"]))
+
+
+def _runs(name: str, collection: Collection) -> str:
+    by_status: dict[str, list[Any]] = {"Measured": [], "Published": [], "Compiled, never run": []}
+    headings = {"imported": "Published", "preflight": "Compiled, never run"}
+    for run in reversed(collection.runs):
+        by_status[headings.get(run.record["status"], "Measured")].append(run)
+    return rendering.render(
+        "runs.html.jinja",
+        name,
+        title="All runs",
+        sections=list(by_status.items()),
+        step_seconds=figures.step_seconds,
+        last_loss=figures.last_loss,
+    )
+
+
+def check(output: Path) -> None:
+    """Raises UserError unless `output` may be written: absent, empty, or a former report whole."""
+    try:
+        if not output.exists() and not output.is_symlink():
+            return
+        if not output.is_dir():
+            raise UserError(f"{output}: is no folder")
+        held = {
+            os.path.relpath(os.path.join(folder, file), output)
+            for folder, _, files in os.walk(output)
+            for file in files
+        }
+        if not held and not any(output.iterdir()):
+            return
+        listed = _listed(output / MARKER)
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}") from None
+    if listed is None:
+        raise UserError(f"{output}: holds something that is no report; give a folder of its own")
+    others = sorted(held - listed - {MARKER})
+    if others:
+        raise UserError(
+            f"{output}: a report that also holds {others[0]!r}, which would be lost; move it away"
+        )
+
+
+def _listed(marker: Path) -> set[str] | None:
+    """What a former report wrote; None where there was none."""
+    try:
+        listed = json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        return None
+    return set(listed)
+
+
+def _put(new: Path, output: Path, former: Path) -> None:
+    """Moves `new` to its place; what lies there goes to `former`, and back if that fails."""
+    if not output.exists():
+        new.rename(output)
+        return
+    output.rename(former)
+    try:
+        new.rename(output)
+    except OSError:
+        former.rename(output)
+        raise
+
+
+def write(collection: Collection, output: Path) -> None:
+    """Writes the report beside its place and then puts it there whole, for a former one.
+
+    Raises UserError for a folder that `check` refuses or that cannot be written.
+    """
+    check(output)
+    output = output.resolve()
+    made: Path | None = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        new = made / "new"
+        for folder in (new, new / "cases", new / "runs"):
+            folder.mkdir()
+        written = []
+        for path, text in pages(collection):
+            (new / path).write_text(text, encoding="utf-8")
+            written.append(path)
+        (new / MARKER).write_text(json.dumps(written), encoding="utf-8")
+        _put(new, output, made / "former")
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
