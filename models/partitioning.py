@@ -54,10 +54,11 @@ def replicate(x: jax.Array) -> jax.Array:
 def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax.Array:
     """`part` of `tensors`, a sum over their batch, left where the logical axes of the result say.
 
-    A matrix is scattered by hand, its pieces along an axis of their own: left to itself, XLA for
-    TPU pads it (by an eighth on 32 devices) and mends that with permutes.
+    A layer's matrix is scattered by hand, its pieces along an axis of their own: left to itself,
+    XLA for TPU pads it (by an eighth on 32 devices) and mends that with permutes. The head's it
+    does not pad, and by hand that would lie in memory twice.
     """
-    if len(axes) != 2 or not is_sharded(axes[0]):
+    if len(axes) != 2 or not is_sharded(axes[0]) or "vocab" in axes:
         return constrain(part(*tensors), axes)
     rules = _RULES.get()
     mesh_axis = rules[axes[0]]

@@ -175,6 +175,10 @@ def _matmul_backward(
         (axes[:contracted], axes[contracted:]),
         kernel.dtype,
     )
+    if axes[-1] == "vocab":
+        # The largest tensor of all: scattered before the layers' gradients come, it is out of the
+        # way; left to itself, XLA for TPU makes it last, beside all of them.
+        x_gradient, kernel_gradient = lax.optimization_barrier((x_gradient, kernel_gradient))
     no_gradient = None if seed is None else np.zeros(seed.shape, jax.dtypes.float0)
     return x_gradient, kernel_gradient, no_gradient
 
