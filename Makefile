@@ -17,7 +17,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight report test test-tpu test-faults test-xpk test-browser lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-xpk test-browser lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,14 @@ preflight: $(TEST)  ## compile every case for three TPU slices and rewrite resul
 	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \
 	  --json results/reference/preflight/records.json \
 	  --markdown results/reference/preflight/README.md
+	$(VENV)/bin/python -m harness.preflight --case all --recipe fast --topology v6e-8,v6e-32 \
+	  --json results/reference/preflight/fast.json \
+	  --markdown results/reference/preflight/fast.md
+
+benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerator is needed (minutes)
+	$(VENV)/bin/python scripts/benchmarks/startup.py
+	$(VENV)/bin/python scripts/benchmarks/dispatch.py
+	$(VENV)/bin/python scripts/benchmarks/growth.py
 
 report: $(RUN)  ## make pages of all results in build/report
 	$(VENV)/bin/python -m harness.report --output build/report
@@ -41,6 +49,9 @@ test-tpu: $(TEST)  ## compile the full-size programs for TPU slices, without a T
 
 test-faults: $(TEST)  ## kill and damage runs hundreds of times (long)
 	$(VENV)/bin/python -m pytest -m faults
+
+test-bisect: $(TEST)  ## plant faults in a model and have them found (minutes)
+	$(VENV)/bin/python -m pytest -m bisect
 
 test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
 	$(VENV)/bin/python -m pytest -m xpk

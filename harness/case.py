@@ -87,14 +87,20 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One benchmark case; `name` is its file's."""
+    """One benchmark case; `name` is its file's, `twins` a module that is not the project's own."""
 
     name: str
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: Any = dataclasses.field(default_factory=ModelConfig)  # or the ModelConfig of `twins`
     data: Data = Data()
     optim: Optim = Optim()
     run: Run = Run()
     checkpoint: Checkpoint = Checkpoint()
+    twins: str | None = None
+
+    @property
+    def quantization(self) -> str:
+        """The format of the matmuls; "none" where the model has no such setting."""
+        return getattr(self.model, "quantization", "none")
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -15,7 +15,7 @@ Severity = Literal["severe", "mild", "intended"]
 _NOT_THERE = object()
 _CONFIG = "case.config."
 _SEVERE = ("size", "environment.device_kind", "environment.device_count")
-_MILD = ("case.name", "init", "model.attention", "checkpoint.restored_from")
+_MILD = ("case.name", "init", "nnx_state", "model.attention", "checkpoint.restored_from")
 _NOT_COMPARED = ("environment.time", *_SEVERE)
 _ENDED_WELL = ("completed", "imported")
 
@@ -134,7 +134,7 @@ def _same_device(a: Any, b: Any) -> bool:
 def _value(record: Record, key: str) -> Any:
     if key.startswith(_CONFIG):
         return record["case"]["config"].get(key.removeprefix(_CONFIG), _NOT_THERE)
-    value: Any = record
+    value: Any = {"nnx_state": "dict", **record}
     for part in key.split("."):
         value = value[part]
     return value

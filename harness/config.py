@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
+from harness import twins as pairs
 from harness.case import SECTIONS, Case
 from harness.errors import UserError
-from models.config import SIZES
 
 CASES = Path(__file__).parents[1] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
+_TWINS = "twins"  # the key of a flattened case that has no section
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
 # backward pass computes all of a layer again. fast: keeps it, and the layers are no loop.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -32,9 +33,15 @@ def case_names() -> list[str]:
 
 
 def load(
-    case: str, size: str = "full", overrides: Iterable[str] = (), recipe: str = "reference"
+    case: str,
+    size: str = "full",
+    overrides: Iterable[str] = (),
+    recipe: str = "reference",
+    twins: str | None = None,
 ) -> Case:
     """Reads a case by name or by path, at a size and by a recipe; `section.key=value` come last.
+
+    `twins` is the module whose ModelConfig the case is of, None for the project's own.
 
     Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
     that does not hold.
@@ -42,10 +49,13 @@ def load(
     path = _find(case)
     settings = _read(path)
     if size == "tiny":
-        settings |= {f"model.{key}": (value, "--size tiny") for key, value in SIZES[size].items()}
+        settings |= {
+            f"model.{key}": (value, "--size tiny")
+            for key, value in pairs.load(twins).sizes.get(size, {}).items()
+        }
         settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
     settings |= {key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items()}
-    return _build(path.stem, settings | _overrides(overrides))
+    return _build(path.stem, settings | _overrides(overrides), twins)
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
@@ -60,17 +70,18 @@ def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
 
 def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] = ()) -> Case:
     """The case that `flatten` was of, with overrides; raises as `load` does."""
-    known = {key: (value, name) for key, value in settings.items()}
-    return _build(name, known | _overrides(overrides))
+    known = {key: (value, name) for key, value in settings.items() if key != _TWINS}
+    return _build(name, known | _overrides(overrides), settings.get(_TWINS))
 
 
 def flatten(case: Case) -> dict[str, Any]:
-    """Every setting by its dotted key, sorted."""
-    return {
+    """Every setting by its dotted key, sorted; last the twins, unless they are the project's."""
+    settings = {
         f"{section}.{_key(field.name)}": getattr(getattr(case, section), field.name)
-        for section, cls in sorted(SECTIONS.items())
+        for section, cls in sorted(_sections(case.twins).items())
         for field in sorted(dataclasses.fields(cls), key=lambda field: _key(field.name))
     }
+    return settings if case.twins is None else settings | {_TWINS: case.twins}
 
 
 def flat_text(case: Case) -> str:
@@ -138,28 +149,33 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     return value
 
 
-def _build(name: str, settings: Mapping[str, tuple[Any, str]]) -> Case:
+def _sections(twins: str | None) -> dict[str, type[Any]]:
+    return SECTIONS | {"model": pairs.load(twins).config}
+
+
+def _build(name: str, settings: Mapping[str, tuple[Any, str]], twins: str | None) -> Case:
+    sections = _sections(twins)
     known = {
         f"{section}.{_key(field.name)}": (section, field)
-        for section, cls in SECTIONS.items()
+        for section, cls in sections.items()
         for field in dataclasses.fields(cls)
     }
-    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    values: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for key, (value, where) in settings.items():
         if key not in known:
             raise UserError(f"{where}: {key}: no such key{_choices(key, list(known))}")
         section, field = known[key]
-        allowed = typing.get_type_hints(SECTIONS[section])[field.name]
+        allowed = typing.get_type_hints(sections[section])[field.name]
         values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
     built = {}
-    for section, cls in SECTIONS.items():
+    for section, cls in sections.items():
         try:
             built[section] = cls(**values[section])
         except ValueError as error:
             field_name = _key(str(error).partition("=")[0])
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
-    return Case(name, **built)
+    return Case(name, **built, twins=twins)
 
 
 def _convert(value: Any, allowed: Any, where: str) -> Any:

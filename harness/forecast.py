@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-import models
 from harness import (
     accounting,
     compilation,
@@ -20,6 +19,7 @@ from harness import (
     prediction,
     program,
     train_step,
+    twins,
 )
 from harness import record as record_module
 from harness.case import Case
@@ -87,8 +87,9 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     phase("trace")
     with stopwatch.phase("trace_seconds"):
         over = mesh.make(devices)
-        initial = models.get(models.IMPLEMENTATIONS[0])
-        trainer = train_step.make_trainer(case, models.get(question.impl), initial, over)
+        pair = twins.load(case.twins)
+        initial = pair.get(pair.names[0])
+        trainer = train_step.make_trainer(case, pair.get(question.impl), initial, over)
         traced = train_step.trace_step(trainer)
     phase("lower")
     with stopwatch.phase("lower_seconds"):
@@ -96,6 +97,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     stablehlo = hlo.stablehlo_sha256(lowered)
     record["timing"] |= stopwatch.seconds
     record["model"] |= program.describe_model(case, trainer)
+    record["warnings"].extend(program.unknown_of_model(record["model"]))
     record["program"]["stablehlo_sha256"] = stablehlo
     limits = accounting.device_limits(devices[0].device_kind)
     record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
@@ -128,7 +130,7 @@ def _read(record: Record, compiled: CompiledStep, case: Case, kind: str) -> Prog
     record["memory"] |= accounting.compiled_memory(compiled)
     parsed = hlo.parse(compiled.text)
     stablehlo = record["program"]["stablehlo_sha256"]
-    record["program"] |= program.describe(stablehlo, parsed, case.model.quantization)
+    record["program"] |= program.describe(stablehlo, parsed, case.quantization)
     record["prediction"] |= prediction.predict(parsed, kind)
     record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
     if record["prediction"]["step_seconds"] is None:

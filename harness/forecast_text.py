@@ -145,10 +145,12 @@ def _checked(forecasts: Sequence[Forecast]) -> list[str]:
 
 def _model(forecast: Forecast) -> str:
     model = forecast.record["model"]
+    tflop = model["tflop_per_step_per_device"]
     return (
         f"per device: {model['parameters_per_device']:,} of {model['parameters']:,} parameters,"
         f" state {forecast.state_bytes / _GIB:.3f} GiB,"
-        f" {model['tflop_per_step_per_device']:.4f} TFLOP a step, attention {model['attention']}"
+        f" {'unknown' if tflop is None else f'{tflop:.4f}'} TFLOP a step,"
+        f" attention {model['attention'] or 'its own'}"
     )
 
 

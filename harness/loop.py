@@ -21,7 +21,7 @@ from harness.checkpointing import Checkpointer, preload
 from harness.record import Record
 from harness.restoring import Restored
 from harness.timing import StepClock, Stopwatch, summarise
-from harness.train_step import Metrics, State, Trainer
+from harness.train_step import Metrics, NnxState, State, Trainer
 from models import Implementation
 
 _WARM_UP_STEPS = 3
@@ -67,6 +67,7 @@ class Plan:
     resume: bool = False  # go on from the newest checkpoint of the run's own
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
+    nnx_state: NnxState = "dict"
 
 
 def train(
@@ -94,7 +95,9 @@ def train(
     checkpointer.open(resume=plan.resume)
     platform = plan.mesh.devices.flat[0].platform
     with phase("init"):
-        trainer = train_step.make_trainer(plan.case, plan.implementation, plan.initial, plan.mesh)
+        trainer = train_step.make_trainer(
+            plan.case, plan.implementation, plan.initial, plan.mesh, plan.nnx_state
+        )
         _describe_model(plan, trainer, record)
         restored = _restored(plan, trainer, checkpointer, record)
         init: Future[jax.stages.Compiled] | None = None
@@ -129,7 +132,7 @@ def train(
     observer.begin(first_step)
     steps = _Steps(plan, record, observer)
     try:
-        state = steps.run(compiled, state, batch, first_step, checkpointer, stop_asked)
+        state = steps.run(trainer, compiled, state, batch, first_step, checkpointer, stop_asked)
         observer.phase("finish")
     finally:
         steps.summarise()
@@ -150,7 +153,7 @@ def train(
     text = hlo.text(compiled)
     observer.program(text)
     record["program"] |= program.describe(
-        hlo.stablehlo_sha256(lowered), hlo.parse(text), plan.case.model.quantization
+        hlo.stablehlo_sha256(lowered), hlo.parse(text), plan.case.quantization
     )
 
 
@@ -172,6 +175,7 @@ def _cache_hits() -> Iterator[list[str]]:
 
 def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
     record["model"] |= program.describe_model(plan.case, trainer)
+    record["warnings"].extend(program.unknown_of_model(record["model"]))
     kind = plan.mesh.devices.flat[0].device_kind
     limits = accounting.device_limits(kind)
     record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
@@ -205,6 +209,7 @@ class _Steps:
 
     def run(
         self,
+        trainer: Trainer,
         compiled: jax.stages.Compiled,
         state: State,
         batch: data.Batch,
@@ -216,6 +221,13 @@ class _Steps:
         last = self._plan.case.run.steps - 1
         profile = self._plan.profile
         pending: tuple[int, Metrics] | None = None
+        # Plain trees, unless it is asked what NNX's own objects cost.
+        carrier = trainer.carrier
+        call = carrier.call(compiled) if carrier else compiled
+        carried = carrier.enter(state) if carrier else state
+
+        def plain() -> State:
+            return carrier.leave(carried) if carrier else carried
 
         def drain() -> None:
             nonlocal pending
@@ -235,7 +247,7 @@ class _Steps:
                 self._clock.start()
             with jax.transfer_guard("disallow"):
                 before = time.perf_counter()
-                state, metrics = compiled(state, batch)
+                carried, metrics = call(carried, batch)
                 self._dispatch_seconds.append(time.perf_counter() - before)
                 drain()
             pending = (step, metrics)
@@ -251,14 +263,14 @@ class _Steps:
             if stopping or checkpointer.due(step, last):
                 # The next step would take the state's memory: it waits until the state is copied.
                 drain()
-                checkpointer.save(step, state)
+                checkpointer.save(step, plain())
                 self._clock.start(after_save=True)
             if stopping and step < last:
                 checkpointer.finish()
                 raise Preempted(f"asked to stop: saved step {step}")
         drain()
         gc.unfreeze()
-        return state
+        return plain()
 
     def _finish(self, step: int, metrics: Metrics) -> None:
         """Waits for a step and writes its line; raises RunFailed for a loss that is not finite."""
@@ -304,11 +316,13 @@ class _Steps:
             return
         tokens = data.global_batch(plan.case, plan.mesh.size) * plan.case.data.sequence_length
         kind = plan.mesh.devices.flat[0].device_kind
-        tflops = model["tflop_per_step_per_device"] / seconds
         timing["tokens_per_second_per_device"] = tokens / plan.mesh.size / seconds
+        if model["tflop_per_step_per_device"] is None:
+            return
+        tflops = model["tflop_per_step_per_device"] / seconds
         timing["tflops_per_device"] = tflops
         timing["mfu_percent"] = accounting.mfu_percent(tflops, kind)
-        warning = accounting.above_peak_warning(tflops, kind, plan.case.model.quantization)
+        warning = accounting.above_peak_warning(tflops, kind, plan.case.quantization)
         if warning:
             record["warnings"].append(warning)
 

@@ -6,8 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-import models
-from harness import cli, config, forecast_text, record, topology
+from harness import cli, config, forecast_text, record, seam_check, topology, twins
 from harness.case import Case
 from harness.console import Console
 from harness.errors import UserError
@@ -25,7 +24,8 @@ def parser() -> cli.Parser:
     )
     add = arguments.add_argument
     add("--case", required=True, help="a case's name, a YAML file, or all")
-    add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
+    add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
+    add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add("--topology", required=True, help="slices as XPK names them, such as v6e-8,v6e-32")
     add("--size", default="full", choices=["tiny", "full"])
     add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
@@ -43,12 +43,20 @@ def main(argv: list[str]) -> int:
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
     names = config.case_names() if arguments.case == "all" else [arguments.case]
-    cases = [config.load(name, arguments.size, arguments.set, arguments.recipe) for name in names]
+    impls = twins.chosen(twins.load(arguments.twins), arguments.impl)
+    cases = [
+        config.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)
+        for name in names
+    ]
+    for case in cases:
+        seam_check.require(case)
     with open(os.devnull, "w") as nowhere:
         console = Console(nowhere)
         try:
             forecasts = [
-                forecast for case in cases for forecast in _case(case, slices, arguments, console)
+                forecast
+                for case in cases
+                for forecast in _case(case, slices, impls, arguments, console)
             ]
         finally:
             console.close()
@@ -57,29 +65,32 @@ def main(argv: list[str]) -> int:
 
 
 def _case(
-    case: Case, slices: Sequence[Slice], arguments: Namespace, console: Console
+    case: Case,
+    slices: Sequence[Slice],
+    impls: Sequence[str],
+    arguments: Namespace,
+    console: Console,
 ) -> list[Forecast]:
     """One case on each slice, told as it becomes known."""
-    impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
     found: list[Forecast] = []
     for on in slices:
         console.line(f"\n{case.name} on {on.name} ({on.chips} chips, {on.shape_text})")
-        twins: list[Forecast] = []
+        pair: list[Forecast] = []
         for impl in impls:
             question = Question(case, arguments.size, arguments.recipe, impl, on)
 
             def phase(name: str, impl: str = impl) -> None:
                 console.begin(f"{impl}: {name}")
 
-            twins.append(make(question, phase, twins[0] if twins else None))
+            pair.append(make(question, phase, pair[0] if pair else None))
             console.end()
-            for warning in twins[-1].record["warnings"]:
+            for warning in pair[-1].record["warnings"]:
                 console.line(f"{impl}: {warning}")
-        console.line(forecast_text.describe(twins[0]))
-        if len(twins) == 2:
-            console.line(forecast_text.same_program(*twins))
-        console.line(forecast_text.fit(twins[0]))
-        found += twins
+        console.line(forecast_text.describe(pair[0]))
+        if len(pair) == 2:
+            console.line(forecast_text.same_program(*pair))
+        console.line(forecast_text.fit(pair[0]))
+        found += pair
     if len(slices) > 1:
         console.line(f"\n{case.name}: " + forecast_text.scaling(found[:: len(impls)]))
     return found

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 
-from harness import accounting, data, hlo
+from harness import accounting, data, hlo, twins
 from harness.case import Case
 from harness.train_step import Trainer
+from models.config import ModelConfig
 from models.projection import QUANTIZED
 
 
@@ -16,15 +17,29 @@ def describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
     """The keys of the record's `model`."""
     params = trainer.state["params"]
     batch = data.global_batch(case, trainer.mesh.size) // trainer.mesh.size
-    flops = accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
+    tflop, attention_percent = _tflop(case, batch)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
     return {
         "parameters": accounting.parameter_count(params),
         "parameters_per_device": accounting.parameters_per_device(params, shardings),
-        "tflop_per_step_per_device": flops.tflop,
-        "attention_tflop_percent": flops.attention_percent,
-        "attention": trainer.model.attention,
+        "tflop_per_step_per_device": tflop,
+        "attention_tflop_percent": attention_percent,
+        "attention": getattr(trainer.model, "attention", None),
     }
+
+
+def _tflop(case: Case, batch: int) -> tuple[float | None, float | None]:
+    if isinstance(case.model, ModelConfig):
+        return accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
+    count = twins.load(case.twins).tflop_per_step
+    return (None, None) if count is None else count(case.model, case.data.sequence_length, batch)
+
+
+def unknown_of_model(described: dict[str, Any]) -> list[str]:
+    """Warnings of what twins from elsewhere do not say of themselves."""
+    if described["tflop_per_step_per_device"] is not None:
+        return []
+    return ["no TFLOP and no MFU: the twins have no tflop_per_step"]
 
 
 def describe(stablehlo_sha256: str, program: hlo.Program, quantization: str) -> dict[str, Any]:

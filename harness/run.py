@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import models
 from harness import (
     cli,
     comparison,
@@ -18,9 +17,11 @@ from harness import (
     figures,
     finding,
     record,
+    seam_check,
     session,
     storage,
     summary,
+    twins,
 )
 from harness.devices import Processes
 from harness.errors import UserError
@@ -36,7 +37,9 @@ def parser() -> cli.Parser:
     add = arguments.add_argument
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")
-    add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
+    add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
+    add("--twins", metavar="MODULE", help="train a pair of your own, see models/seam.py")
+    add("--check", action="store_true", help="say what the pair lacks, and end")
     add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
     add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
@@ -46,6 +49,8 @@ def parser() -> cli.Parser:
     add("--run-id", help="the run's name (default: made up); one that has not ended goes on")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
+    add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
+        help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
     add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
@@ -65,9 +70,18 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
         )
+    if arguments.nnx_state != "dict" and (
+        arguments.impl != "nnx" or arguments.twins is not None or arguments.resume is not None
+    ):
+        raise UserError(
+            f"--nnx-state {arguments.nnx_state}: only with --impl nnx, without --twins or --resume"
+        )
     if arguments.resume is not None:
         record.check_run_id(arguments.resume)
         return session.resume(_options(arguments), arguments.resume)
+    if arguments.check:
+        return _check(arguments)
+    impls = twins.chosen(twins.load(arguments.twins), arguments.impl)
     if arguments.case is None:
         raise UserError(f"--case is missing; known are {', '.join(config.case_names())}")
     if arguments.repeats < 1:
@@ -76,7 +90,8 @@ def main(argv: list[str]) -> int:
         record.check_run_id(arguments.run_id)
     options = _options(arguments)
     check_writable(options.results)
-    case = config.load(options.case, "full", options.overrides, options.recipe)  # refused now
+    # Refused now, not by each process.
+    case = config.load(options.case, "full", options.overrides, options.recipe, options.twins)
     if arguments.impl != "both" and arguments.repeats == 1:
         return session.run(options, arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:
@@ -84,7 +99,7 @@ def main(argv: list[str]) -> int:
             f"checkpoint.directory={case.checkpoint.directory}: is one run's;"
             " give --impl and no --repeats"
         )
-    return _run_each(argv, arguments)
+    return _run_each(argv, arguments, impls)
 
 
 def _options(arguments: Namespace) -> session.Options:
@@ -101,6 +116,8 @@ def _options(arguments: Namespace) -> session.Options:
         restore=arguments.restore,
         profile=_profile(arguments.profile_steps),
         tensorboard=arguments.tensorboard,
+        twins=arguments.twins,
+        nnx_state=arguments.nnx_state,
     )
 
 
@@ -133,9 +150,25 @@ def _list_cases() -> int:
     return 0
 
 
-def _run_each(argv: list[str], arguments: Namespace) -> int:
+def _check(arguments: Namespace) -> int:
+    """Says what a pair lacks to be trained."""
+    pair = twins.load(arguments.twins)
+    size = "full" if arguments.size == "auto" else arguments.size
+    options = _options(arguments)
+    case = config.load(
+        options.case or "01_baseline", size, options.overrides, options.recipe, options.twins
+    )
+    found = seam_check.faults(case)
+    for fault in found:
+        print(fault)
+    if not found:
+        names = " and ".join(pair.names)
+        print(f"{pair.module}: {names} hold one tree of parameters and can be trained")
+    return 1 if found else 0
+
+
+def _run_each(argv: list[str], arguments: Namespace, impls: Sequence[str]) -> int:
     """One process per run, so that no run sees another's memory, programs or failures."""
-    impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
     runs: dict[str, list[Found]] = {impl: [] for impl in impls}
     codes = []
     for repeat in range(1, arguments.repeats + 1):

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-import models
-from harness import config, devices, environment, loop, mesh
+from harness import config, devices, environment, loop, mesh, seam_check, twins
 from harness import record as record_module
 from harness.case import Case
 from harness.checkpoint_files import CheckpointError
@@ -25,6 +24,7 @@ from harness.errors import UserError
 from harness.record import Record, RecordError
 from harness.results import KILLED, RunFolder, earlier_record
 from harness.timing import process_age_seconds
+from harness.train_step import NnxState
 from harness.watcher import Watcher
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ class Options:
     restore: str | None
     profile: range
     tensorboard: bool
+    twins: str | None = None
+    nnx_state: NnxState = "dict"
 
 
 def run(options: Options, impl: str, run_id: str | None) -> int:
@@ -59,7 +61,8 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     size = options.size
     if size == "auto":
         size = "tiny" if run_devices[0].platform == "cpu" else "full"
-    case = config.load(options.case, size, options.overrides, options.recipe)
+    case = config.load(options.case, size, options.overrides, options.recipe, options.twins)
+    seam_check.require(case)
     start = {"impl": impl, "size": size, "recipe": options.recipe, "init": options.init}
 
     def find() -> tuple[str, Record | None]:
@@ -67,12 +70,14 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
             return record_module.new_run_id(case.name, impl), None
         before = earlier_record(options.results, run_id)
         if before is not None:
-            check_same(before, case, start, options.results / run_id)
+            same = start | {"nnx_state": options.nnx_state}
+            check_same(before, case, same, options.results / run_id)
         return run_id, before
 
     name, before = _agreed(find)
     if before is None:
         record = record_module.blank(name, "failed", **start)
+        record["nnx_state"] = options.nnx_state
         folder = RunFolder(options.results, name, jax.process_index())
         return _run(options, case, record, folder, run_devices, resume=False)
     if before["status"] == "completed":
@@ -113,7 +118,7 @@ def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any)
         **start,
         "case": config.case_hash(case, start["size"], start["recipe"]),
     }
-    found = {**before, "case": before["case"]["hash"]}
+    found = {"nnx_state": "dict", **before, "case": before["case"]["hash"]}
     if before["status"] == "completed":
         wanted["run.steps"] = case.run.steps
         found["run.steps"] = before["case"]["config"]["run.steps"]
@@ -130,6 +135,7 @@ def _go_on(options: Options, case: Case, before: Record, run_devices: list[jax.D
     record = record_module.blank(
         before["run_id"], "failed", **{name: before[name] for name in names}
     )
+    record["nnx_state"] = before.get("nnx_state", "dict")
     attempt = {name: before[name] for name in ("status", "error")}
     attempt["time"] = before["environment"]["time"]
     attempt["wall_seconds"] = before["timing"]["wall_seconds"]
@@ -147,8 +153,8 @@ def _run(
     run_devices: list[jax.Device],
     resume: bool,
 ) -> int:
-    implementation = models.get(record["impl"])
-    shared = models.get(models.IMPLEMENTATIONS[0])
+    pair = twins.load(case.twins)
+    implementation, shared = pair.get(record["impl"]), pair.get(pair.names[0])
     record["case"] = {
         "name": case.name,
         "hash": config.case_hash(case, record["size"], record["recipe"]),
@@ -181,6 +187,7 @@ def _run(
         resume=resume,
         profile=options.profile,
         profile_directory=str(folder.path / "profile"),
+        nnx_state=record["nnx_state"],
     )
     code = _train(plan, record, watcher, checkpointer, console)
     _summarise_wall_time(record, watcher.step_seconds)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+import models
 from harness import data, mesh, optim
 from harness.case import Case
 from harness.errors import UserError
@@ -17,8 +18,12 @@ from models import Implementation, ops
 from models.config import ModelConfig
 from models.partitioning import axis_rules
 
+if TYPE_CHECKING:
+    from models.nnx.stateful import Carrier
+
 State = dict[str, Any]  # "step", "params", "opt_state": 39 arrays for the decoder
 Metrics = dict[str, jax.Array]
+NnxState = Literal["dict", "state", "jit"]  # how the NNX implementation's state crosses jit
 
 # By platform, what the compiler is told beyond its defaults. On TPU the weights are gathered before
 # their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes. On a CPU
@@ -38,19 +43,26 @@ class Trainer(NamedTuple):
     state: State  # ShapeDtypeStructs that carry their shardings
     batch: data.Batch  # likewise
     mesh: Mesh
-    model: ModelConfig  # the case's, with "auto" resolved
+    model: Any  # the case's, with "auto" resolved
+    carrier: "Carrier | None" = None  # where the state crosses jit as other than plain trees
 
 
 def make_trainer(
-    case: Case, implementation: Implementation, initial: Implementation, over: Mesh
+    case: Case,
+    implementation: Implementation,
+    initial: Implementation,
+    over: Mesh,
+    nnx_state: NnxState = "dict",
 ) -> Trainer:
     """The training of `case` by `implementation`, from the parameters `initial` makes.
+
+    nnx_state: other than "dict" only of the project's NNX implementation.
 
     Raises UserError when the mesh cannot divide the parameters or the batch.
     """
     model = with_attention(case, over.devices.flat[0].platform)
-    optimizer = optim.optimizer(case.optim, case.run.steps)
     learning_rate = optim.schedule(case.optim, case.run.steps)
+    optimizer = optimizer_of(implementation, case)
 
     def init() -> State:
         params = initial.init(model, jax.random.key(case.run.seed, impl="threefry2x32"))
@@ -87,12 +99,27 @@ def make_trainer(
         shapes,
         _state_shardings(shapes, shardings, over),
     )
-    return Trainer(init, step, state, data.abstract_batch(case, over), over, model)
+    carrier = None if nnx_state == "dict" else models.carrier(nnx_state, model, optimizer, state)
+    return Trainer(init, step, state, data.abstract_batch(case, over), over, model, carrier)
 
 
-def with_attention(case: Case, platform: str) -> ModelConfig:
-    """The model with "auto" resolved; UserError for an attention that the platform lacks."""
+def optimizer_of(implementation: Implementation, case: Case) -> optax.GradientTransformation:
+    """The implementation's own optimizer, or the project's."""
+    own = getattr(implementation, "optimizer", None)
+    if own is None:
+        return optim.optimizer(case.optim, case.run.steps)
+    made: optax.GradientTransformation = own(case.optim, optim.schedule(case.optim, case.run.steps))
+    return made
+
+
+def with_attention(case: Case, platform: str) -> Any:
+    """The model with "auto" resolved; UserError for an attention that the platform lacks.
+
+    Of other twins than the decoder, the model as it is.
+    """
     model = case.model
+    if not isinstance(model, ModelConfig):
+        return model
     if model.attention == "auto":
         chosen = ops.attention_for(platform, case.data.sequence_length, model.head_dim)
         return replace(model, attention=chosen)
@@ -126,6 +153,13 @@ def lower_init(trainer: Trainer) -> jax.stages.Lowered:
 
 def trace_step(trainer: Trainer) -> jax.stages.Traced:
     """The step's trace; it donates the state and leaves the metrics on every device."""
+    if trainer.carrier is not None:
+        everywhere = mesh.replicated(trainer.mesh)
+        with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+            traced: jax.stages.Traced = trainer.carrier.trace(
+                trainer.step, trainer.batch, everywhere
+            )
+        return traced
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
     jitted = jax.jit(
         trainer.step, donate_argnums=0, out_shardings=(shardings, mesh.replicated(trainer.mesh))

@@ -42,9 +42,10 @@ class Watcher:
         self._folder.write_status("running", self.last_step)
         rates = self._rates(entry)
         loss = "nan" if entry["loss"] is None else f"{entry['loss']:.3f}"
+        tflops = "unknown" if rates["tflops"] is None else f"{rates['tflops']:.3f}"
         self._console.line(
             f"completed step: {entry['step']}, seconds: {entry['step_seconds']:.3f},"
-            f" TFLOP/s/device: {rates['tflops']:.3f}, Tokens/s/device: {rates['tokens']:.3f},"
+            f" TFLOP/s/device: {tflops}, Tokens/s/device: {rates['tokens']:.3f},"
             f" total_weights: {entry['total_weights']:.0f}, loss: {loss}"
         )
         if self._scalars is not None:
@@ -68,14 +69,15 @@ class Watcher:
         if self._scalars is not None:
             self._scalars.close()
 
-    def _rates(self, entry: dict[str, Any]) -> dict[str, float]:
+    def _rates(self, entry: dict[str, Any]) -> dict[str, float | None]:
         seconds, devices = entry["step_seconds"], self._record["environment"]["device_count"]
+        tflop = self._record["model"]["tflop_per_step_per_device"]
         return {
-            "tflops": self._record["model"]["tflop_per_step_per_device"] / seconds,
+            "tflops": None if tflop is None else tflop / seconds,
             "tokens": entry["total_weights"] / devices / seconds,
         }
 
-    def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float]) -> None:
+    def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float | None]) -> None:
         scalars = {
             "learning/loss": entry["loss"],
             "learning/grad_norm": entry["grad_norm"],

@@ -1,36 +1,27 @@
 """The seam between the models and the harness: three functions per implementation."""
 
 import importlib
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import jax
+from models.config import SIZES, ModelConfig
+from models.seam import Implementation, SeamError, Twins
+from models.seam import load as _load
 
-from models.config import ModelConfig
-from models.parameters import Params
+if TYPE_CHECKING:
+    from models.nnx.stateful import Carrier
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "SIZES",
+    "Implementation",
+    "ModelConfig",
+    "SeamError",
+    "carrier",
+    "get",
+    "load",
+]
 
 IMPLEMENTATIONS = ("linen", "nnx")
-
-
-class Implementation(Protocol):
-    """What a module offers to be trained: pure functions of plain trees.
-
-    All implementations of one model hold the same tree of parameters. No random state lives in it:
-    everything random is a function of the key that `apply` is given.
-    """
-
-    def init(self, config: ModelConfig, key: jax.Array) -> Params:
-        """Fresh parameters: a nested dict of arrays."""
-        ...
-
-    def apply(
-        self, config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array
-    ) -> jax.Array:
-        """Logits [B, T, V] in float32 of tokens [B, T]; `key` is this step's, for dropout."""
-        ...
-
-    def logical_axes(self, config: ModelConfig) -> Params:
-        """The parameters' tree with a tuple of logical axis names in place of each array."""
-        ...
 
 
 def get(name: str) -> Implementation:
@@ -38,3 +29,22 @@ def get(name: str) -> Implementation:
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"impl={name!r}: must be one of {', '.join(IMPLEMENTATIONS)}")
     return cast(Implementation, importlib.import_module(f"models.{name}"))
+
+
+def load(name: str | None) -> Twins:
+    """The pair that a module is, None for the project's own; raises SeamError."""
+    if name is not None:
+        return _load(name)
+    return Twins(__name__, ModelConfig, SIZES, IMPLEMENTATIONS, get)
+
+
+def carrier(
+    mode: Literal["state", "jit"], config: ModelConfig, optimizer: Any, state: Any
+) -> "Carrier":
+    """What carries the NNX implementation's training state across jit as NNX's own objects."""
+    from flax import nnx
+
+    from models.nnx.decoder import Transformer
+    from models.nnx.stateful import Carrier
+
+    return Carrier(mode, lambda: Transformer(config, nnx.Rngs(0)), optimizer, state)

@@ -177,7 +177,7 @@ def _alike(content: Record) -> str:
         for key, value in content["environment"].items()
         if key not in ("time", "hostname")
     }
-    rest = [content[key] for key in ("size", "recipe", "init")]
+    rest = [content[key] for key in ("size", "recipe", "init")] + [content.get("nnx_state")]
     restored = content["checkpoint"]["restored_from"]
     return json.dumps([content["case"]["config"], environment, rest, restored], sort_keys=True)
 

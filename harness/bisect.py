@@ -1,0 +1,216 @@
+"""Where two implementations part: `python -m harness.bisect --case 03_dropout` shows how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import optax
+
+from harness import (
+    cli,
+    config,
+    data,
+    devices,
+    mesh,
+    optim,
+    parting,
+    restoring,
+    seam_check,
+    train_step,
+    twins,
+)
+from harness.capture import Node, Trace, capture
+from harness.case import Case
+from harness.checkpoint_files import CheckpointError
+from harness.errors import UserError
+from harness.loss import cross_entropy
+from harness.parting import Distance, Parting
+from models.seam import Implementation
+
+_KINDS = ("activations", "gradients", "updates")
+_LONGEST_TABLE = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """Two traces of one step, and where they part; None: nowhere."""
+
+    names: tuple[str, str]
+    a: Trace
+    b: Trace
+    layer_axes: Mapping[str, int | None]
+    parting: Parting | None
+
+
+def parser() -> cli.Parser:
+    """The command's arguments."""
+    arguments = cli.Parser(
+        prog="python -m harness.bisect",
+        description="Computes one step twice, operation by operation, and says where it parts.",
+    )
+    add = arguments.add_argument
+    add("--case", required=True, help="a case's name or a YAML file")
+    add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
+    add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
+    add("--b", metavar="NAME", help="the one to be compared with it (default: the pair's second)")
+    add(
+        "--size", default="tiny", choices=["tiny", "full"], help="full: needs its memory many times"
+    )
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add("--restore", metavar="PATH", help="the parameters of a checkpoint, not fresh ones")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Compares what the arguments say; 1 when there is a difference."""
+    arguments = parser().parse_args(argv)
+    pair = twins.load(arguments.twins)
+    names = (arguments.a or pair.names[0], arguments.b or pair.names[1])
+    for name in names:
+        twins.chosen(pair, name)
+    case = config.load(arguments.case, arguments.size, arguments.set, twins=arguments.twins)
+    seam_check.require(case)
+    over = mesh.make(devices.prepare(None)[:1])
+    a, b = (pair.get(name) for name in names)
+    params = _parameters(case, pair.get(pair.names[0]), over, arguments.restore, arguments.size)
+    found = bisect(case, names, a, b, params)
+    print(text(found))
+    return 0 if found.parting is None else 1
+
+
+def _parameters(
+    case: Case, initial: Implementation, over: Any, restore: str | None, size: str
+) -> Any:
+    """A checkpoint's parameters, or fresh ones, each moved a little.
+
+    A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
+    """
+    trainer = train_step.make_trainer(case, initial, initial, over)
+    if restore is not None:
+        about = {
+            "name": case.name,
+            "hash": config.case_hash(case, size, "reference"),
+            "config": config.flatten(case),
+        }
+        try:
+            return restoring.restore(restore, trainer.state, about).state["params"]
+        except CheckpointError as error:
+            raise UserError(f"--restore {restore}: {error}") from None
+    return perturbed(jax.jit(trainer.init)()["params"], case.run.seed)
+
+
+def perturbed(params: Any, seed: int) -> Any:
+    """The parameters, each moved by a tenth of its spread, or by 0.1 where all are equal."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    moved = []
+    for leaf, key in zip(leaves, keys, strict=True):
+        spread = leaf.std()
+        noise = jax.random.normal(key, leaf.shape, leaf.dtype)
+        moved.append(leaf + 0.1 * noise * jax.numpy.where(spread > 0, spread, 1))
+    return jax.tree.unflatten(structure, moved)
+
+
+def bisect(
+    case: Case, names: tuple[str, str], a: Implementation, b: Implementation, params: Any
+) -> Found:
+    """One step of two implementations from the same parameters, on the same batch and one device.
+
+    Its learning rate is the schedule's highest: that of a real first step is 0.
+    """
+    case = replace(case, optim=replace(case.optim, warmup_fraction=0.0))
+    over = mesh.make(jax.devices()[:1])
+    batch = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, over)))
+    model = train_step.with_attention(case, over.devices.flat[0].platform)
+    key = jax.random.key(case.run.seed, impl="threefry2x32")
+    one, other = (capture(_step(side, case, model), params, batch, key) for side in (a, b))
+    axes = a.logical_axes(model)
+    layer_axes = {
+        path: named.index("layers") if "layers" in named else None
+        for path, named in _named_axes(axes).items()
+    }
+    return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes))
+
+
+def _named_axes(axes: Any) -> dict[str, tuple[str, ...]]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(axes, is_leaf=lambda one: isinstance(one, tuple))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): one for path, one in flat}
+
+
+def _step(implementation: Implementation, case: Case, model: Any) -> Any:
+    """The train step's mathematics, with everything that it makes on the way."""
+    optimizer = train_step.optimizer_of(implementation, case)
+
+    def step(params: Any, batch: data.Batch, key: jax.Array) -> dict[str, Any]:
+        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
+            logits = implementation.apply(model, params, batch["inputs"], key)
+            return cross_entropy(logits, batch["targets"])[0], logits
+
+        (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        clipped = optim.clip(gradients, optax.tree.norm(gradients), case.optim.clip_norm)
+        updates, _ = optimizer.update(clipped, optimizer.init(params), params)
+        return {"logits": logits, "loss": loss, "gradients": gradients, "updates": updates}
+
+    return step
+
+
+def text(found: Found) -> str:
+    """What was found, for a terminal."""
+    tables = {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
+    told = ", ".join(
+        f"{sum(row.distance is None for row in rows)} of {len(rows)} {kind}"
+        for kind, rows in tables.items()
+    )
+    if found.parting is None:
+        return f"no difference: logits, loss, {told} are equal bit for bit"
+    lines = [_first(found, found.parting), f"equal bit for bit: {told}"]
+    for kind, rows in tables.items():
+        differing = [row for row in rows if row.distance is not None]
+        if differing:
+            lines.append(f"\n{kind} that differ, in order:")
+            lines += [
+                f"  {_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
+                for row in differing[:_LONGEST_TABLE]
+            ]
+            if len(differing) > _LONGEST_TABLE:
+                lines.append(f"  and {len(differing) - _LONGEST_TABLE} more")
+    return "\n".join(lines)
+
+
+def _first(found: Found, first: Parting) -> str:
+    kind = "" if first.kind == "activations" else f"{first.kind.removesuffix('s')} of "
+    lines = [f"first difference: {kind}{_layer(first.layer)}{first.tensor}"]
+    if first.distance is not None:
+        lines[0] += f": {_distance(first.distance)}"
+    for name, node in zip(found.names, (first.a, first.b), strict=True):
+        lines.append(f"  {name}: {_operation(node)}")
+    return "\n".join(lines)
+
+
+def _operation(node: Node | None) -> str:
+    if node is None:
+        return "every value on the way is one that the other side has too"
+    shape = f"{node.values.dtype}{list(node.values.shape)}"
+    with_ = [*sorted(node.parameters), *(f"{float(one):.9g}" for one in node.literals)]
+    of = f" with {', '.join(with_)}" if with_ else ""
+    scope = f", in {node.at.scope}" if node.at.scope else ""
+    return f"{node.operation} {shape}{of}, at {node.at.source or '?'}{scope}"
+
+
+def _layer(layer: int | None) -> str:
+    return "" if layer is None else f"layer {layer}, "
+
+
+def _distance(distance: Distance | None) -> str:
+    if distance is None or distance.relative != distance.relative:
+        return "of another type or shape"
+    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps apart"
+    return (
+        f"{100 * distance.relative:.3g} % relative,"
+        f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
+    )
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,11 @@
+"""The project's Linen decoder, and the same carried over: `--twins models.examples.bridge`.
+
+The lazy way to migrate: nothing is written anew, flax wraps the Linen module as an NNX one.
+"""
+
+from models import linen
+from models.config import SIZES, ModelConfig
+
+__all__ = ["IMPLEMENTATIONS", "SIZES", "ModelConfig", "linen"]
+
+IMPLEMENTATIONS = ("linen", "bridge")

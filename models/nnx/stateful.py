@@ -1,0 +1,98 @@
+"""The training state as NNX's own objects: what its ways across jit cost the host.
+
+Plain trees are what crosses jit otherwise. Here they are made into a model and an nnx.Optimizer
+once, before the steps, and taken apart again for each save. Inside the trace both are plain trees,
+so that the mathematics is the very function that plain trees run through: nnx.Optimizer holds the
+state, and its `update` is not called.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import optax
+from flax import nnx
+
+Step = Callable[[Any, Any], tuple[Any, Any]]  # state, batch -> state, metrics
+
+
+class Carrier:
+    """Carries the training state {"step", "params", "opt_state"} across jit.
+
+    mode: "state", an nnx.State through jax.jit; "jit", model and optimizer through nnx.jit.
+    build: makes the model, whose only variables are parameters. state: the arrays' shapes and
+    shardings, as ShapeDtypeStructs.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["state", "jit"],
+        build: Callable[[], nnx.Module],
+        optimizer: optax.GradientTransformation,
+        state: Any,
+    ) -> None:
+        def both() -> tuple[nnx.Module, nnx.Optimizer[nnx.Module]]:
+            model = build()
+            return model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+
+        self._mode = mode
+        self._graph, shapes = nnx.split(nnx.eval_shape(both))
+        self._template: Any = nnx.to_pure_dict(shapes)
+        self._state = state
+
+    def enter(self, state: Any) -> Any:
+        """The state as what crosses jit."""
+        leaves = _by_path(state)
+        params, optimizer = self._template[0], self._template[1]
+        filled = jax.tree_util.tree_map_with_path(
+            lambda path, _: leaves[_name(path)], {"params": params, **optimizer}
+        )
+        carried = nnx.merge(self._graph, {0: filled.pop("params"), 1: filled})
+        return nnx.state(carried) if self._mode == "state" else carried
+
+    def leave(self, carried: Any) -> Any:
+        """The plain state that what crosses jit holds."""
+        pure: Any = nnx.to_pure_dict(carried if self._mode == "state" else nnx.state(carried))
+        leaves = _by_path({"params": pure[0], **pure[1]})
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], self._state)
+
+    def trace(self, step: Step, batch: Any, everywhere: jax.sharding.Sharding) -> Any:
+        """The trace of a step of plain trees around which the state is carried; it is donated.
+
+        The metrics end `everywhere`. `call` runs what the trace is compiled into.
+        """
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self._state)
+
+        def inside(carried: Any, batch: Any) -> tuple[Any, Any]:
+            state, metrics = step(self.leave(carried), batch)
+            state = jax.lax.with_sharding_constraint(state, shardings)
+            return self.enter(state), jax.lax.with_sharding_constraint(metrics, everywhere)
+
+        def update(model: nnx.Module, optimizer: nnx.Optimizer[nnx.Module], batch: Any) -> Any:
+            carried, metrics = inside((model, optimizer), batch)
+            nnx.update((model, optimizer), nnx.state(carried))
+            return metrics
+
+        shapes = self.enter(self._state)
+        if self._mode == "state":
+            return jax.jit(inside, donate_argnums=0).trace(shapes, batch)
+        return nnx.jit(update, donate_argnums=(0, 1)).trace(*shapes, batch)
+
+    def call(self, compiled: Any) -> Step:
+        """A compiled step as a function of what crosses jit."""
+
+        def step(carried: Any, batch: Any) -> tuple[Any, Any]:
+            if self._mode == "state":
+                return tuple(compiled(carried, batch))
+            return carried, compiled(*carried, batch)  # model and optimizer are changed in place
+
+        return step
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,24 @@
+"""Serves synchronised steps of one implementation: `own_steps.py CASE IMPL RECIPE SET...`."""
+
+import sys
+
+from serving import serve
+
+import models
+from harness import config, data, devices, mesh, train_step
+
+
+def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
+    """Compiles the tiny case's step and serves it."""
+    here = devices.prepare(None)
+    case = config.load(name, "tiny", overrides, recipe)
+    initial = models.get(models.IMPLEMENTATIONS[0])
+    trainer = train_step.make_trainer(case, models.get(impl), initial, mesh.make(here))
+    init = train_step.compile_step(train_step.lower_init(trainer), here[0].platform)
+    step = train_step.compile_step(train_step.trace_step(trainer).lower(), here[0].platform)
+    batch = data.make_batch(case, trainer.mesh)
+    serve(lambda state: step(state, batch), init())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])

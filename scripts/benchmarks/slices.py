@@ -1,0 +1,84 @@
+"""Holds what is compiled for TPU slices against the peer's figures: --help shows how."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from measuring import Table, parser
+
+from harness import cli, config, forecast, topology
+from harness.record import Record
+
+_PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
+_ABOUT = """Per device and step, compiled by libtpu; nothing ran. Mcycles leave out Pallas kernels,
+collectives and asynchronous copies, so that the predicted step time decides, not a column: it says
+what overlaps as `harness.preflight` does. Both implementations are one program unless a warning
+says otherwise.""".replace("\n", " ")
+_IMPLS = ("linen", "nnx")
+
+
+def main(argv: list[str]) -> int:
+    """Compiles, or takes from the cache, and writes the table; returns the exit code."""
+    arguments = parser("slices", "Compares compiled programs with the peer's.", 1)
+    cases = [row["case"] for row in _PEER["cases"]]
+    arguments.add_argument("--size", default="full", choices=["tiny", "full"])
+    arguments.add_argument("--cases", nargs="+", default=cases, choices=cases)
+    given = arguments.parse_args(argv)
+    title = "Compiled for v6e" + ("" if given.size == "full" else ", tiny: not the peer's size")
+    about = f"{_ABOUT} The peer: {_PEER['source']}."
+    table = Table(given, "slices", title, about)
+    rows = []
+    for peer in _PEER["cases"]:
+        if peer["case"] not in given.cases:
+            continue
+        name = f"{peer['case']}, {peer['slice']}"
+        rows.append([f"{name}: peer", *_figures(peer, peer["published_step_seconds"])])
+        for recipe in config.RECIPES:
+            record = _forecast(peer["case"], peer["slice"], given.size, recipe, table)
+            figures = record["memory"] | record["program"]
+            rows.append(
+                [f"{name}: {recipe}", *_figures(figures, record["prediction"]["step_seconds"])]
+            )
+            table.environment = record["environment"]
+            parts = ("memory", "program", "prediction", "timing")
+            table.samples[f"{name}: {recipe}"] = {part: record[part] for part in parts}
+    header = ["case, slice: who", "Mcycles", "wire GB", "temp GiB", "step s"]
+    table.write(header, rows)
+    print("step s: published for the peer, predicted for ours")
+    return 0
+
+
+def _forecast(case: str, on: str, size: str, recipe: str, table: Table) -> Record:
+    """NNX's forecast; a warning where Linen's is another program."""
+    twin: forecast.Forecast | None = None
+    for impl in _IMPLS:
+        question = forecast.Question(
+            config.load(case, size, (), recipe), size, recipe, impl, topology.find(on)
+        )
+
+        def phase(name: str, impl: str = impl) -> None:
+            print(f"{case} {on} {recipe} {impl}: {name}", file=sys.stderr)
+
+        found = forecast.make(question, phase, twin)
+        key = "optimized_sha256"
+        if twin and found.record["program"][key] != twin.record["program"][key]:
+            table.warn(f"{case} on {on}, {recipe}: Linen and NNX are two programs")
+        twin = found
+    assert twin is not None
+    if not twin.fits:
+        table.warn(f"{case} on {on}, {recipe}: does not fit")
+    return twin.record
+
+
+def _figures(figures: dict[str, Any], seconds: float | None) -> list[str]:
+    scales = (("fusion_cycles", 1e6, 1), ("wire_bytes", 1e9, 2), ("temp_bytes", 2**30, 2))
+    cells = [
+        "-" if figures[key] is None else f"{figures[key] / unit:.{digits}f}"
+        for key, unit, digits in scales
+    ]
+    return [*cells, "-" if seconds is None else f"{seconds:.3f}"]
+
+
+if __name__ == "__main__":
+    cli.main(main)

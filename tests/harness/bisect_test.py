@@ -1,0 +1,325 @@
+"""Bisect names the place of planted faults, and finds none where there is none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import commands
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from harness import bisect, config, parting, twins
+from models import ops
+from models.examples.gpt2 import nnx as gpt2
+from models.examples.gpt2 import shared
+
+GPT2 = "models.examples.gpt2"
+
+
+@cache
+def case_of(name: str, twins_name: str | None) -> Any:
+    found = config.load(name, "tiny", ["data.sequence_length=16"], twins=twins_name)
+    if twins_name is None:
+        found = replace(found, model=replace(found.model, attention="xla"))
+    return found
+
+
+def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
+    case, pair = case_of(name, twins_name), twins.load(twins_name)
+    a = pair.get(pair.names[0])
+    fresh = jax.jit(lambda: a.init(case.model, jax.random.key(0)))()
+    params = bisect.perturbed(fresh, 0)
+    return bisect.bisect(case, pair.names[:2], a, b or pair.get(pair.names[1]), params)
+
+
+QUICK_CASES = ("03_dropout", "04_int8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK_CASES else pytest.param(name, marks=pytest.mark.bisect)
+        for name in config.case_names()
+    ],
+)
+def test_the_twins_do_not_differ_in_any_case(name: str) -> None:
+    found = compare(name, None)
+    assert found.parting is None
+    assert bisect.text(found).startswith("no difference: logits, loss, 21 of 21 activations")
+
+
+@pytest.mark.bisect
+@pytest.mark.parametrize("twins_name", [GPT2, "models.examples.bridge"])
+def test_the_examples_do_not_differ(twins_name: str) -> None:
+    assert compare("03_dropout", twins_name).parting is None
+
+
+# Faults: each is planted in the NNX GPT-2 at the second of its two layers, unless it has no layer.
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def in_block(body: Callable[[Any, Any, Any], Any], layer: int = 1) -> Patch:
+    """One layer computes `body` instead; the others what they did."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        right, numbers = gpt2.Block.__call__, iter(range(1000))
+
+        def call(block: Any, x: Any, key: Any) -> Any:
+            return (body if next(numbers) % 2 == layer else right)(block, x, key)
+
+        patch.setattr(gpt2.Block, "__call__", call)
+
+    return plant
+
+
+def block(attn: Any = None, mlp: Any = None, norm: Any = None, drop: Any = None) -> Patch:
+    """A layer with one of its parts replaced."""
+    attn = attn or (lambda b, x: b.attn(x))
+    mlp = mlp or (lambda b, x: b.mlp(x))
+    norm = norm or (lambda b, x, which: getattr(b, which)(x))
+    drop = drop or (lambda b, x, key, site: shared.dropout(x, b.config.dropout_rate, key, site))
+
+    def body(b: Any, x: Any, key: Any) -> Any:
+        x = x + drop(b, attn(b, norm(b, x, "ln_1")), key, shared.ATTENTION_DROPOUT)
+        return x + drop(b, mlp(b, norm(b, x, "ln_2")), key, shared.MLP_DROPOUT)
+
+    return in_block(body)
+
+
+def rms(b: Any, x: Any, which: str) -> Any:
+    if which == "ln_1":
+        return b.ln_1(x)
+    return ops.rms_norm(x, b.ln_2.scale[...], 1e-5) + b.ln_2.bias[...]
+
+
+def normalised(x: Any, epsilon: float = 1e-5) -> Any:
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean(-1, keepdims=True)
+    variance = jnp.maximum(0.0, (x32**2).mean(-1, keepdims=True) - mean**2)
+    return (x32 - mean) * jax.lax.rsqrt(variance + epsilon)
+
+
+def other_epsilon(b: Any, x: Any, which: str) -> Any:
+    if which == "ln_2":
+        return b.ln_2(x)
+    return normalised(x, 1e-3) * b.ln_1.scale[...] + b.ln_1.bias[...]
+
+
+def without_scale(b: Any, x: Any, which: str) -> Any:
+    return b.ln_1(x) if which == "ln_1" else normalised(x) + b.ln_2.bias[...]
+
+
+def frozen_scale(b: Any, x: Any, which: str) -> Any:
+    if which == "ln_1":
+        return b.ln_1(x)
+    kept = b.ln_2.scale[...]
+    return b.ln_2(x) - normalised(x) * kept + normalised(x) * jax.lax.stop_gradient(kept)
+
+
+def projected(b: Any, x: Any, kernel: Any) -> Any:
+    mixed = shared.attention(b.attn.qkv(x), b.config.heads)
+    dtype = b.config.dtype
+    return mixed @ kernel.astype(dtype) + b.attn.proj.bias[...].astype(dtype)
+
+
+def attention(mask: Callable[[int], Any], scale: float | None = None) -> Any:
+    def mixed(b: Any, x: Any) -> Any:
+        B, T, D = x.shape
+        parts = jnp.split(b.attn.qkv(x), 3, axis=-1)
+        query, key, value = (part.reshape(B, T, b.config.heads, -1) for part in parts)
+        found = jax.nn.dot_product_attention(
+            query, key, value, mask=mask(T)[None, None], scale=scale
+        )
+        return b.attn.proj(found.reshape(B, T, D))
+
+    return mixed
+
+
+def mlp(activation: Callable[[Any], Any]) -> Any:
+    return lambda b, x: b.mlp.out(activation(b.mlp.fc(x)))
+
+
+def causal(T: int) -> Any:
+    return jnp.tril(jnp.ones((T, T), bool))
+
+
+def swapped(patch: pytest.MonkeyPatch) -> None:
+    original = gpt2.Transformer.__call__
+
+    def call(model: Any, tokens: Any, key: Any) -> Any:
+        model.h_0, model.h_1 = model.h_1, model.h_0
+        return original(model, tokens, key)
+
+    patch.setattr(gpt2.Transformer, "__call__", call)
+
+
+def off_by_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        gpt2, "shared", SimpleNamespace(**vars(shared) | {"position_numbers": later_positions})
+    )
+
+
+def later_positions(model: Any, length: int) -> Any:
+    return 1 + jnp.arange(length)
+
+
+def lost_residual(b: Any, x: Any, key: Any) -> Any:
+    rate = b.config.dropout_rate
+    x = shared.dropout(b.attn(b.ln_1(x)), rate, key, shared.ATTENTION_DROPOUT)
+    return x + shared.dropout(b.mlp(b.ln_2(x)), rate, key, shared.MLP_DROPOUT)
+
+
+def norm_behind(b: Any, x: Any, key: Any) -> Any:
+    rate = b.config.dropout_rate
+    x = x + shared.dropout(b.ln_1(b.attn(x)), rate, key, shared.ATTENTION_DROPOUT)
+    return x + shared.dropout(b.mlp(b.ln_2(x)), rate, key, shared.MLP_DROPOUT)
+
+
+def dropout_behind(b: Any, x: Any, key: Any) -> Any:
+    rate = b.config.dropout_rate
+    x = shared.dropout(x + b.attn(b.ln_1(x)), rate, key, shared.ATTENTION_DROPOUT)
+    return x + shared.dropout(b.mlp(b.ln_2(x)), rate, key, shared.MLP_DROPOUT)
+
+
+def other_site(b: Any, x: Any, key: Any, site: int) -> Any:
+    return shared.dropout(x, b.config.dropout_rate, key, site + (site == shared.MLP_DROPOUT))
+
+
+def untied(patch: pytest.MonkeyPatch) -> None:
+    """The head's share of the embedding's gradient is lost."""
+    patch.setattr(
+        gpt2.nnx.Embed,
+        "attend",
+        lambda embed, x: jnp.dot(
+            x.astype(embed.dtype),
+            jax.lax.stop_gradient(embed.embedding[...]).astype(embed.dtype).T,
+        ),
+    )
+
+
+FAULTS: dict[str, tuple[Patch, str, int | None]] = {
+    "wrong epsilon": (block(norm=other_epsilon), "h_1/ln_1", 1),
+    "missing scale": (block(norm=without_scale), "h_1/ln_2/scale", 1),
+    "RMS norm for layer norm": (block(norm=rms), "h_1/ln_2", 1),
+    "transposed kernel": (
+        block(attn=lambda b, x: projected(b, x, b.attn.proj.kernel[...].T)),
+        "h_1/attn/proj/kernel",
+        1,
+    ),
+    "missing bias": (block(mlp=lambda b, x: b.mlp(x) - b.mlp.out.bias[...]), "h_1/mlp/out", 1),
+    "no mask": (
+        block(attn=attention(lambda T: causal(T) | True)),
+        "h_1/attn",
+        1,
+    ),
+    "a mask that hides the diagonal": (
+        block(attn=attention(lambda T: jnp.tril(jnp.ones((T, T), bool), -1).at[0, 0].set(True))),
+        "h_1/attn",
+        1,
+    ),
+    "no attention scale": (block(attn=attention(causal, 1.0)), "h_1/attn", 1),
+    "dropout after the residual": (in_block(dropout_behind), "h_1/attn", 1),
+    "another key for dropout": (block(drop=other_site), "h_1/mlp", 1),
+    "dropout left out": (
+        block(
+            drop=lambda b, x, key, site: (
+                x
+                if site == shared.MLP_DROPOUT
+                else shared.dropout(x, b.config.dropout_rate, key, site)
+            )
+        ),
+        "h_1/mlp",
+        1,
+    ),
+    "bfloat16 for float32": (
+        block(
+            norm=lambda b, x, which: (
+                normalised(x).astype(jnp.bfloat16) * getattr(b, which).scale[...]
+                + getattr(b, which).bias[...]
+                if which == "ln_2"
+                else b.ln_1(x)
+            )
+        ),
+        "h_1/ln_2",
+        1,
+    ),
+    "another GELU": (block(mlp=mlp(lambda x: jax.nn.gelu(x, approximate=False))), "h_1/mlp", 1),
+    "norm behind": (in_block(norm_behind), "h_1/ln_1", 1),
+    "lost residual": (in_block(lost_residual), "h_1/attn/proj", 1),
+    "a layer skipped": (in_block(lambda b, x, key: x), "h_1/ln_1", 1),
+    "two layers swapped": (swapped, "h_0/ln_1", 0),
+    "positions off by one": (off_by_one, "wpe/embedding", None),
+    "untied head": (untied, "wte/embedding", None),
+    "frozen parameter": (block(norm=frozen_scale), "h_1/ln_2/scale", 1),
+}
+
+
+QUICK_FAULTS = ("wrong epsilon", "two layers swapped", "frozen parameter")
+
+
+@pytest.mark.parametrize(
+    ("plant", "tensor", "layer"),
+    [
+        pytest.param(*fault, id=name, marks=() if name in QUICK_FAULTS else pytest.mark.bisect)
+        for name, fault in FAULTS.items()
+    ],
+)
+def test_a_planted_fault_is_named(
+    plant: Patch, tensor: str, layer: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    found = compare("03_dropout", GPT2)
+    assert found.parting is not None
+    assert tensor in found.parting.tensor, bisect.text(found)
+    assert found.parting.layer == layer
+
+
+def test_weight_decay_on_norms_is_named() -> None:
+    """Of an optimizer that decays all parameters, where the twin's spares vectors."""
+
+    def decays_all(settings: Any, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+        return optax.adamw(
+            learning_rate,
+            b1=settings.b1,
+            b2=settings.b2,
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+
+    wrong = SimpleNamespace(**vars(gpt2) | {"optimizer": decays_all})
+    found = compare("03_dropout", GPT2, wrong)
+    assert found.parting is not None
+    assert found.parting.kind == "updates"
+    assert "h_0/attn/proj/bias" in found.parting.tensor
+    rows = parting.rows(found.a, found.b, "updates", found.layer_axes)
+    differing = {row.tensor for row in rows if row.distance is not None}
+    assert differing == {row.tensor for row in rows if row.tensor.endswith(("scale", "bias"))}
+
+
+def test_distance_counts_the_numbers_between() -> None:
+    a = np.asarray([1.0, 2.0, -0.0, 3.0], np.float32)
+    b = np.asarray([np.nextafter(np.float32(1), np.float32(2)), 2.0, 0.0, 3.0], np.float32)
+    found = parting.distance(a, b)
+    assert (found.equal, found.size, found.ulps) == (2, 4, 1)
+    assert parting.distance(a, a.astype(np.float64)) is None
+    assert parting.distance(a, np.full(4, np.nan, np.float32)).ulps is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--a", "flux"], "invalid choice: 'flux' (choose from 'linen', 'nnx', 'both')"),
+        (["--restore", "nowhere"], "nowhere: does not exist"),
+        (["--twins", "nowhere"], "--twins nowhere: is not there"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], complaint: str) -> None:
+    ended = commands.run("--case", "01_baseline", *arguments, module="harness.bisect")
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr

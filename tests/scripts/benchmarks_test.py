@@ -1,0 +1,142 @@
+"""The benchmarks' own parts, and that NNX's ways across jit train the same."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import pytest
+
+import models
+from harness import config, data, digest, mesh, run, train_step
+from harness.errors import UserError
+
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
+CASE = config.load("04_int8", "tiny", ["data.per_device_batch=1", "model.dropout_rate=0.1"])
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    return importlib.import_module("measuring")
+
+
+def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], digest.Digests]:
+    """The losses of three steps, and the digests of the state after them."""
+    over = mesh.make(jax.devices()[:devices])
+    nnx, linen = models.get("nnx"), models.get("linen")
+    trainer = train_step.make_trainer(CASE, nnx, linen, over, mode)
+    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
+    state = train_step.compile_step(train_step.lower_init(trainer), "cpu")()
+    batch = data.make_batch(CASE, over)
+    carrier = trainer.carrier
+    call = carrier.call(compiled) if carrier else compiled
+    carried = carrier.enter(state) if carrier else state
+    losses = []
+    for _ in range(3):
+        carried, metrics = call(carried, batch)
+        losses.append(float(metrics["loss"]))
+    final = carrier.leave(carried) if carrier else carried
+    assert jax.tree.structure(final) == jax.tree.structure(trainer.state)
+    pairs = zip(jax.tree.leaves(final), jax.tree.leaves(trainer.state), strict=True)
+    assert all(leaf.sharding.is_equivalent_to(told.sharding, leaf.ndim) for leaf, told in pairs)
+    return losses, digest.array_digests(final)
+
+
+def test_every_way_across_jit_trains_the_same_bit_for_bit() -> None:
+    plain = trained("dict", devices=4)
+    assert len(plain[1]) == 39
+    assert len(set(plain[0])) == 3
+    assert trained("state", devices=4) == plain
+    assert trained("jit", devices=4) == plain
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--impl", "linen"], ["--impl", "both"], ["--impl", "nnx", "--resume", "some"]],
+    ids=" ".join,
+)
+def test_nnx_state_is_of_nnx_alone(arguments: list[str]) -> None:
+    with pytest.raises(UserError, match="--nnx-state jit: only with --impl nnx"):
+        run.main(["--case", "03_dropout", "--nnx-state", "jit", *arguments])
+
+
+def test_medians_and_ratios_tell_their_samples(measuring: ModuleType) -> None:
+    assert measuring.median([0.001, 0.003, 0.002], 1e-3) == "2.00 (3)"
+    assert measuring.median([]) == "-"
+    assert measuring.ratio([1.0, 4.0, 9.0], [2.0, 2.0, 3.0]) == "2.000"
+
+
+def test_a_table_has_its_environment_and_no_host_name(
+    measuring: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = measuring.Table(Namespace(output=tmp_path / "new"), "some", "Some table", "About it.")
+    assert table.environment.get("hostname")
+    table.samples = {"a": [1.0]}
+    table.write(["what", "s"], [["a", "1.00 (1)"]])
+    text = (tmp_path / "new" / "some.md").read_text()
+    assert "| a | 1.00 (1) |" in text
+    assert "| a | 1.00 (1) |" in capsys.readouterr().out
+    assert jax.__version__ in text
+    written = json.loads((tmp_path / "new" / "some.json").read_text())
+    assert written["table"] == [{"what": "a", "s": "1.00 (1)"}]
+    assert written["samples"] == {"a": [1.0]}
+    assert "hostname" not in written["environment"]
+    assert written["warnings"] == []
+
+
+def test_a_busy_machine_is_told(
+    measuring: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 0.0, 0.0))
+    table = measuring.Table(Namespace(output=tmp_path), "some", "Some table", "About it.")
+    table.write(["what"], [["a"]])
+    assert "the machine was busy before the first run" in (tmp_path / "some.md").read_text()
+
+
+def test_a_start_ends_at_the_line_of_the_first_step(measuring: ModuleType) -> None:
+    told = "import time; print('completed step: 0, seconds: 1'); time.sleep(2)"
+    assert 0 < measuring.start_seconds([sys.executable, "-c", told], {}) < 2
+    with pytest.raises(UserError, match="failed: SystemExit"):
+        measuring.start_seconds([sys.executable, "-c", "print('SystemExit'); exit(1)"], {})
+
+
+def test_a_worker_serves_as_many_steps_as_it_is_asked(measuring: ModuleType) -> None:
+    served = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from serving import serve;"
+        "serve(lambda state: (state + 1, print('noise', state)), 0)"
+    )
+    worker = measuring.Worker([sys.executable, "-c", served, str(SCRIPTS)], {})
+    assert [len(worker.steps(3)), len(worker.steps(1))] == [3, 1]
+    worker.close()
+    with pytest.raises((UserError, ValueError)):
+        worker.steps(1)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("gpu", [], "there is no GPU here"),
+        ("startup", ["--repeats", "0"], "must be at least 1"),
+        ("slices", ["--cases", "99"], "invalid choice"),
+        ("peer", ["--environment", "nowhere", "--python", "python9.99"], "is not there"),
+    ],
+)
+def test_bad_input_is_one_line(
+    script: str, arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    if script == "gpu" and list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("there is a GPU")
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), "--output", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
