@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
+from harness.case import Checkpoint
 from harness.checkpointing import Checkpointer
-from harness.config import Checkpoint
 from harness.restoring import Restored
 
 STEPS = (0, 5)

@@ -10,8 +10,8 @@ import jax
 from checkpoint_states import CASE, abstract_state, make_state
 
 from harness import digest
+from harness.case import Checkpoint
 from harness.checkpointing import Checkpointer
-from harness.config import Checkpoint
 
 
 def main(directory: str, steps: list[int]) -> None:

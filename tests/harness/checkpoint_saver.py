@@ -8,8 +8,8 @@ import sys
 import jax
 from checkpoint_states import CASE, abstract_state, make_state
 
+from harness.case import Checkpoint
 from harness.checkpointing import Checkpointer, CheckpointError
-from harness.config import Checkpoint
 
 
 def main(directory: str, mode: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness import checkpointing
+from harness.case import Checkpoint
 from harness.checkpointing import Checkpointer, CheckpointError
-from harness.config import Checkpoint
 from harness.errors import UserError
 
 ABOUT = {"case": CASE, "impl": "linen", "size": "tiny"}

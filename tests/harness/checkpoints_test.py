@@ -10,8 +10,8 @@ import pytest
 from checkpoint_states import CASE, bits, make_state
 
 from harness import checkpoints, digest
+from harness.case import Checkpoint
 from harness.checkpointing import Checkpointer
-from harness.config import Checkpoint
 from harness.errors import UserError
 
 

@@ -12,9 +12,9 @@ import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness import restoring
+from harness.case import Checkpoint
 from harness.checkpoint_files import CheckpointError
 from harness.checkpointing import Checkpointer
-from harness.config import Checkpoint
 from harness.errors import UserError
 
 
