@@ -37,13 +37,10 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
     return bisect.bisect(case, pair.names[:2], a, b or pair.get(pair.names[1]), params)
 
 
-QUICK_CASES = ("03_dropout", "04_int8")
-
-
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in QUICK_CASES else pytest.param(name, marks=pytest.mark.bisect)
+        name if name == "03_dropout" else pytest.param(name, marks=pytest.mark.bisect)
         for name in config.case_names()
     ],
 )
@@ -259,13 +256,10 @@ FAULTS: dict[str, tuple[Patch, str, int | None]] = {
 }
 
 
-QUICK_FAULTS = ("wrong epsilon", "two layers swapped", "frozen parameter")
-
-
 @pytest.mark.parametrize(
     ("plant", "tensor", "layer"),
     [
-        pytest.param(*fault, id=name, marks=() if name in QUICK_FAULTS else pytest.mark.bisect)
+        pytest.param(*fault, id=name, marks=() if name == "wrong epsilon" else pytest.mark.bisect)
         for name, fault in FAULTS.items()
     ],
 )
@@ -279,6 +273,7 @@ def test_a_planted_fault_is_named(
     assert found.parting.layer == layer
 
 
+@pytest.mark.bisect
 def test_weight_decay_on_norms_is_named() -> None:
     """Of an optimizer that decays all parameters, where the twin's spares vectors."""
 
