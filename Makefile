@@ -29,9 +29,6 @@ preflight: $(TEST)  ## compile every case for three TPU slices and rewrite resul
 	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \
 	  --json results/reference/preflight/records.json \
 	  --markdown results/reference/preflight/README.md
-	$(VENV)/bin/python -m harness.preflight --case all --recipe fast --topology v6e-8,v6e-32 \
-	  --json results/reference/preflight/fast.json \
-	  --markdown results/reference/preflight/fast.md
 
 benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerator is needed (minutes)
 	$(VENV)/bin/python scripts/benchmarks/startup.py
