@@ -128,14 +128,9 @@ def bisect(
     axes = a.logical_axes(model)
     layer_axes = {
         path: named.index("layers") if "layers" in named else None
-        for path, named in _named_axes(axes).items()
+        for path, named in seam_check.named_axes(axes).items()
     }
     return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes))
-
-
-def _named_axes(axes: Any) -> dict[str, tuple[str, ...]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(axes, is_leaf=lambda one: isinstance(one, tuple))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): one for path, one in flat}
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.errors import UserError
-from harness.record import Record
+from harness.record import Record, at
 
 # severe: the figures cannot be compared; mild: they can, and this may be why they differ;
 # intended: named by --across, the point of the comparison.
@@ -134,10 +134,7 @@ def _same_device(a: Any, b: Any) -> bool:
 def _value(record: Record, key: str) -> Any:
     if key.startswith(_CONFIG):
         return record["case"]["config"].get(key.removeprefix(_CONFIG), _NOT_THERE)
-    value: Any = {"nnx_state": "dict", **record}
-    for part in key.split("."):
-        value = value[part]
-    return value
+    return at(record, key)
 
 
 def _check(across: Sequence[str], a: Record, b: Record) -> None:

@@ -11,17 +11,9 @@ from harness.comparability import Difference
 from harness.comparison import Comparison, Row
 from harness.figures import safe
 from harness.record import Record
-from harness.verdicts import percent, size
+from harness.verdicts import MARKS, percent, size
 
 _SHOWN = 12  # lines of a list
-_MARKS = {
-    "worse": "▲",
-    "better": "▼",
-    "different": "≠",
-    "same": "=",
-    "unclear": "?",
-    "unknown": "-",
-}
 
 
 def terminal(found: Comparison) -> str:
@@ -42,7 +34,7 @@ def markdown(found: Comparison) -> str:
     if found.comparable:
         lines += ["| | area | verdict |", "|---|---|---|"]
         lines += [
-            f"| {_MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 400)} |"
+            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 400)} |"
             for one in found.verdicts
         ]
     else:

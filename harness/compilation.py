@@ -61,8 +61,8 @@ def find(stablehlo_sha256: str, on: Slice) -> CompiledStep | None:
         return None
 
 
-def compile_step(lowered: jax.stages.Lowered, on: Slice) -> CompiledStep:
-    """Compiles as a run does, and caches the outcome. Raises DoesNotFit."""
+def compile_step(lowered: jax.stages.Lowered, stablehlo_sha256: str, on: Slice) -> CompiledStep:
+    """Compiles as a run does, and caches the outcome under the hash. Raises DoesNotFit."""
     before = time.perf_counter()
     try:
         compiled = train_step.compile_step(lowered, "tpu")
@@ -76,7 +76,7 @@ def compile_step(lowered: jax.stages.Lowered, on: Slice) -> CompiledStep:
         name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
     }
     outcome = CompiledStep(hlo.text(compiled), memory, seconds)
-    _keep(outcome, _path(hlo.stablehlo_sha256(lowered), on))
+    _keep(outcome, _path(stablehlo_sha256, on))
     return outcome
 
 

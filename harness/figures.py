@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.record import Record
+from harness.record import Record, at
 
 _WARM_UP_STEPS = 3  # of a run whose record does not count its samples
 _BEYOND_MEASUREMENT = 1e100  # JSON has integers of any length; sums of these must stay finite
@@ -19,10 +19,7 @@ def number(value: Any) -> float | None:
 
 def figure(record: Record, path: str) -> float | None:
     """The number at a dotted path, such as timing.compile_seconds."""
-    value: Any = record
-    for key in path.split("."):
-        value = value[key]
-    return number(value)
+    return number(at(record, path))
 
 
 def step_samples(record: Record) -> list[float]:

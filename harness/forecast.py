@@ -115,7 +115,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     try:
         if compiled is None:
             phase("compile")
-            compiled = compilation.compile_step(lowered, on)
+            compiled = compilation.compile_step(lowered, stablehlo, on)
     except compilation.DoesNotFit as error:
         record["error"] = f"does not fit: {error}"
         return Forecast(question, record, None, state_bytes)

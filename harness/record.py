@@ -20,6 +20,7 @@ Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
 _SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
 _SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
 _LONGEST_REASON = 200
+_WHERE_NOT_TOLD = {"nnx_state": "dict"}  # of keys that older records lack
 
 
 class RecordError(Exception):
@@ -82,6 +83,14 @@ def validate(record: object) -> None:
         _validator()(record)
     except fastjsonschema.JsonSchemaValueException as error:
         raise RecordError(_reason(error.message)) from None
+
+
+def at(record: Record, path: str) -> Any:
+    """The value at a dotted path, such as timing.compile_seconds."""
+    value: Any = _WHERE_NOT_TOLD | record
+    for key in path.split("."):
+        value = value[key]
+    return value
 
 
 def write(path: str | os.PathLike[str], record: Record) -> None:

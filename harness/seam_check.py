@@ -74,13 +74,17 @@ def _leaf_faults(tree: Any) -> list[str]:
     return found
 
 
+def named_axes(axes: Any) -> dict[str, Any]:
+    """The logical axes of each parameter by its path."""
+    return named_leaves(axes, is_leaf=lambda one: isinstance(one, tuple))
+
+
 def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[str]:
     try:
         axes = implementation.logical_axes(case.model)
     except Exception as error:
         return [f"logical_axes does not run: {_told(error)}"]
-    flat, _ = jax.tree_util.tree_flatten_with_path(axes, is_leaf=lambda one: isinstance(one, tuple))
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): one for path, one in flat}
+    named = named_axes(axes)
     found = []
     leaves = named_leaves(tree)
     for path, leaf in leaves.items():

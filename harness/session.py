@@ -118,7 +118,8 @@ def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any)
         **start,
         "case": config.case_hash(case, start["size"], start["recipe"]),
     }
-    found = {"nnx_state": "dict", **before, "case": before["case"]["hash"]}
+    found = {name: record_module.at(before, name) for name in start}
+    found["case"] = before["case"]["hash"]
     if before["status"] == "completed":
         wanted["run.steps"] = case.run.steps
         found["run.steps"] = before["case"]["config"]["run.steps"]
@@ -135,7 +136,7 @@ def _go_on(options: Options, case: Case, before: Record, run_devices: list[jax.D
     record = record_module.blank(
         before["run_id"], "failed", **{name: before[name] for name in names}
     )
-    record["nnx_state"] = before.get("nnx_state", "dict")
+    record["nnx_state"] = record_module.at(before, "nnx_state")
     attempt = {name: before[name] for name in ("status", "error")}
     attempt["time"] = before["environment"]["time"]
     attempt["wall_seconds"] = before["timing"]["wall_seconds"]

@@ -1,9 +1,8 @@
 """The figures of one run or of several, side by side, as a table for a terminal."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from harness.record import Record
+from harness.record import Record, at
 
 _GIB = 2**30
 
@@ -34,9 +33,7 @@ def _cell(read: Callable[[Record], str | None], record: Record) -> str:
 
 def _number(path: str, form: str = "{:,}", scale: float = 1) -> Callable[[Record], str | None]:
     def read(record: Record) -> str | None:
-        value: Any = record
-        for key in path.split("."):
-            value = value[key]
+        value = at(record, path)
         return None if value is None else form.format(value / scale if scale != 1 else value)
 
     return read

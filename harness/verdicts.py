@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
 
+MARKS: dict[Outcome, str] = {
+    "worse": "▲",
+    "better": "▼",
+    "different": "≠",
+    "same": "=",
+    "unclear": "?",
+    "unknown": "-",
+}
 _GIB = 2**30
 _STEPS = "case.config.run.steps"
 _MANY = 5000  # steps or runs that nobody would call few

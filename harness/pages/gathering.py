@@ -13,7 +13,7 @@ from harness.comparison import Comparison
 from harness.finding import Found
 from harness.pages import sources, words
 from harness.pages.sources import Run
-from harness.record import Record
+from harness.record import Record, at
 
 _MOST_REPEATS = 10  # of a side: the newest
 
@@ -177,7 +177,7 @@ def _alike(content: Record) -> str:
         for key, value in content["environment"].items()
         if key not in ("time", "hostname")
     }
-    rest = [content[key] for key in ("size", "recipe", "init")] + [content.get("nnx_state")]
+    rest = [at(content, key) for key in ("size", "recipe", "init", "nnx_state")]
     restored = content["checkpoint"]["restored_from"]
     return json.dumps([content["case"]["config"], environment, rest, restored], sort_keys=True)
 

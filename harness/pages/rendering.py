@@ -9,17 +9,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness import verdicts
 from harness.pages import words
 
 _HERE = Path(__file__).parent
-_MARKS = {
-    "worse": "▲",
-    "better": "▼",
-    "different": "≠",
-    "same": "=",
-    "unclear": "?",
-    "unknown": words.MISSING,
-}
+_MARKS = verdicts.MARKS | {"unknown": words.MISSING}
 
 
 def render(template: str, page: str, has_charts: bool = False, **values: Any) -> str:

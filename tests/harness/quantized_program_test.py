@@ -16,8 +16,9 @@ def compiled(case: str, impl: str) -> hlo.Program:
         config.load(case), models.get(impl), models.get("linen"), mesh.make(on.devices())
     )
     lowered = train_step.trace_step(trainer).lower()
-    found = compilation.find(hlo.stablehlo_sha256(lowered), on)
-    return hlo.parse((found or compilation.compile_step(lowered, on)).text)
+    stablehlo = hlo.stablehlo_sha256(lowered)
+    found = compilation.find(stablehlo, on)
+    return hlo.parse((found or compilation.compile_step(lowered, stablehlo, on)).text)
 
 
 @pytest.mark.tpu_compile
