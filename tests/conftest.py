@@ -1,6 +1,10 @@
 """Eight CPU devices for every test, set before JAX is imported; the switch for golden files."""
 
 import os
+import signal
+
+# What a shell starts in the background ignores SIGINT, and so would the commands the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests compile more than they compute: half the time without LLVM's optimisations.
