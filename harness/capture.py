@@ -41,8 +41,8 @@ class Node:
 
     order: int
     operation: str
-    array: Any
-    inputs: tuple["Node", ...] = ()
+    array: Any = field(repr=False)
+    inputs: tuple["Node", ...] = field(default=(), repr=False)
     literals: tuple[Any, ...] = ()
     at: Place = field(default_factory=Place)
     follows_tokens: bool = False

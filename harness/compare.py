@@ -26,6 +26,7 @@ def parser() -> cli.Parser:
     usual = comparison.USUAL
     add("a", metavar="A", help="the baseline")
     add("b", metavar="B")
+    add("--twins", metavar="MODULE", help="whose runs case:impl means (default: the project's own)")
     add("--results-dir", type=Path, default=Path("results"), help="where run ids are looked up")
     add("--across", action="append", default=[], metavar="KEY", help="a difference that is the"
         " point, such as environment.jax, recipe or case.config.checkpoint.async")  # fmt: skip
@@ -66,8 +67,8 @@ def main(argv: list[str]) -> int:
     for path in files:
         if not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
-    a, warnings_a = finding.find(arguments.a, arguments.results_dir)
-    b, warnings_b = finding.find(arguments.b, arguments.results_dir)
+    a, warnings_a = finding.find(arguments.a, arguments.results_dir, arguments.twins)
+    b, warnings_b = finding.find(arguments.b, arguments.results_dir, arguments.twins)
     programs, warnings = finding.programs(a[0], b[0])
     for warning in [*warnings_a, *warnings_b, *warnings]:
         print(f"warning: {safe(warning, 400)}", file=sys.stderr)

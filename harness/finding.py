@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import models
 from harness import hlo
 from harness import record as record_module
 from harness.errors import UserError
@@ -56,13 +55,14 @@ def load(path: Path) -> Found:
     return Found(path, record)
 
 
-def find(reference: str, results: Path) -> tuple[list[Found], list[str]]:
+def find(reference: str, results: Path, twins: str | None = None) -> tuple[list[Found], list[str]]:
     """The runs that a reference names, and warnings: a single run, or completed repeats of one.
 
     A reference is a record file, a run's folder or id, a folder of repeats, the id given to
-    --run-id with --repeats, or the latest run of a case as case:impl; folder:impl takes one
-    implementation's repeats. Raises UserError for one that names no run, or runs that differ in
-    more than chance, and RecordError for one bad record.
+    --run-id with --repeats, or the latest run of a case as case:impl, of a pair of `twins` where
+    that is not the project's own; folder:impl takes one implementation's repeats. Raises UserError
+    for one that names no run, or runs that differ in more than chance, and RecordError for one bad
+    record.
     """
     folder = Path(reference)
     if os.path.isfile(reference):
@@ -73,11 +73,11 @@ def find(reference: str, results: Path) -> tuple[list[Found], list[str]]:
     if os.path.isdir(reference):
         return _repeats(reference, *load_all([folder]))
     name, _, impl = reference.rpartition(":")
-    if impl in models.IMPLEMENTATIONS and name:
+    if impl.isidentifier() and name:
         if os.path.isdir(name):
             found, warnings = load_all([name])
             return _repeats(reference, [one for one in found if _impl(one) == impl], warnings)
-        return _latest(reference, name, impl, results)
+        return _latest(reference, (name, impl, twins), results)
     numbered = [path for path in _runs(results) if _is_repeat(path.parent.name, reference)]
     if numbered:
         return _repeats(reference, *load_all(numbered))
@@ -126,21 +126,23 @@ def _program(path: Path, fingerprint: str) -> hlo.Program:
     return program
 
 
-def _latest(reference: str, case: str, impl: str, results: Path) -> tuple[list[Found], list[str]]:
+def _latest(
+    reference: str, wanted: tuple[str, str, str | None], results: Path
+) -> tuple[list[Found], list[str]]:
+    """The last completed run of a case, an implementation, and the twins that it belongs to."""
     found, warnings = load_all([results] if results.is_dir() else [])
     own = [
         one
         for one in found
-        if one.record["case"]["name"] == case
-        and _impl(one) == impl
-        and one.record["status"] not in ("preflight", "imported")
+        if _about(one) == wanted and one.record["status"] not in ("preflight", "imported")
     ]
     own.sort(key=lambda one: (one.record["environment"]["time"] or "", one.record["run_id"]))
     complete = [one for one in own if one.record["status"] == "completed"]
     if not complete:
-        names = sorted({safe(str(one.record["case"]["name"])) for one in found})
-        known = f"; there are runs of {', '.join(names)}" if names else ""
-        raise UserError(f"{reference!r}: {results} has no completed run of that case{known}")
+        of = "" if wanted[2] is None else f" of --twins {wanted[2]}"
+        known = sorted({_told(one) for one in found})
+        rest = f"; there are runs of {', '.join(known)}" if known else ""
+        raise UserError(f"{reference!r}: {results} has no completed run of that case{of}{rest}")
     later = own[own.index(complete[-1]) + 1 :]
     warnings += [f"{_names(later)}: later, but not completed"] if later else []
     return [complete[-1]], warnings
@@ -213,6 +215,17 @@ def _is_repeat(run_id: str, name: str) -> bool:
 def _impl(found: Found) -> str | None:
     impl: str | None = found.record["impl"]
     return impl
+
+
+def _about(found: Found) -> tuple[str | None, str | None, str | None]:
+    """Case, implementation and twins of a run."""
+    case = found.record["case"]
+    return case["name"], _impl(found), (case["config"] or {}).get("twins")
+
+
+def _told(found: Found) -> str:
+    case, impl, twins = (None if one is None else safe(str(one)) for one in _about(found))
+    return f"{case}:{impl}" if twins is None else f"{case}:{impl} with --twins {twins}"
 
 
 def _devices(found: Found) -> str:

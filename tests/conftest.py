@@ -3,9 +3,6 @@
 import os
 import signal
 
-# What a shell starts in the background ignores SIGINT, and so would the commands the tests start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests compile more than they compute: half the time without LLVM's optimisations.
 os.environ["XLA_FLAGS"] = (
@@ -15,6 +12,9 @@ os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
 
 import pytest
+
+# What a shell starts in the background ignores SIGINT, and so would the commands the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

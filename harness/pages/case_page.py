@@ -4,10 +4,16 @@ from typing import Any
 
 from harness import figures
 from harness.pages import anatomy, curves, rendering
-from harness.pages.gathering import Case, Group
+from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
+from harness.record import at
 
 _LISTED = 200  # runs in the table
+_CROSSINGS = {  # what crosses jit, by nnx_state
+    "dict": "plain trees, jax.jit",
+    "state": "nnx.State, jax.jit",
+    "jit": "model and nnx.Optimizer, nnx.jit",
+}
 
 
 def page(case: Case, before: Case | None, after: Case | None) -> str:
@@ -47,7 +53,8 @@ def _group(case: Case, number: int, group: Group) -> dict[str, Any]:
     return {
         "group": group,
         "pair": group.pair,
-        "charts": curves.charts_of(overlaid, f"group-{number}"),
+        "charts": curves.charts_of(overlaid, f"group-{number}", dashed=group.names[1]),
+        "crossings": _crossings(group),
         "overlaid": min(curves.MOST, len(overlaid)),
         "memory": anatomy.memory(_one_each(named)),
         "wall": anatomy.wall(_one_each(named)),
@@ -63,9 +70,23 @@ def _interleaved(group: Group, shown: list[Run]) -> list[Run]:
     ]
     if len(shown) > curves.MOST:
         half = curves.MOST // 2
-        own = [run for run in shown if run.impl == "linen"][-half:]
-        shown = own + [run for run in shown if run.impl == "nnx"][-half:]
+        shown = [
+            run
+            for name in group.names
+            for run in [one for one in shown if one.impl == name][-half:]
+        ]
     return [*older, *shown][-curves.MOST :]
+
+
+def _crossings(group: Group) -> list[tuple[str, Run]]:
+    """The newest NNX run of each way that the state crosses jit, where there is more than one."""
+    newest = {
+        at(run.record, "nnx_state"): run
+        for run in group.runs
+        if run.impl == "nnx" and run.record["status"] == "completed"
+    }
+    found = [(words, newest[mode]) for mode, words in _CROSSINGS.items() if mode in newest]
+    return found if len(found) > 1 else []
 
 
 def _one_each(named: list[tuple[str, Run]]) -> list[tuple[str, Run]]:
@@ -77,7 +98,7 @@ def _measured_on(case: Case) -> dict[str, list[Run]]:
     """The runs of full size on each slice, measured or published, that know their step."""
     found: dict[str, list[Run]] = {on: [] for on in case.preflights}
     for run in [*case.published, *(run for group in case.groups for run in group.runs[-4:])]:
-        on = run.record["environment"]["topology"]
+        on = compiled_for(run.record)
         full = run.record["size"] == "full"
         if full and on in found and figures.step_seconds(run.record) is not None:
             found[on].append(run)

@@ -17,10 +17,12 @@ _CHARTS = (
 )
 
 
-def charts_of(runs: Sequence[Run], group: str, all_kinds: bool = True) -> list[Markup]:
+def charts_of(
+    runs: Sequence[Run], group: str, all_kinds: bool = True, dashed: str = "nnx"
+) -> list[Markup]:
     """Loss and step time over the steps, and the gradient norm with `all_kinds`.
 
-    NNX is dashed, so that curves that lie on each other can both be seen.
+    One implementation is dashed, so that curves that lie on each other can both be seen.
     """
     shown = [run for run in runs if len(run.record["steps"]) > 1][-MOST:]
     drawn = []
@@ -30,6 +32,6 @@ def charts_of(runs: Sequence[Run], group: str, all_kinds: bool = True) -> list[M
             steps = run.record["steps"]
             xs = [figures.number(entry["step"]) or 0.0 for entry in steps]
             ys = [figures.number(entry[key]) for entry in steps]
-            series.append(Series(run.short, xs, ys, colour, run.impl == "nnx"))
+            series.append(Series(run.short, xs, ys, colour, run.impl == dashed))
         drawn.append(charts.lines(title, series, "step", form, unit, group))
     return [chart for chart in drawn if chart]

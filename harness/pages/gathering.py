@@ -32,8 +32,9 @@ class Group:
     """Runs of one experiment on one kind of devices, oldest first."""
 
     label: str
+    names: tuple[str, str]  # of the implementations that are compared
     runs: list[Run]
-    pair: Pair | None = None  # Linen against NNX, of the newest that belong together
+    pair: Pair | None = None  # of the newest that belong together
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Case:
     groups: list[Group] = field(default_factory=list)
     published: list[Run] = field(default_factory=list)
     published_pairs: list[Pair] = field(default_factory=list)
-    preflights: dict[str, dict[str, Run]] = field(default_factory=dict)  # by slice, then impl
+    # By what was compiled for, as `compiled_for` says, then by implementation.
+    preflights: dict[str, dict[str, Run]] = field(default_factory=dict)
     preflight_pairs: dict[str, Pair] = field(default_factory=dict)
 
 
@@ -87,8 +89,7 @@ def _case(name: str, runs: Sequence[Run], warnings: list[str]) -> Case:
         if status == "imported":
             case.published.append(run)
         elif status == "preflight":
-            on = str(run.record["environment"]["topology"] or "no slice")
-            case.preflights.setdefault(on, {})[run.impl] = run  # the newest stays
+            case.preflights.setdefault(compiled_for(run.record), {})[run.impl] = run  # the newest
         else:
             environment = run.record["environment"]
             kind = environment["device_kind"], environment["device_count"]
@@ -97,14 +98,35 @@ def _case(name: str, runs: Sequence[Run], warnings: list[str]) -> Case:
     case.published_pairs = _published_pairs(case.published)
     case.preflights = dict(sorted(case.preflights.items(), key=lambda item: _chips(item[0])))
     for on, sides in case.preflights.items():
-        if all(impl in sides for impl in models.IMPLEMENTATIONS):
-            linen, nnx = (sides[impl] for impl in models.IMPLEMENTATIONS)
-            case.preflight_pairs[on] = _compare([linen], [nnx])
+        a, b = _pair_names(sides.values())
+        if a in sides and b in sides:
+            case.preflight_pairs[on] = _compare([sides[a]], [sides[b]])
     return case
 
 
+def compiled_for(content: Record) -> str:
+    """A slice, and what else than the case was asked for: "v6e-32, fast"."""
+    return ", ".join([str(content["environment"]["topology"] or "no slice"), *_asked_for(content)])
+
+
+def _asked_for(content: Record) -> list[str]:
+    """The recipe and the twins of a run, where they are not the usual ones."""
+    asked = [] if content["recipe"] in (None, "reference") else [str(content["recipe"])]
+    twins = (content["case"]["config"] or {}).get("twins")
+    return asked if twins is None else [*asked, str(twins)]
+
+
+def _pair_names(runs: Iterable[Run]) -> tuple[str, str]:
+    """Which two implementations stand side by side: the project's own, or those that were run."""
+    ran = {run.impl for run in runs}
+    others = sorted(ran - {*models.IMPLEMENTATIONS})
+    own = [impl for impl in models.IMPLEMENTATIONS if impl in ran or not others]
+    a, b, *_ = [*own, *others, "the other"]
+    return a, b
+
+
 def _chips(name: str) -> tuple[str, int, str]:
-    kind, _, count = name.rpartition("-")
+    kind, _, count = name.partition(",")[0].rpartition("-")
     return kind, int(count) if count.isdecimal() and len(count) < 9 else 0, name
 
 
@@ -139,7 +161,8 @@ def _groups(measured: dict[tuple[Any, ...], list[Run]], warnings: list[str]) -> 
         label = _label(runs[-1].record)
         if labels.count(label) > 1:
             label += f", settings {str(case_hash)[:8]}"
-        groups.append(Group(label, runs, _newest_pair(runs, warnings)))
+        names = _pair_names(runs)
+        groups.append(Group(label, names, runs, _newest_pair(names, runs, warnings)))
     groups.sort(key=lambda one: one.runs[-1].record["environment"]["time"] or "", reverse=True)
     return groups
 
@@ -147,16 +170,16 @@ def _groups(measured: dict[tuple[Any, ...], list[Run]], warnings: list[str]) -> 
 def _label(content: Record) -> str:
     environment = content["environment"]
     devices = f"{environment['device_count'] or '?'} x {environment['device_kind'] or 'device ?'}"
-    return f"{content['size'] or 'size ?'}, {devices}"
+    return ", ".join([content["size"] or "size ?", devices, *_asked_for(content)])
 
 
-def _newest_pair(runs: Sequence[Run], warnings: list[str]) -> Pair | None:
-    """Linen against NNX: the newest two alike in all but that, or their repeats if there are many.
+def _newest_pair(names: tuple[str, str], runs: Sequence[Run], warnings: list[str]) -> Pair | None:
+    """The newest two alike in all but implementation, or their repeats if there are many.
 
     Where no two are alike, the newest of each.
     """
     complete = [run for run in runs if run.record["status"] == "completed"]
-    sides = [[run for run in complete if run.impl == impl] for impl in models.IMPLEMENTATIONS]
+    sides = [[run for run in complete if run.impl == impl] for impl in names]
     if not all(sides):
         return None
     keys = {run.page: _alike(run.record) for run in complete}
@@ -166,8 +189,8 @@ def _newest_pair(runs: Sequence[Run], warnings: list[str]) -> Pair | None:
         sides = [[run for run in side if keys[run.page] == newest] for side in sides]
     if newest is None or min(map(len, sides)) < statistics.min_samples():
         sides = [side[-1:] for side in sides]
-    linen, nnx = (side[-_MOST_REPEATS:] for side in sides)
-    return _compare(linen, nnx, warnings)
+    a, b = (side[-_MOST_REPEATS:] for side in sides)
+    return _compare(a, b, warnings)
 
 
 def _alike(content: Record) -> str:

@@ -46,7 +46,7 @@ def page(name: str, collection: Collection) -> str:
 def _charts(group: Group, runs: list[Run]) -> list[Markup]:
     drawn = []
     for title, read, form, unit in _METRICS:
-        series = [_series(impl, colour, runs, read) for colour, impl in enumerate(("linen", "nnx"))]
+        series = [_series(impl, colour, runs, read) for colour, impl in enumerate(group.names)]
         drawn.append(charts.lines(title, series, "run, oldest first", form, unit))
     return [chart for chart in drawn if chart]
 
@@ -64,6 +64,6 @@ def _series(
         [place for place, _, _ in own],
         [found for _, found, _ in own],
         colour,
-        impl == "nnx",
+        bool(colour),
         [commit for _, _, commit in own],
     )

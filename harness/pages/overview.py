@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import models
 from harness import figures
 from harness.pages import rendering
 from harness.pages.gathering import Case, Collection, Group
@@ -35,6 +36,7 @@ def page(name: str, collection: Collection) -> str:
         others=collection.others,
         warnings=collection.warnings,
         step_seconds=figures.step_seconds,
+        implementations=models.IMPLEMENTATIONS,
     )
 
 
@@ -45,12 +47,11 @@ def figures_of(run: Run) -> dict[str, Any]:
 
 def _row(group: Group) -> dict[str, Any]:
     """A side shows its run of the comparison, or else its newest one."""
-    sides = {}
-    for impl in ("linen", "nnx"):
-        own = [run for run in group.runs if run.impl == impl]
-        if group.pair is not None:
-            own = list(group.pair.a if impl == "linen" else group.pair.b)
-        sides[impl] = own[-1] if own else None
+    compared = ((), ()) if group.pair is None else (group.pair.a, group.pair.b)
+    sides = []
+    for impl, own in zip(group.names, compared, strict=True):
+        newest = own or [run for run in group.runs if run.impl == impl]
+        sides.append((impl, newest[-1] if newest else None))
     return {"group": group, "sides": sides, "newest": group.runs[-1]}
 
 

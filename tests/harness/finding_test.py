@@ -56,6 +56,17 @@ def test_the_latest_run_of_a_case_is_found_by_its_time(results: Path) -> None:
     assert (ids(found), warnings) == (["a-new-nnx"], ["failed-nnx: later, but not completed"])
 
 
+def test_the_latest_run_of_a_case_is_of_the_twins_that_are_meant(results: Path) -> None:
+    other = run("other", "bridge", "2026-11-09T00:00:00+00:00")
+    other["case"]["config"]["twins"] = "mine"
+    write(results, other)
+    assert ids(finding.find("03_dropout:bridge", results, "mine")[0]) == ["other"]
+    with pytest.raises(UserError, match=r"of that case; .* 03_dropout:bridge with --twins mine,"):
+        finding.find("03_dropout:bridge", results)
+    with pytest.raises(UserError, match=r"of that case of --twins mine; there are runs of"):
+        finding.find("03_dropout:nnx", results, "mine")
+
+
 def test_repeats_are_found_by_their_common_id_and_by_their_folder(
     results: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from compared_records import Record, make, write
 from report_site import PREFLIGHT, PUBLISHED, Page, pages, run, write_results
 
-from harness import comparison, record, report
+from harness import comparison, record, report, timing
 from harness.config import case_names
 from harness.errors import UserError
 
@@ -198,6 +198,44 @@ def test_programs_that_differ_are_taken_apart(tmp_path: Path) -> None:
     assert "v6e-32: unchecked" in page.text
     assert "compute 50 ms" in page.text
     assert "fits, different programs: v6e-32" in site["index.html"].text
+
+
+def test_another_pair_stands_by_its_own_names(tmp_path: Path) -> None:
+    """Of other twins the implementations are called otherwise; a recipe is a group of its own."""
+    for number, (impl, twins, recipe) in enumerate(
+        [
+            *(("linen", "mine", "reference"), ("bridge", "mine", "reference")),
+            *(("linen", None, "fast"), ("nnx", None, "fast")),
+        ]
+    ):
+        made = run(f"run-{number}", impl, number) | {"recipe": recipe}
+        made["case"] |= {"hash": f"{number // 2}" * 64}
+        made["case"]["config"] |= {} if twins is None else {"twins": twins}
+        write(tmp_path / "results", made)
+        compiled = run(f"compiled-{number}", impl, number) | {"recipe": recipe}
+        compiled |= {"status": "preflight", "steps": []}
+        compiled["timing"]["step_seconds"] = timing.summarise([])
+        compiled["case"] = made["case"]
+        write(tmp_path / "results", compiled)
+    site = build(tmp_path / "results", output=tmp_path / "site")
+    assert_whole(site)
+    page = page_of(site, "cases/03_dropout-")
+    assert [tag for tag, _ in page.elements].count("dl") == 2
+    for words in ("32 x TPU v6 lite, mine", "32 x TPU v6 lite, fast", "bridge is dashed"):
+        assert words in page.text
+    for words in ("v6e-32, mine", "v6e-32, fast"):
+        assert words in page.text
+    assert page.text.count("one program") == 2
+    assert "<small>bridge</small>" in site["index.html"].source
+
+
+def test_what_crosses_jit_is_set_side_by_side(tmp_path: Path) -> None:
+    for mode in ("dict", "state", "jit"):
+        write(tmp_path / "results", run(mode, "nnx") | {"nnx_state": mode})
+    site = build(tmp_path / "results", output=tmp_path / "site")
+    text = page_of(site, "cases/03_dropout-").text
+    places = [text.index(words) for words in ("plain trees", "nnx.State", "nnx.Optimizer, nnx.jit")]
+    assert places == sorted(places)
 
 
 def test_neighbouring_cases_are_linked(site: dict[str, Page]) -> None:

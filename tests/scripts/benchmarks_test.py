@@ -119,6 +119,18 @@ def test_a_worker_serves_as_many_steps_as_it_is_asked(measuring: ModuleType) -> 
         worker.steps(1)
 
 
+def test_the_bridge_is_measured_in_every_way(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "bridge.py"), "--output", str(tmp_path)]
+    done = subprocess.run([*command, "--repeats", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["way"]: row for row in json.loads((tmp_path / "bridge.json").read_text())["table"]}
+    seam = [row for way, row in rows.items() if way.endswith("by the seam")]
+    assert [row["program as Linen's"] for row in seam] == ["yes"] * 3
+    assert {row["arrays of a checkpoint"] for row in seam} == {"39"}
+    assert rows["bridge, as objects"]["arrays of a checkpoint"] == "41"
+    assert rows["bridge, as objects"]["of them random state"] == "2"
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "told"),
     [

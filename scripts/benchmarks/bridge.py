@@ -1,0 +1,166 @@
+"""Measures what it costs to carry a Linen model over by flax's bridge: --help shows how."""
+
+import statistics
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from measuring import Table, median, parser
+
+from harness import cli, config, data, devices, environment, hlo, mesh, optim, train_step, twins
+from harness.case import Case
+from harness.loss import cross_entropy
+from models.linen.decoder import Transformer as LinenTransformer
+from models.nnx.decoder import Transformer as NnxTransformer
+
+_STEPS_AT_ONCE = 20
+_ABOUT = """The tiny decoder of 01_baseline on one CPU device, trained in five ways that take turns.
+By the seam: plain trees through jax.jit, the module made of them inside. As objects: model and
+nnx.Optimizer through nnx.jit, as flax's guides do; the bridged module then holds the random state
+that it was made with. Dispatch: milliseconds until the call returns, the device idle before; step:
+until it is idle again. Medians, with the number of samples.""".replace("\n", " ")
+
+
+@dataclass
+class Way:
+    """A way to train: `step` moves its own state on by one, and returns what it computed last."""
+
+    name: str
+    lower: Callable[[], Any]  # jax.stages.Lowered, or nnx.jit's of it
+    step: Callable[[], Any]
+    state: Callable[[], Any]
+
+
+def main(argv: list[str]) -> int:
+    """Measures and writes the table; returns the exit code."""
+    given = parser("bridge", "Times a decoder carried over by the bridge.", 10).parse_args(argv)
+    here = devices.prepare(1)
+    table = Table(given, "bridge", "What carrying a Linen model over by the bridge costs", _ABOUT)
+    table.environment = environment.collect(here)
+    case = config.load("01_baseline", "tiny", ["data.per_device_batch=2"])
+    over = mesh.make(here)
+    # As train_step does for a run; splash and cudnn are for other devices than this one.
+    case = Case(**{**vars(case), "model": train_step.with_attention(case, here[0].platform)})
+    batch = data.make_batch(case, over)
+    ways = [
+        *(_by_the_seam(name, case, over, batch) for name in ("linen", "nnx", "bridge")),
+        _as_objects("nnx", lambda: _own(case), case, batch),
+        _as_objects("bridge", lambda: _bridged(case, batch), case, batch),
+    ]
+    header = ["way", "trace and lower s", "dispatch ms", "step ms", "program as Linen's"]
+    header += ["temporaries MB", "arrays of a checkpoint", "of them random state"]
+    table.write(header, _rows(ways, given, table))
+    return 0
+
+
+def _rows(ways: list[Way], given: Namespace, table: Table) -> list[list[str]]:
+    lowering: dict[str, list[float]] = {}
+    compiled = {}
+    for way in ways:
+        begun = time.perf_counter()
+        lowered = way.lower()
+        lowering[way.name] = [time.perf_counter() - begun]
+        compiled[way.name] = lowered.compile(train_step.COMPILER_OPTIONS["cpu"])
+        _timed(way)
+    samples: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
+    for _ in range(given.repeats):
+        for way in ways:
+            samples[way.name] += [_timed(way) for _ in range(_STEPS_AT_ONCE)]
+    linens = hlo.fingerprint(hlo.parse(compiled[ways[0].name].as_text()))
+    rows = []
+    for way in ways:
+        dispatch, step = ([pair[place] for pair in samples[way.name]] for place in (0, 1))
+        program = compiled[way.name]
+        same = hlo.fingerprint(hlo.parse(program.as_text())) == linens
+        arrays = jax.tree.leaves(way.state())
+        random = sum(_is_random(path) for path, _ in jax.tree.leaves_with_path(way.state()))
+        table.samples[way.name] = {
+            "dispatch_seconds": dispatch,
+            "step_seconds": step,
+            "lower_seconds": lowering[way.name],
+        }
+        rows.append(
+            [
+                way.name,
+                f"{statistics.median(lowering[way.name]):.2f}",
+                median(dispatch, 1e-3),
+                median(step, 1e-3),
+                "yes" if same else "no",
+                f"{program.memory_analysis().temp_size_in_bytes / 1e6:.2f}",
+                str(len(arrays)),
+                str(random),
+            ]
+        )
+    return rows
+
+
+def _timed(way: Way) -> tuple[float, float]:
+    begun = time.perf_counter()
+    result = way.step()
+    called = time.perf_counter()
+    jax.block_until_ready((result, jax.tree.leaves(way.state())))
+    return called - begun, time.perf_counter() - begun
+
+
+def _is_random(path: Any) -> bool:
+    return "rngs" in jax.tree_util.keystr(path)
+
+
+def _by_the_seam(name: str, case: Case, over: jax.sharding.Mesh, batch: data.Batch) -> Way:
+    pair = twins.load("models.examples.bridge" if name == "bridge" else None)
+    trainer = train_step.make_trainer(case, pair.get(name), twins.load(None).get("linen"), over)
+    state = train_step.compile_step(train_step.lower_init(trainer), "cpu")()
+    jitted = jax.jit(trainer.step, donate_argnums=0)
+
+    def step() -> Any:
+        nonlocal state
+        state, metrics = jitted(state, batch)
+        return metrics
+
+    return Way(f"{name}, by the seam", lambda: jitted.lower(state, batch), step, lambda: state)
+
+
+def _own(case: Case) -> nnx.Module:
+    return NnxTransformer(case.model, nnx.Rngs(case.run.seed))
+
+
+def _bridged(case: Case, batch: data.Batch) -> nnx.Module:
+    module = nnx.bridge.ToNNX(LinenTransformer(case.model), rngs=nnx.Rngs(case.run.seed))
+    nnx.bridge.lazy_init(module, batch["inputs"], jax.random.key(0))
+    return module
+
+
+def _as_objects(name: str, make: Callable[[], nnx.Module], case: Case, batch: data.Batch) -> Way:
+    model = make()
+    optimizer = nnx.Optimizer(model, optim.optimizer(case.optim, case.run.steps), wrt=nnx.Param)
+    learning_rate = optim.schedule(case.optim, case.run.steps)
+
+    def update(model: Any, optimizer: Any, batch: data.Batch) -> dict[str, jax.Array]:
+        number = optimizer.step[...]
+        key = jax.random.fold_in(jax.random.key(case.run.seed), number)
+
+        def loss_of(model: Any) -> tuple[jax.Array, jax.Array]:
+            return cross_entropy(model(batch["inputs"], key), batch["targets"])
+
+        (loss, weights), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model)
+        norm = optax.tree.norm(gradients)
+        rate = learning_rate(number)
+        optimizer.update(model, optim.clip(gradients, norm, case.optim.clip_norm))
+        return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "total_weights": weights}
+
+    jitted = nnx.jit(update, donate_argnums=(0, 1))
+    return Way(
+        f"{name}, as objects",
+        lambda: jitted.lower(model, optimizer, batch),
+        lambda: jitted(model, optimizer, batch),
+        lambda: nnx.state((model, optimizer)),
+    )
+
+
+if __name__ == "__main__":
+    cli.main(main)
