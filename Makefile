@@ -25,15 +25,19 @@ help:  ## show what there is
 run: $(RUN)  ## train a case with both implementations on the device that is here (CASE=03_dropout)
 	$(VENV)/bin/python -m harness.run --case $(CASE) --impl both
 
-preflight: $(TEST)  ## compile every case for three TPU slices and rewrite results/reference/preflight (long)
+preflight: $(TEST)  ## compile every case for TPU slices, by both recipes, and rewrite results/reference/preflight (long)
 	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \
 	  --json results/reference/preflight/records.json \
 	  --markdown results/reference/preflight/README.md
+	$(VENV)/bin/python -m harness.preflight --case all --recipe fast --topology v6e-8,v6e-32 \
+	  --json results/reference/preflight/fast/records.json \
+	  --markdown results/reference/preflight/fast/README.md
 
 benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerator is needed (minutes)
 	$(VENV)/bin/python scripts/benchmarks/startup.py
 	$(VENV)/bin/python scripts/benchmarks/dispatch.py
 	$(VENV)/bin/python scripts/benchmarks/growth.py
+	$(VENV)/bin/python scripts/benchmarks/bridge.py
 
 report: $(RUN)  ## make pages of all results in build/report
 	$(VENV)/bin/python -m harness.report --output build/report

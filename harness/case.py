@@ -1,7 +1,7 @@
 """A case: one frozen tree of settings, each checked where it is made."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from models.config import ModelConfig, require
 
@@ -55,11 +55,16 @@ class Optim:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long, from which seed, and what a loss that is not finite does."""
+    """How long, from which seed, what a loss that is not finite does, and how the state lies.
+
+    state_layout: the order of an array's axes in a device's memory, JAX's usual one or the one that
+    the compiler finds best for the step. What the arrays hold, and a checkpoint, are the same.
+    """
 
     steps: int = 10
     seed: int = 0
     allow_nonfinite: bool = False
+    state_layout: Literal["default", "compiler"] = "default"
 
     def __post_init__(self) -> None:
         """Refuses an empty run."""

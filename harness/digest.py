@@ -76,7 +76,7 @@ def _on_devices(arrays: list[jax.Array]) -> np.ndarray:
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.format)
 
 
 @functools.cache

@@ -116,7 +116,6 @@ def train(
         if checkpointer.enabled:
             preload()  # the compiler leaves Python alone meanwhile
         compiled = train_step.compile_step(lowered, platform)
-        digest.prepare(trainer.state)
     if hits:
         record["warnings"].append(
             "compiled programs came from the compilation cache: compile_seconds is their loading"
@@ -127,6 +126,8 @@ def train(
         state = init.result()() if init is not None else {}
         if restored is not None:
             state |= restored.state
+        state = train_step.lay_out(trainer, compiled, state)
+        digest.prepare(state)
         jax.block_until_ready((state, batch))
     record["memory"]["in_use_after_init_bytes"] = _largest_in_use(plan.mesh, peak=False)
     observer.begin(first_step)

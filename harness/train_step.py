@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh
 
 import models
@@ -44,6 +45,7 @@ class Trainer(NamedTuple):
     batch: data.Batch  # likewise
     mesh: Mesh
     model: Any  # the case's, with "auto" resolved
+    layout: Any  # of the state: None, JAX's usual one, or Layout.AUTO, the compiler's
     carrier: "Carrier | None" = None  # where the state crosses jit as other than plain trees
 
 
@@ -58,8 +60,14 @@ def make_trainer(
 
     nnx_state: other than "dict" only of the project's NNX implementation.
 
-    Raises UserError when the mesh cannot divide the parameters or the batch.
+    Raises UserError when the mesh cannot divide the parameters or the batch, and for a layout of
+    the state that NNX's own objects cannot carry.
     """
+    layout = None if case.run.state_layout == "default" else Layout.AUTO
+    if layout is not None and nnx_state != "dict":
+        raise UserError(
+            f"run.state_layout={case.run.state_layout}: not with --nnx-state {nnx_state}"
+        )
     model = with_attention(case, over.devices.flat[0].platform)
     learning_rate = optim.schedule(case.optim, case.run.steps)
     optimizer = optimizer_of(implementation, case)
@@ -100,7 +108,8 @@ def make_trainer(
         _state_shardings(shapes, shardings, over),
     )
     carrier = None if nnx_state == "dict" else models.carrier(nnx_state, model, optimizer, state)
-    return Trainer(init, step, state, data.abstract_batch(case, over), over, model, carrier)
+    batch = data.abstract_batch(case, over)
+    return Trainer(init, step, state, batch, over, model, layout, carrier)
 
 
 def optimizer_of(implementation: Implementation, case: Case) -> optax.GradientTransformation:
@@ -160,12 +169,24 @@ def trace_step(trainer: Trainer) -> jax.stages.Traced:
                 trainer.step, trainer.batch, everywhere
             )
         return traced
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
+    formats = jax.tree.map(lambda leaf: Format(trainer.layout, leaf.sharding), trainer.state)
     jitted = jax.jit(
-        trainer.step, donate_argnums=0, out_shardings=(shardings, mesh.replicated(trainer.mesh))
+        trainer.step,
+        donate_argnums=0,
+        in_shardings=(formats, None),
+        out_shardings=(formats, mesh.replicated(trainer.mesh)),
     )
     with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
         return jitted.trace(trainer.state, trainer.batch)
+
+
+def lay_out(trainer: Trainer, compiled: jax.stages.Compiled, state: State) -> State:
+    """The state in the layout in which the compiled step takes it."""
+    if trainer.layout is None:
+        return state
+    formats = compiled.input_formats[0][0]
+    laid_out: State = jax.jit(lambda state: state, out_shardings=formats)(state)
+    return laid_out
 
 
 def compile_step(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:

@@ -17,7 +17,7 @@ def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
     init = train_step.compile_step(train_step.lower_init(trainer), here[0].platform)
     step = train_step.compile_step(train_step.trace_step(trainer).lower(), here[0].platform)
     batch = data.make_batch(case, trainer.mesh)
-    serve(lambda state: step(state, batch), init())
+    serve(lambda state: step(state, batch), train_step.lay_out(trainer, step, init()))
 
 
 if __name__ == "__main__":

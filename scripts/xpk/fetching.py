@@ -11,7 +11,8 @@ from typing import Any
 from harness import record, storage
 from harness.record import RecordError
 
-_FILES = ("config.txt", "metrics.jsonl", "status.json", "record.json")
+_OUTCOME = ("status.json", "record.json")
+_FILES = ("config.txt", "program.txt.gz", "metrics.jsonl", *_OUTCOME)
 _FETCHED = ".collected.json"  # what lies beside the files: the sha256 of each as it was fetched
 
 
@@ -49,7 +50,7 @@ class Source:
 
     def here(self) -> Left:
         """The files that were fetched."""
-        return Left({name: (self._local / name).read_bytes() for name in _FILES[2:]})
+        return Left({name: (self._local / name).read_bytes() for name in _OUTCOME})
 
     def is_done(self) -> bool:
         """Whether a complete run's files are all here, as they were fetched: nothing is to do."""

@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import pytest
 from checkpoint_states import bits
+from jax.experimental.layout import Format, Layout
 
 import models
-from harness import config, data, mesh, train_step
+from harness import config, data, digest, mesh, train_step
 from harness.checkpointing import Checkpointer
 from harness.train_step import Trainer
+from models.partitioning import axis_rules
 
 CASE = config.load(
     "08_checkpoint_async_true", "tiny", ("model.dropout_rate=0.1", "model.quantization=int8")
@@ -58,3 +60,31 @@ def test_with_dropout_and_int8(saving: str, tmp_path: Path) -> None:
         )
         end = _continue(continuing, restored.state, SAVED + 1, checkpointer)
         assert end == whole, f"{saving} to {continuing}"
+
+
+def test_a_state_in_another_layout_is_saved_digested_and_goes_on(tmp_path: Path) -> None:
+    """Of every array the last axis is the outermost in memory; a checkpoint does not show it."""
+    trainer, _ = _trainer("nnx")
+    formats = jax.tree.map(
+        lambda leaf: Format(Layout(tuple(reversed(range(leaf.ndim)))), leaf.sharding), trainer.state
+    )
+    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+        jitted = jax.jit(trainer.step, in_shardings=(formats, None), out_shardings=(formats, None))
+        step = jitted.lower(trainer.state, trainer.batch).compile()
+    laid_out = trainer._replace(layout=Layout.AUTO)
+    fresh = train_step.lower_init(trainer).compile()()
+    state = train_step.lay_out(laid_out, step, fresh)
+    assert bits(state) == bits(fresh)
+    assert digest.array_digests(state) == digest.array_digests(fresh)
+    kernel = state["params"]["decoder"]["layers"]["mlp"]["wo"]["kernel"]
+    assert kernel.format.layout.major_to_minor == (2, 1, 0)
+
+    batch = data.make_batch(CASE, trainer.mesh)
+    state, _ = step(state, batch)
+    checkpointer = _checkpointer(tmp_path)
+    checkpointer.save(0, state)
+    checkpointer.finish()
+    restored = checkpointer.restore(tmp_path / "0", trainer.state).state
+    assert bits(restored) == bits(state)
+    again, _ = step(train_step.lay_out(laid_out, step, restored), batch)
+    assert bits(again) == bits(step(state, batch)[0])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from harness import digest
@@ -37,6 +38,8 @@ def test_devices_and_host_compute_the_same(spec: tuple[str | None, ...]) -> None
         _lay(_array().astype(jnp.bfloat16), 8, *spec),
         _lay(np.int32(7), 8),
     ]
+    turned = Format(Layout((2, 1, 0)), arrays[0].sharding)
+    arrays.append(jax.device_put(arrays[0], turned))
     np.testing.assert_array_equal(digest._on_devices(arrays), digest._on_host(arrays))
 
 

@@ -27,7 +27,7 @@ def trained(
     over = mesh.make(jax.devices()[:device_count])
     trainer = train_step.make_trainer(case, models.get(impl), models.get("linen"), over)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
-    state = train_step.lower_init(trainer).compile()()
+    state = train_step.lay_out(trainer, compiled, train_step.lower_init(trainer).compile()())
     batch = data.make_batch(case, over)
     metrics, states = [], [jax.device_get(state)]
     for _ in range(STEPS):

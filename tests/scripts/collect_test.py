@@ -1,5 +1,6 @@
 """What is said of each workload, what is fetched, and what is left alone."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -32,6 +33,7 @@ def left(output: Path, found: record.Record, state: str, code: int | None) -> Pa
     (folder / "log.1.txt").write_text("init ...\n")
     (folder / "config.txt").write_text("run.steps: 10\n")
     (folder / "metrics.jsonl").write_text('{"step": 0}\n')
+    (folder / "program.txt.gz").write_bytes(gzip.compress(b"HloModule m\n"))
     (folder / "checkpoints").mkdir()
     record.write(folder / "record.json", found)
     (folder / "status.json").write_text(
@@ -109,7 +111,7 @@ def test_each_is_named_rightly(submission: Path, capsys: pytest.CaptureFixture[s
     assert not (here / "mt-torn-nnx-fffff" / "record.json").exists()
     assert sorted(path.name for path in (here / "mt-done-nnx-aaaaa").iterdir()) == [
         *(".collected.json", "config.txt", "log.1.txt", "log.txt"),
-        *("metrics.jsonl", "record.json", "status.json"),
+        *("metrics.jsonl", "program.txt.gz", "record.json", "status.json"),
     ]
 
 
