@@ -48,7 +48,7 @@ def array_digests(state: Any) -> Digests:
 
 
 def prepare(state: Any) -> None:
-    """Compiles what `array_digests` will need, from arrays or from their ShapeDtypeStructs."""
+    """Compiles what `array_digests` of these arrays will need."""
     arrays = named_leaves(state)
     if not _is_seen_by_host(arrays):
         _program(tuple(map(_abstract, arrays.values())))

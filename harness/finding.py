@@ -219,8 +219,7 @@ def _impl(found: Found) -> str | None:
 
 def _about(found: Found) -> tuple[str | None, str | None, str | None]:
     """Case, implementation and twins of a run."""
-    case = found.record["case"]
-    return case["name"], _impl(found), (case["config"] or {}).get("twins")
+    return found.record["case"]["name"], _impl(found), record_module.twins(found.record)
 
 
 def _told(found: Found) -> str:

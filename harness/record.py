@@ -85,6 +85,12 @@ def validate(record: object) -> None:
         raise RecordError(_reason(error.message)) from None
 
 
+def twins(record: Record) -> str | None:
+    """The module of the pair that was run, None for the project's own."""
+    module: str | None = (record["case"]["config"] or {}).get("twins")
+    return module
+
+
 def at(record: Record, path: str) -> Any:
     """The value at a dotted path, such as timing.compile_seconds."""
     value: Any = _WHERE_NOT_TOLD | record

@@ -13,7 +13,7 @@ from harness.comparison import Comparison
 from harness.finding import Found
 from harness.pages import sources, words
 from harness.pages.sources import Run
-from harness.record import Record, at
+from harness.record import Record, at, twins
 
 _MOST_REPEATS = 10  # of a side: the newest
 
@@ -112,8 +112,8 @@ def compiled_for(content: Record) -> str:
 def _asked_for(content: Record) -> list[str]:
     """The recipe and the twins of a run, where they are not the usual ones."""
     asked = [] if content["recipe"] in (None, "reference") else [str(content["recipe"])]
-    twins = (content["case"]["config"] or {}).get("twins")
-    return asked if twins is None else [*asked, str(twins)]
+    module = twins(content)
+    return asked if module is None else [*asked, str(module)]
 
 
 def _pair_names(runs: Iterable[Run]) -> tuple[str, str]:

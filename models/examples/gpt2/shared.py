@@ -46,12 +46,13 @@ def logical_axes(config: ModelConfig) -> dict[str, Any]:
     """The parameters' tree with a tuple of logical axis names in place of each array."""
 
     def dense(name: str) -> dict[str, Any]:
-        return {"kernel": _DENSE[name], "bias": _DENSE[name][1:] if name != "out" else ("norm",)}
+        axes = _DENSE[name]
+        return {"kernel": axes, "bias": ("norm",) if axes[1] == "embed" else axes[1:]}
 
     norm = {"scale": ("norm",), "bias": ("norm",)}
     block = {
         "ln_1": norm,
-        "attn": {"qkv": dense("qkv"), "proj": {"kernel": _DENSE["proj"], "bias": ("norm",)}},
+        "attn": {"qkv": dense("qkv"), "proj": dense("proj")},
         "ln_2": norm,
         "mlp": {"fc": dense("fc"), "out": dense("out")},
     }
