@@ -55,16 +55,19 @@ class Optim:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long, from which seed, what a loss that is not finite does, and how the state lies.
+    """How long, from which seed, what a loss that is not finite does, and how the step compiles.
 
     state_layout: the order of an array's axes in a device's memory, JAX's usual one or the one that
     the compiler finds best for the step. What the arrays hold, and a checkpoint, are the same.
+    overlap_collectives: whether the compiler is told to move tensors between devices beside the
+    computation (TPU only), for a longer compilation and more memory.
     """
 
     steps: int = 10
     seed: int = 0
     allow_nonfinite: bool = False
     state_layout: Literal["default", "compiler"] = "default"
+    overlap_collectives: bool = False
 
     def __post_init__(self) -> None:
         """Refuses an empty run."""

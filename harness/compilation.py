@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import jax
 
 from harness import hlo, train_step
+from harness.compiler_options import Options
 from harness.devices import cache_folder
 from harness.topology import Slice
+from harness.train_step import Trainer
 
 _VERSIONS = ("jax", "jaxlib", "libtpu")
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
@@ -40,32 +42,34 @@ class CompiledStep:
         return SimpleNamespace(**self.memory)
 
 
-def key(stablehlo_sha256: str, on: Slice) -> str:
+def key(stablehlo_sha256: str, options: Options, on: Slice) -> str:
     """What the outcome of a compilation depends on, as sha256."""
     depends = {
         "stablehlo": stablehlo_sha256,
         "topology": f"{on.name} {on.shape_text}",
-        "options": train_step.COMPILER_OPTIONS["tpu"],
+        "options": options,
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
         "flags": {name: os.environ.get(name) for name in _FLAGS},
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
-def find(stablehlo_sha256: str, on: Slice) -> CompiledStep | None:
+def find(stablehlo_sha256: str, options: Options, on: Slice) -> CompiledStep | None:
     """The cached outcome of compiling this program; None when there is none that can be read."""
     try:
-        with gzip.open(_path(stablehlo_sha256, on), "rt", encoding="utf-8") as file:
+        with gzip.open(_path(stablehlo_sha256, options, on), "rt", encoding="utf-8") as file:
             return CompiledStep(**json.load(file))
     except (OSError, EOFError, ValueError, TypeError):
         return None
 
 
-def compile_step(lowered: jax.stages.Lowered, stablehlo_sha256: str, on: Slice) -> CompiledStep:
+def compile_step(
+    lowered: jax.stages.Lowered, trainer: Trainer, stablehlo_sha256: str, on: Slice
+) -> CompiledStep:
     """Compiles as a run does, and caches the outcome under the hash. Raises DoesNotFit."""
     before = time.perf_counter()
     try:
-        compiled = train_step.compile_step(lowered, "tpu")
+        compiled = train_step.compile_step(lowered, trainer)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -76,12 +80,12 @@ def compile_step(lowered: jax.stages.Lowered, stablehlo_sha256: str, on: Slice) 
         name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
     }
     outcome = CompiledStep(hlo.text(compiled), memory, seconds)
-    _keep(outcome, _path(stablehlo_sha256, on))
+    _keep(outcome, _path(stablehlo_sha256, trainer.compiler_options, on))
     return outcome
 
 
-def _path(stablehlo_sha256: str, on: Slice) -> Path:
-    return cache_folder() / "preflight" / f"{key(stablehlo_sha256, on)}.json.gz"
+def _path(stablehlo_sha256: str, options: Options, on: Slice) -> Path:
+    return cache_folder() / "preflight" / f"{key(stablehlo_sha256, options, on)}.json.gz"
 
 
 def _keep(outcome: CompiledStep, path: Path) -> None:

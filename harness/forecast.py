@@ -28,6 +28,7 @@ from harness.hlo import Program
 from harness.record import Record
 from harness.timing import Stopwatch
 from harness.topology import Slice
+from harness.train_step import Trainer
 
 _OF_THE_PROGRAM = ("memory", "program", "prediction", "error")
 
@@ -109,28 +110,29 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
             f"not compiled again: lowered to the very text of {twin.question.impl}"
         )
         return Forecast(question, record, twin.program, state_bytes)
-    compiled = compilation.find(stablehlo, on)
+    compiled = compilation.find(stablehlo, trainer.compiler_options, on)
     if compiled is not None:
         record["warnings"].append("not compiled again: taken from the cache, with its compile time")
     try:
         if compiled is None:
             phase("compile")
-            compiled = compilation.compile_step(lowered, stablehlo, on)
+            compiled = compilation.compile_step(lowered, trainer, stablehlo, on)
     except compilation.DoesNotFit as error:
         record["error"] = f"does not fit: {error}"
         return Forecast(question, record, None, state_bytes)
     phase("read the program")
-    parsed = _read(record, compiled, case, devices[0].device_kind)
+    parsed = _read(record, compiled, trainer, case.quantization)
     return Forecast(question, record, parsed, state_bytes)
 
 
-def _read(record: Record, compiled: CompiledStep, case: Case, kind: str) -> Program:
+def _read(record: Record, compiled: CompiledStep, trainer: Trainer, quantization: str) -> Program:
     """Puts what the compiled step is on record."""
     record["timing"]["compile_seconds"] = compiled.compile_seconds
     record["memory"] |= accounting.compiled_memory(compiled)
     parsed = hlo.parse(compiled.text)
     stablehlo = record["program"]["stablehlo_sha256"]
-    record["program"] |= program.describe(stablehlo, parsed, case.quantization)
+    record["program"] |= program.describe(stablehlo, parsed, trainer.compiler_options, quantization)
+    kind = trainer.mesh.devices.flat[0].device_kind
     record["prediction"] |= prediction.predict(parsed, kind)
     record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
     if record["prediction"]["step_seconds"] is None:

@@ -93,7 +93,6 @@ def train(
         record["timing"] |= stopwatch.seconds
 
     checkpointer.open(resume=plan.resume)
-    platform = plan.mesh.devices.flat[0].platform
     with phase("init"):
         trainer = train_step.make_trainer(
             plan.case, plan.implementation, plan.initial, plan.mesh, plan.nnx_state
@@ -107,7 +106,7 @@ def train(
         else:
             lowered_init = train_step.lower_init(trainer)
             # In a thread of its own, while the step is traced and compiled.
-            init = waiting.start(lambda: train_step.compile_step(lowered_init, platform))
+            init = waiting.start(lambda: train_step.compile_step(lowered_init, trainer))
     with phase("trace"):
         traced = train_step.trace_step(trainer)
     with phase("lower"):
@@ -115,7 +114,7 @@ def train(
     with phase("compile"), _cache_hits() as hits:
         if checkpointer.enabled:
             preload()  # the compiler leaves Python alone meanwhile
-        compiled = train_step.compile_step(lowered, platform)
+        compiled = train_step.compile_step(lowered, trainer)
     if hits:
         record["warnings"].append(
             "compiled programs came from the compilation cache: compile_seconds is their loading"
@@ -154,7 +153,10 @@ def train(
     text = hlo.text(compiled)
     observer.program(text)
     record["program"] |= program.describe(
-        hlo.stablehlo_sha256(lowered), hlo.parse(text), plan.case.quantization
+        hlo.stablehlo_sha256(lowered),
+        hlo.parse(text),
+        trainer.compiler_options,
+        plan.case.quantization,
     )
 
 

@@ -8,6 +8,7 @@ import jax
 
 from harness import accounting, data, hlo, twins
 from harness.case import Case
+from harness.compiler_options import Options
 from harness.train_step import Trainer
 from models.config import ModelConfig
 from models.projection import QUANTIZED
@@ -42,7 +43,9 @@ def unknown_of_model(described: dict[str, Any]) -> list[str]:
     return ["no TFLOP and no MFU: the twins have no tflop_per_step"]
 
 
-def describe(stablehlo_sha256: str, program: hlo.Program, quantization: str) -> dict[str, Any]:
+def describe(
+    stablehlo_sha256: str, program: hlo.Program, options: Options, quantization: str
+) -> dict[str, Any]:
     """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
     collectives = hlo.collectives(program)
     return {
@@ -55,6 +58,7 @@ def describe(stablehlo_sha256: str, program: hlo.Program, quantization: str) -> 
             for kind, entry in collectives.items()
         },
         "quantized": quantized_matmuls(program) if quantization != "none" else [],
+        "compiler_options": options,
     }
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 import models
 from harness import data, mesh, optim
 from harness.case import Case
+from harness.compiler_options import Options, compiler_options
 from harness.errors import UserError
 from harness.loss import cross_entropy
 from models import Implementation, ops
@@ -26,15 +27,6 @@ State = dict[str, Any]  # "step", "params", "opt_state": 39 arrays for the decod
 Metrics = dict[str, jax.Array]
 NnxState = Literal["dict", "state", "jit"]  # how the NNX implementation's state crosses jit
 
-# By platform, what the compiler is told beyond its defaults. On TPU the weights are gathered before
-# their matmul, not in a loop of permutes around pieces of it: fewer cycles at these sizes. On a CPU
-# the same step compiles in half the time and runs as fast; JAX 0.11 and later need no second word.
-COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
-    "cpu": {"xla_backend_optimization_level": "1"}
-    | ({"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}),
-    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
-}
-
 
 class Trainer(NamedTuple):
     """Everything about training that can be said before an array exists."""
@@ -46,6 +38,7 @@ class Trainer(NamedTuple):
     mesh: Mesh
     model: Any  # the case's, with "auto" resolved
     layout: Any  # of the state: None, JAX's usual one, or Layout.AUTO, the compiler's
+    compiler_options: Options
     carrier: "Carrier | None" = None  # where the state crosses jit as other than plain trees
 
 
@@ -68,7 +61,8 @@ def make_trainer(
         raise UserError(
             f"run.state_layout={case.run.state_layout}: not with --nnx-state {nnx_state}"
         )
-    model = with_attention(case, over.devices.flat[0].platform)
+    platform = over.devices.flat[0].platform
+    model = with_attention(case, platform)
     learning_rate = optim.schedule(case.optim, case.run.steps)
     optimizer = optimizer_of(implementation, case)
 
@@ -109,7 +103,8 @@ def make_trainer(
     )
     carrier = None if nnx_state == "dict" else models.carrier(nnx_state, model, optimizer, state)
     batch = data.abstract_batch(case, over)
-    return Trainer(init, step, state, batch, over, model, layout, carrier)
+    options = compiler_options(case, platform)
+    return Trainer(init, step, state, batch, over, model, layout, options, carrier)
 
 
 def optimizer_of(implementation: Implementation, case: Case) -> optax.GradientTransformation:
@@ -189,6 +184,6 @@ def lay_out(trainer: Trainer, compiled: jax.stages.Compiled, state: State) -> St
     return laid_out
 
 
-def compile_step(lowered: jax.stages.Lowered, platform: str) -> jax.stages.Compiled:
-    """The executable of a lowered program, with the options its platform asks for."""
-    return lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
+def compile_step(lowered: jax.stages.Lowered, trainer: Trainer) -> jax.stages.Compiled:
+    """The executable of one of the trainer's programs, with the options of its case."""
+    return lowered.compile(compiler_options=trainer.compiler_options)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Quantization = Literal["none", "int8", "fp8"]
+
 
 def require(settings: Any, name: str, holds: bool, allowed: str) -> None:
     """Raises ValueError "FIELD=VALUE: ALLOWED" unless `holds`."""
@@ -14,6 +16,8 @@ def require(settings: Any, name: str, holds: bool, allowed: str) -> None:
 class ModelConfig:
     """The decoder's dimensions and formats; the defaults are the full size of 1,104,218,112.
 
+    use_fwd_quant: whether the backward products of int8 take the forward's rounded operands (their
+    scales then go into the gradient) or round them again along the axes they contract.
     remat: what a layer's backward pass computes again: all, all but the gathered weights, nothing.
 
     Raises ValueError with one line, "FIELD=VALUE: what is allowed", for an unmet constraint.
@@ -31,8 +35,9 @@ class ModelConfig:
     rope_timescale: float = 10_000.0
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     weight_dtype: Literal["float32", "bfloat16"] = "float32"
-    quantization: Literal["none", "int8", "fp8"] = "none"
+    quantization: Quantization = "none"
     stochastic_rounding: bool = True
+    use_fwd_quant: bool = False
     attention: Literal["auto", "splash", "cudnn", "xla"] = "auto"
     remat: Literal["full", "weights", "none"] = "full"
     unroll: bool = False  # the layers one by one in the program, not in a loop

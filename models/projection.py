@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,18 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from models import partitioning
-from models.config import ModelConfig
+from models.config import ModelConfig, Quantization
 from models.ops import Site
 from models.partitioning import Axes
-from models.quant import FORMATS, Format, Quantized, first, last, product
+from models.quant import (
+    Format,
+    Quantized,
+    absorb,
+    first,
+    last,
+    number_format,
+    product,
+)
 
 _KERNEL_AXES: dict[Site, Axes] = {
     Site.QUERY: ("embed", "q_heads", "kv"),
@@ -57,6 +65,7 @@ def projection(config: ModelConfig, site: Site) -> "Projection":
         axes=_KERNEL_AXES[site],
         site=site,
         stochastic_rounding=config.stochastic_rounding,
+        use_fwd_quant=config.use_fwd_quant,
     )
 
 
@@ -76,10 +85,11 @@ class Projection:
     layer's matmuls apart.
     """
 
-    quantization: Literal["none", "int8", "fp8"]
+    quantization: Quantization
     axes: Axes
     site: Site
     stochastic_rounding: bool
+    use_fwd_quant: bool
 
     def __call__(
         self,
@@ -102,7 +112,7 @@ class Projection:
                 " its activations [B, T, ...] with the first of its kernel"
             )
         with jax.named_scope(self.site.name.lower()):
-            kind = FORMATS[self.quantization]
+            kind = number_format(self.quantization, self.use_fwd_quant)
             return _matmul(kind, self.axes, contracted, lhs, rhs, self._seed())
 
     def _seed(self) -> jax.Array | None:
@@ -140,7 +150,8 @@ def _matmul(
     return _matmul_forward(kind, axes, contracted, x, kernel, seed)[0]
 
 
-_Residuals = tuple[jax.Array, jax.Array, Quantized | None, jax.Array | None]
+_Operands = tuple[Quantized, Quantized]  # of the forward product: activations, gathered kernel
+_Residuals = tuple[jax.Array, jax.Array, _Operands | None, jax.Array | None]
 
 
 def _matmul_forward(
@@ -152,26 +163,31 @@ def _matmul_forward(
     seed: jax.Array | None,
 ) -> tuple[jax.Array, _Residuals]:
     over = last(x, contracted), first(contracted)
-    gathered = _gathered(kind.kernel(kernel, over[1]), axes)
-    result = product(kind.activation(x, over[0]), gathered, over, x.dtype)
-    return result, (x, kernel, None if kind.scales_by_contraction else gathered, seed)
+    operands = kind.activation(x, over[0]), _gathered(kind.kernel(kernel, over[1]), axes)
+    result = product(*operands, over, x.dtype)
+    return result, (x, kernel, None if kind.requantizes else operands, seed)
 
 
 def _matmul_backward(
     kind: Format, axes: Axes, contracted: int, residuals: _Residuals, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, np.ndarray | None]:
-    """Both gradients: the operands are quantised anew, over the axes that are contracted now."""
-    x, kernel, gathered, seed = residuals
+    """Both gradients, whose operands are quantised over the axes that are contracted now."""
+    x, kernel, operands, seed = residuals
     kept = kernel.ndim - contracted
     over = last(g, kept), last(kernel, kept)
-    if gathered is None:
-        gathered = _gathered(kind.kernel(kernel, over[1]), axes)
-    x_gradient = product(kind.gradient(g, over[0], seed), gathered, over, x.dtype)
-
-    positions = tuple(range(1, x.ndim - contracted))
-    kernel_gradient = _kernel_gradient(
+    rows = first(x.ndim - contracted)  # B, T
+    positions = rows[1:]
+    activation, gathered = operands or (
         kind.activation(x, positions),
-        kind.gradient(g, positions, seed),
+        _gathered(kind.kernel(kernel, over[1]), axes),
+    )
+    to_x, gathered = absorb(g, gathered, over, over[1])
+    to_kernel, activation = absorb(g, activation, (rows, rows), positions)
+
+    x_gradient = product(kind.gradient(to_x, over[0], seed), gathered, over, x.dtype)
+    kernel_gradient = _kernel_gradient(
+        activation,
+        kind.gradient(to_kernel, positions, seed),
         (axes[:contracted], axes[contracted:]),
         kernel.dtype,
     )
@@ -194,7 +210,7 @@ def _kernel_gradient(
     rows = first(x.values.ndim - len(axes[0]))  # B, T
 
     def part(x: Quantized, g: Quantized) -> jax.Array:
-        if x.scale is None:
+        if x.scale is None and g.scale is None:
             return product(x, g, (rows, rows), dtype)
         # Each sequence is a product of its own with its own scales; they are added in `dtype`, so
         # that neither a maximum nor an int32 sum crosses the wire.

@@ -16,9 +16,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.config import Quantization
+
 Dimensions = tuple[int, ...]
 
 _SMALLEST = 2.0**-100
+_ACCUMULATORS = {
+    jnp.dtype(jnp.int8): jnp.int32,
+    jnp.dtype(jnp.float8_e4m3fn): jnp.float32,
+    jnp.dtype(jnp.float8_e5m2): jnp.float32,
+}
 
 
 class Quantized(NamedTuple):
@@ -44,11 +51,13 @@ def last(x: jax.Array, count: int) -> Dimensions:
 class Format(Protocol):
     """How the operands of one product are brought into its format.
 
-    `over` are the axes that the product contracts. `scales_by_contraction` tells that another
-    contraction needs another quantisation.
+    `over` are the axes that the product contracts.
     """
 
-    scales_by_contraction: ClassVar[bool]
+    @property
+    def requantizes(self) -> bool:
+        """Whether a tensor is quantised anew where another product contracts other axes of it."""
+        ...
 
     def activation(self, x: jax.Array, over: Dimensions) -> Quantized:
         """x [B, T, ...], of the forward pass."""
@@ -67,7 +76,7 @@ class Format(Protocol):
 class Exact:
     """The tensors as they come."""
 
-    scales_by_contraction: ClassVar[bool] = False
+    requantizes: ClassVar[bool] = False
 
     def activation(self, x: jax.Array, over: Dimensions) -> Quantized:
         return Quantized(x, None)
@@ -87,7 +96,7 @@ class Int8:
     stands at 127: clipping would bias the largest value of every channel.
     """
 
-    scales_by_contraction: ClassVar[bool] = True
+    requantizes: bool  # as in the reference
 
     def activation(self, x: jax.Array, over: Dimensions) -> Quantized:
         return self._to_nearest(x, over)
@@ -119,7 +128,7 @@ class Fp8:
     no device waits for another's maximum.
     """
 
-    scales_by_contraction: ClassVar[bool] = False
+    requantizes: ClassVar[bool] = False
 
     def activation(self, x: jax.Array, over: Dimensions) -> Quantized:
         return _float8(x, last(x, x.ndim - 1), jnp.float8_e4m3fn)
@@ -131,7 +140,11 @@ class Fp8:
         return _float8(g, last(g, g.ndim - 1), jnp.float8_e5m2)
 
 
-FORMATS: dict[str, Format] = {"none": Exact(), "int8": Int8(), "fp8": Fp8()}
+def number_format(quantization: Quantization, use_fwd_quant: bool) -> Format:
+    """The format of that name."""
+    if quantization == "int8":
+        return Int8(requantizes=not use_fwd_quant)
+    return Fp8() if quantization == "fp8" else Exact()
 
 
 def _absmax(x: jax.Array, over: Dimensions) -> jax.Array:
@@ -172,6 +185,21 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
+def absorb(
+    g: jax.Array, other: Quantized, shared: tuple[Dimensions, Dimensions], contracted: Dimensions
+) -> tuple[jax.Array, Quantized]:
+    """g and `other` with a scale that the contraction would cross multiplied into g instead.
+
+    `shared` are the axes of g and those of `other` that they meet on, `contracted` such of `other`.
+    """
+    if other.scale is None or all(other.scale.shape[axis] == 1 for axis in contracted):
+        return g, other
+    shape = [1] * g.ndim
+    for axis, others in zip(*shared, strict=True):
+        shape[axis] = other.scale.shape[others]
+    return g * other.scale.reshape(shape), Quantized(other.values, None)
+
+
 def product(
     left: Quantized,
     right: Quantized,
@@ -180,18 +208,21 @@ def product(
     batch: Dimensions = (),
 ) -> jax.Array:
     """The product of two tensors in one format, its result in `dtype`."""
-    dimensions = contract, (batch, batch)
-    if left.scale is None or right.scale is None:
-        return lax.dot_general(left.values, right.values, dimensions).astype(dtype)
-    accumulated = lax.dot_general(
+    result = lax.dot_general(
         left.values,
         right.values,
-        dimensions,
-        preferred_element_type=jnp.int32 if left.values.dtype == jnp.int8 else jnp.float32,
+        (contract, (batch, batch)),
+        preferred_element_type=_ACCUMULATORS.get(left.values.dtype),
     )
-    left_scale = lax.squeeze(left.scale, contract[0])
-    right_scale = lax.squeeze(right.scale, contract[1])
-    left_free, right_free = (scale.ndim - len(batch) for scale in (left_scale, right_scale))
-    left_scale = lax.expand_dims(left_scale, range(-right_free, 0))
-    right_scale = lax.expand_dims(right_scale, range(len(batch), len(batch) + left_free))
-    return (accumulated.astype(jnp.float32) * left_scale * right_scale).astype(dtype)
+    left_free, right_free = (
+        tensor.values.ndim - len(axes) - len(batch)
+        for tensor, axes in zip((left, right), contract, strict=True)
+    )
+    if left.scale is not None:
+        scale = lax.squeeze(left.scale, contract[0])
+        result = result.astype(jnp.float32) * lax.expand_dims(scale, range(-right_free, 0))
+    if right.scale is not None:
+        scale = lax.squeeze(right.scale, contract[1])
+        after = range(len(batch), len(batch) + left_free)
+        result = result.astype(jnp.float32) * lax.expand_dims(scale, after)
+    return result.astype(dtype)

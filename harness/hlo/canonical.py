@@ -23,8 +23,10 @@ _IGNORED_HEADER = frozenset(
         "allow_spmd_sharding_propagation_to_output",
     )
 )
-# Within the value of another attribute: metadata of a sharding, a name that XLA numbered.
-_IGNORED_WITHIN = re.compile(r',?\s*metadata=\{[^{}]*\}|async_collective_name="[^"]*",?')
+# Within the value of another attribute: metadata of a sharding, what XLA numbered.
+_IGNORED_WITHIN = re.compile(
+    r',?\s*metadata=\{[^{}]*\}|async_collective_name="[^"]*",?|(?<=chain_id=)"\d+"'
+)
 _MODULE_HASH = re.compile(r'fingerprint_before_lhs="[^"]*",?')
 _SHORT = 16
 
@@ -63,9 +65,9 @@ def canonical(program: Program) -> str:
     Ignored: the names of the module, computations, instructions and parameters; the order of
     instructions that do not depend on each other (so also the schedule, and with it how far
     asynchronous operations overlap); metadata (op_name, source lines, tables FileNames to
-    StackFrames) and debugging attributes (origin, statistics); channel and barrier numbers,
-    memory offsets and retry counts; execution threads; names of asynchronous collectives; the
-    source locations in Pallas kernels; how replica groups are spelled; the compile options
+    StackFrames) and debugging attributes (origin, statistics); channel, chain and barrier
+    numbers, memory offsets and retry counts; execution threads; names of asynchronous collectives;
+    the source locations in Pallas kernels; how replica groups are spelled; the compile options
     is_scheduled and allow_spmd_sharding_propagation.
 
     Everything else counts: opcodes, types, shapes, layouts and memory spaces, the wiring of

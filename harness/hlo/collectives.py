@@ -14,6 +14,7 @@ from harness.hlo.parse import Computation, Instruction, Program, Shape
 FUSED_ALL_REDUCE_SCATTER = "all-reduce-scatter(fused)"
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_CHAIN = re.compile(r'chain_id="(\d+)"')
 _IOTA = re.compile(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH = re.compile(r"mesh\[([^\]]*)\](?:, device_ids=\(([^)]*)\))?\s*\{([^}]*)\}")
 _SUB_AXIS = re.compile(r"(.*?)(?::\((\d+)\)(\d+))?$")
@@ -85,20 +86,29 @@ def collectives(program: Program) -> dict[str, CollectiveTotals]:
 def list_collectives(program: Program) -> list[Collective]:
     """Every collective operation, those with the most wire bytes first.
 
-    A TPU may spread one collective over several fusions, to overlap it with what these compute:
-    in each it stands again, on the same channel, and counts once.
+    A TPU may spread one over several fusions, to overlap it with what these compute: in each it
+    stands again, as a piece of the same chain, and counts once.
     """
     listed = []
-    spread: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
     for name, executions in walk(program).executions.items():
         for instruction in program.computations[name].instructions.values():
             if instruction.opcode.removesuffix("-start") not in KINDS:
                 continue
-            part = executions.within, instruction.attributes.get("channel_id", instruction.name)
-            if executions.caller is None or part not in spread:
+            of = chain(instruction)
+            if of is None or (executions.within, of) not in seen:
                 listed.append(describe(program, program.computations[name], instruction))
-                spread.add(part)
+            if of is not None:
+                seen.add((executions.within, of))
     return sorted(listed, key=lambda collective: -collective.wire_bytes)
+
+
+def chain(instruction: Instruction) -> str | None:
+    """What the pieces of one collective that is spread over fusions share; None for a whole one."""
+    if "async_collective_fusion_config" not in instruction.attributes.get("backend_config", ""):
+        return None
+    found = _CHAIN.search(instruction.attributes.get("frontend_attributes", ""))
+    return found[1] if found else instruction.attributes.get("channel_id")
 
 
 def describe(program: Program, computation: Computation, instruction: Instruction) -> Collective:

@@ -14,6 +14,7 @@ from measuring import Table, median, parser
 
 from harness import cli, config, data, devices, environment, hlo, mesh, optim, train_step, twins
 from harness.case import Case
+from harness.compiler_options import Options, compiler_options
 from harness.loss import cross_entropy
 from models.linen.decoder import Transformer as LinenTransformer
 from models.nnx.decoder import Transformer as NnxTransformer
@@ -54,18 +55,18 @@ def main(argv: list[str]) -> int:
     ]
     header = ["way", "trace and lower s", "dispatch ms", "step ms", "program as Linen's"]
     header += ["temporaries MB", "arrays of a checkpoint", "of them random state"]
-    table.write(header, _rows(ways, given, table))
+    table.write(header, _rows(ways, compiler_options(case, here[0].platform), given, table))
     return 0
 
 
-def _rows(ways: list[Way], given: Namespace, table: Table) -> list[list[str]]:
+def _rows(ways: list[Way], options: Options, given: Namespace, table: Table) -> list[list[str]]:
     lowering: dict[str, list[float]] = {}
     compiled = {}
     for way in ways:
         begun = time.perf_counter()
         lowered = way.lower()
         lowering[way.name] = [time.perf_counter() - begun]
-        compiled[way.name] = lowered.compile(train_step.COMPILER_OPTIONS["cpu"])
+        compiled[way.name] = lowered.compile(options)
         _timed(way)
     samples: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
     for _ in range(given.repeats):
@@ -114,7 +115,7 @@ def _is_random(path: Any) -> bool:
 def _by_the_seam(name: str, case: Case, over: jax.sharding.Mesh, batch: data.Batch) -> Way:
     pair = twins.load("models.examples.bridge" if name == "bridge" else None)
     trainer = train_step.make_trainer(case, pair.get(name), twins.load(None).get("linen"), over)
-    state = train_step.compile_step(train_step.lower_init(trainer), "cpu")()
+    state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
     jitted = jax.jit(trainer.step, donate_argnums=0)
 
     def step() -> Any:

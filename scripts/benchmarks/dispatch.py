@@ -70,9 +70,9 @@ def _decoder(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
     dispatches = []
     for mode in _MODES:
         trainer = train_step.make_trainer(case, implementation, models.get("linen"), over, mode)
-        state = train_step.compile_step(train_step.lower_init(trainer), "cpu")()
+        state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
         lowered = train_step.trace_step(trainer).lower()
-        compiled = train_step.compile_step(lowered, over.devices.flat[0].platform)
+        compiled = train_step.compile_step(lowered, trainer)
         batch = data.make_batch(case, over)
         dispatches.append(_dispatch(trainer.carrier, compiled, state, batch))
     return len(jax.tree.leaves(trainer.state)), dispatches

@@ -14,8 +14,8 @@ def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
     case = config.load(name, "tiny", overrides, recipe)
     initial = models.get(models.IMPLEMENTATIONS[0])
     trainer = train_step.make_trainer(case, models.get(impl), initial, mesh.make(here))
-    init = train_step.compile_step(train_step.lower_init(trainer), here[0].platform)
-    step = train_step.compile_step(train_step.trace_step(trainer).lower(), here[0].platform)
+    init = train_step.compile_step(train_step.lower_init(trainer), trainer)
+    step = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     batch = data.make_batch(case, trainer.mesh)
     serve(lambda state: step(state, batch), train_step.lay_out(trainer, step, init()))
 

@@ -96,6 +96,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert config.load(write(tmp_path, "")) == Case("my_case")
 
 
+def test_other_twins_take_of_a_recipe_what_they_know() -> None:
+    case = config.load("03_dropout", "tiny", recipe="fast", twins="models.examples.gpt2")
+    assert case.run.overlap_collectives
+    assert case.run.state_layout == "compiler"
+
+
 def digest(*overrides: str, size: str = "tiny", recipe: str = "reference") -> str:
     return config.case_hash(config.load("01_baseline", "tiny", overrides), size, recipe)
 

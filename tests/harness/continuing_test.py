@@ -26,7 +26,7 @@ SAVED, LAST = 5, 9
 def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
     over = mesh.make(jax.devices()[:4])
     trainer = train_step.make_trainer(CASE, models.get(impl), models.get("linen"), over)
-    return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
+    return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
 
 
 def _continue(impl: str, state: Any, first: int, checkpointer: Checkpointer) -> dict[str, bytes]:

@@ -227,14 +227,14 @@ SPREAD = """HloModule m, num_partitions=8
 
 %first (w: bf16[64,16]) -> bf16[512,16] {
   %w = bf16[64,16]{1,0} parameter(0)
-  ROOT %ag.1 = bf16[512,16]{1,0} all-gather(%w), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+  ROOT %ag.1 = bf16[512,16]{1,0} all-gather(%w), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}, frontend_attributes={chain_id="7"}, backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
 }
 
 %second (v: bf16[64,16], full: bf16[512,16], x: bf16[8,512]) -> bf16[8,16] {
   %v = bf16[64,16]{1,0} parameter(0)
   %full = bf16[512,16]{1,0} parameter(1)
   %x = bf16[8,512]{1,0} parameter(2)
-  %ag.2 = bf16[512,16]{1,0} all-gather(%v), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
+  %ag.2 = bf16[512,16]{1,0} all-gather(%v), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}, frontend_attributes={chain_id="7"}, backend_config={"async_collective_fusion_config":{"flag_start":"2"}}
   ROOT %c = bf16[8,16]{1,0} convolution(%x, %full), dim_labels=bf_io->bf
 }
 
@@ -263,6 +263,14 @@ def test_a_collective_spread_over_fusions_counts_once() -> None:
     assert {one.argument for one in hlo.list_collectives(program)} == {"params['w']"}
     assert hlo.warnings(program) == []
     assert len(hlo.matmuls(program)) == 1
+
+
+def test_two_collectives_of_one_channel_count_twice() -> None:
+    """Layers that are no loop share their channels: what is no piece of one counts for itself."""
+    of_another_layer = SPREAD.replace('chain_id="7"', 'chain_id="8"', 1)
+    assert hlo.collectives(hlo.parse(of_another_layer))["all-gather"]["count"] == 3
+    whole = SPREAD.replace("async_collective_fusion_config", "other_config")
+    assert hlo.collectives(hlo.parse(whole))["all-gather"]["count"] == 3
 
 
 def test_a_collective_that_nothing_is_seen_to_run_is_reported() -> None:

@@ -132,7 +132,7 @@ ENTRY %e (x: f32[8,4], y: f32[8,4]) -> f32[8,4] {
   %y = f32[8,4]{1,0} parameter(1)
   %c = f32[] constant(2)
   %d = f32[8,4]{1,0:T(8,128)S(1)} subtract(%x, %y), metadata={op_name="jit(f)/mlp/sub"}
-  %g = f32[8,4]{1,0} all-reduce(%d), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%sum, frontend_attributes={async_collective_name="all-gather-start.1"}, backend_config={"barrier_config":{"id":"1"},"emitter":"Ring","window_config":{"estimated_cycles":"7"}}
+  %g = f32[8,4]{1,0} all-reduce(%d), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%sum, frontend_attributes={chain_id="3",async_collective_name="all-gather-start.1"}, backend_config={"barrier_config":{"id":"1"},"emitter":"Ring","window_config":{"estimated_cycles":"7"}}
   %k = f32[8,4]{1,0} custom-call(%g), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"body":"QUJD","needs_layout_passes":true}}
   %p = f32[8,4]{1,0} broadcast(%c), dimensions={}
   ROOT %r = f32[8,4]{1,0} multiply(%k, %p), metadata={op_name="jit(f)/mlp/mul"}
@@ -162,6 +162,7 @@ ENTRY %e (x: f32[8,4], y: f32[8,4]) -> f32[8,4] {
         ("sharding={devices=[8,1]<=[8]}", "sharding={replicated}", "sharding"),
         ("add(%a, %b)", "maximum(%a, %b)", "add f32[] at mlp: 1 -> 0"),
         ("channel_id=1, ", "", "channel_id * -> none"),
+        ('chain_id="3",', "", "frontend_attributes"),
         ("num_partitions=8", "num_partitions=16", "module num_partitions: 1 -> 1; 8 -> 16"),
         ("m, num", "m, input_output_alias={ {}: (0, {}, may-alias) }, num", "input_output_alias"),
         ("%p = f32", "%q = f32[8,4]{1,0} broadcast(%c), dimensions={}\n  %p = f32", "1 -> 2"),
@@ -183,6 +184,7 @@ def test_whatever_matters_changes_the_fingerprint_and_is_named(
     [
         ("HloModule m", "HloModule other, is_scheduled=true"),
         ("channel_id=1", "channel_id=5"),
+        ('chain_id="3"', 'chain_id="4"'),
         ('"id":"1"', '"id":"6"'),
         ('"emitter":"Ring","window', '"retry_config":{"retry_count":"2"},"emitter":"Ring","window'),
         ("[1,8]<=[8]", "{{0,1,2,3,4,5,6,7}}"),

@@ -113,6 +113,54 @@ def test_a_small_collective_takes_its_hops() -> None:
     assert predicted(small)["wire_seconds"] == pytest.approx((4 * 7 + 1) * MICROSECOND)
 
 
+# An all-gather begun by one fusion, passed on by a second for 1 microsecond, and ended by a fourth;
+# the third computes for 1 microsecond without it.
+CARRIED = """HloModule m, num_partitions=8
+
+%begin (w: bf16[128,1024]) -> (bf16[128,1024], bf16[1024,1024]) {
+  %w = bf16[128,1024]{1,0} parameter(0)
+  %g.1 = bf16[1024,1024]{1,0} all-gather(%w), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}, PIECE
+  ROOT %c.1 = (bf16[128,1024]{1,0}, bf16[1024,1024]{1,0}) custom-call(%g.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%pass_on (v: bf16[128,1024]) -> (bf16[128,1024], bf16[1024,1024]) {
+  %v = bf16[128,1024]{1,0} parameter(0)
+  %n = bf16[128,1024]{1,0} negate(%v)
+  %g.2 = bf16[1024,1024]{1,0} all-gather(%v), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}, PIECE
+  ROOT %t = (bf16[128,1024]{1,0}, bf16[1024,1024]{1,0}) tuple(%n, %g.2)
+}
+
+%alone (u: bf16[128,1024]) -> bf16[128,1024] {
+  %u = bf16[128,1024]{1,0} parameter(0)
+  ROOT %m = bf16[128,1024]{1,0} negate(%u)
+}
+
+%end (x: bf16[128,1024]) -> bf16[1024,1024] {
+  %x = bf16[128,1024]{1,0} parameter(0)
+  %g.3 = bf16[1024,1024]{1,0} all-gather(%x), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}, PIECE
+  ROOT %c.2 = bf16[1024,1024]{1,0} custom-call(%x, %g.3), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %e (a: bf16[128,1024]) -> bf16[1024,1024] {
+  %a = bf16[128,1024]{1,0} parameter(0)
+  %async-collective-start = (bf16[128,1024]{1,0}, bf16[1024,1024]{1,0}) fusion(%a), kind=kCustom, calls=%begin
+  %one = (bf16[128,1024]{1,0}, bf16[1024,1024]{1,0}) fusion(%a), kind=kCustom, calls=%pass_on, backend_config={"estimated_cycles":"1750"}
+  %two = bf16[128,1024]{1,0} fusion(%a), kind=kLoop, calls=%alone, backend_config={"estimated_cycles":"1750"}
+  ROOT %async-collective-done = bf16[1024,1024]{1,0} fusion(%a), kind=kCustom, calls=%end
+}
+""".replace(  # noqa: E501
+    "PIECE",
+    'frontend_attributes={chain_id="9"}, backend_config={"async_collective_fusion_config":{}}',
+)
+
+
+def test_a_collective_spread_over_fusions_is_hidden_by_those_that_carry_it() -> None:
+    found = predicted(CARRIED)
+    assert found["wire_seconds"] == pytest.approx(GATHER)
+    assert found["compute_seconds"] == pytest.approx(2 * MICROSECOND)
+    assert found["exposed_wire_seconds"] == pytest.approx(GATHER - MICROSECOND)
+
+
 def test_attention_kernels_take_their_blocks_at_half_the_units_width() -> None:
     kernel = (
         "  %splash_mha_dkv_no_residuals.1 = bf16[16,2048,128]{2,1,0} custom-call(%q, %q, %q),"

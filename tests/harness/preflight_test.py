@@ -146,7 +146,7 @@ def test_bad_input_ends_with_2(
 def test_a_case_that_does_not_fit_is_one_line_and_1(
     command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(lowered: object, platform: str) -> None:
+    def exhausted(lowered: object, trainer: object) -> None:
         raise jax.errors.JaxRuntimeError(
             "RESOURCE_EXHAUSTED: Ran out of memory on HBM, 294.25G of 31.25G.\n\nAllocations: ..."
         )
@@ -165,8 +165,13 @@ def test_a_case_that_does_not_fit_is_one_line_and_1(
 
 def test_the_outcome_depends_on_the_program_and_the_slice() -> None:
     small, large = topology.find("v6e-8"), topology.find("v6e-32")
-    keys = {compilation.key(text, on) for text in ("a", "b") for on in (small, large)}
-    assert len(keys) == 4
+    keys = {
+        compilation.key(text, options, on)
+        for text in ("a", "b")
+        for options in ({}, {"xla_option": True})
+        for on in (small, large)
+    }
+    assert len(keys) == 8
 
 
 def test_a_damaged_cache_entry_counts_as_none(
@@ -176,8 +181,8 @@ def test_a_damaged_cache_entry_counts_as_none(
     on = topology.find(SLICE)
     folder = tmp_path / "linen-nnx-harness" / "preflight"
     folder.mkdir(parents=True)
-    (folder / f"{compilation.key('text', on)}.json.gz").write_bytes(b"\x1f\x8bno")
-    assert compilation.find("text", on) is None
+    (folder / f"{compilation.key('text', {}, on)}.json.gz").write_bytes(b"\x1f\x8bno")
+    assert compilation.find("text", {}, on) is None
 
 
 def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
@@ -189,7 +194,7 @@ def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
         case, twin, models.get("linen"), mesh.make(topology.find(SLICE).devices())
     )
     lowered = train_step.trace_step(trainer).lower()
-    return hlo.parse(train_step.compile_step(lowered, "tpu").as_text() or "")
+    return hlo.parse(train_step.compile_step(lowered, trainer).as_text() or "")
 
 
 @pytest.mark.tpu_compile

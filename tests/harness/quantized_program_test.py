@@ -17,8 +17,8 @@ def compiled(case: str, impl: str) -> hlo.Program:
     )
     lowered = train_step.trace_step(trainer).lower()
     stablehlo = hlo.stablehlo_sha256(lowered)
-    found = compilation.find(stablehlo, on)
-    return hlo.parse((found or compilation.compile_step(lowered, stablehlo, on)).text)
+    found = compilation.find(stablehlo, trainer.compiler_options, on)
+    return hlo.parse((found or compilation.compile_step(lowered, trainer, stablehlo, on)).text)
 
 
 @pytest.mark.tpu_compile

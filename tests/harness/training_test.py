@@ -26,7 +26,7 @@ def trained(
     case = config.load(name, "tiny", overrides, recipe)
     over = mesh.make(jax.devices()[:device_count])
     trainer = train_step.make_trainer(case, models.get(impl), models.get("linen"), over)
-    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
+    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     state = train_step.lay_out(trainer, compiled, train_step.lower_init(trainer).compile()())
     batch = data.make_batch(case, over)
     metrics, states = [], [jax.device_get(state)]

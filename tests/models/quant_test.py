@@ -19,6 +19,7 @@ from jax.sharding import AxisType
 from models import partitioning
 from models.ops import Site
 from models.projection import Projection, rounding
+from models.quant import number_format
 
 QUANTIZATIONS = ["int8", "fp8"]
 KEY = jax.random.key(3)
@@ -89,8 +90,10 @@ def products(
     return y, *transpose(g)
 
 
-def project(shapes: Shapes, quantization: str, stochastic: bool = True) -> Projection:
-    return Projection(quantization, shapes.axes, Site(5), stochastic)
+def project(
+    shapes: Shapes, quantization: str, stochastic: bool = True, use_fwd_quant: bool = False
+) -> Projection:
+    return Projection(quantization, shapes.axes, Site(5), stochastic, use_fwd_quant)
 
 
 @contextmanager
@@ -184,6 +187,42 @@ def test_every_product_is_as_exact_as_its_format_allows(shapes: Shapes, quantiza
     )
 
 
+@EVERY_SHAPE
+def test_the_forwards_int8_serves_backward(shapes: Shapes) -> None:
+    """The gradients are those of the rounded operands: only the gradient is rounded again."""
+    x, kernel, g = operands(shapes)
+    K, M = len(shapes.contracted), len(shapes.kept)
+    int8 = number_format("int8", use_fwd_quant=True)
+    forward = (
+        int8.activation(x, tuple(range(2, 2 + K))),
+        int8.kernel(kernel, tuple(range(K))),
+    )
+    x_values, kernel_values = (np.asarray(operand.values, np.float64) for operand in forward)
+    x_scale, kernel_scale = (np.asarray(operand.scale, np.float64) for operand in forward)
+    projection = project(shapes, "int8", use_fwd_quant=True)
+    y, x_gradient, kernel_gradient = products(projection, shapes, x, kernel, g)
+    np.testing.assert_array_equal(y, products(project(shapes, "int8"), shapes, x, kernel, g)[0])
+
+    def rounded(value: np.ndarray, over: range) -> tuple[np.ndarray, np.ndarray]:
+        return value, step_error(value, tuple(over), "int8", "gradient")
+
+    exact = np.asarray(g, np.float64)
+    last_of_g = list(range(2, 2 + M))
+    judge(
+        x_gradient,
+        lambda a, b: np.tensordot(a, b, (last_of_g, list(range(K, K + M)))),
+        rounded(exact * kernel_scale.reshape(shapes.kept), range(2, 2 + M)),
+        (kernel_values, np.zeros(kernel.shape)),
+    )
+    judge(
+        kernel_gradient,
+        lambda a, b: np.tensordot(a, b, ((0, 1), (0, 1))),
+        (x_values, np.zeros(x.shape)),
+        rounded(exact * x_scale.reshape(8, 16, *(1 for _ in shapes.kept)), range(1, 2)),
+        additions=len(x),
+    )
+
+
 @pytest.mark.parametrize("quantization", ["none", *QUANTIZATIONS])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_results_and_gradients_keep_their_dtypes(quantization: str, dtype: jnp.dtype) -> None:
@@ -256,7 +295,7 @@ def test_noise_is_fresh_for_every_key_and_site_and_the_same_for_the_same() -> No
 
     def gradient(key: jax.Array, site: Site) -> np.ndarray:
         return np.asarray(
-            products(Projection("int8", WI.axes, Site(site), True), WI, *tensors, key)[1]
+            products(Projection("int8", WI.axes, Site(site), True, False), WI, *tensors, key)[1]
         )
 
     first = gradient(keys[0], Site.WI_0)

@@ -32,8 +32,8 @@ def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], diges
     over = mesh.make(jax.devices()[:devices])
     nnx, linen = models.get("nnx"), models.get("linen")
     trainer = train_step.make_trainer(CASE, nnx, linen, over, mode)
-    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), "cpu")
-    state = train_step.compile_step(train_step.lower_init(trainer), "cpu")()
+    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+    state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
     batch = data.make_batch(CASE, over)
     carrier = trainer.carrier
     call = carrier.call(compiled) if carrier else compiled

@@ -1,0 +1,232 @@
+"""A compiled program's schedule, played through: what its operations take and what hides what."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from harness import hlo
+from harness.hlo import Computation, Instruction, Program
+from harness.hlo.collectives import KINDS, chain, describe
+from harness.hlo.parse import references
+
+COLOURS = re.compile(r"colors:(\d+)")
+_KERNEL = re.compile(r"_(fwd|dq|dkv)_")
+# Products of [T, H] by [H, T] or [T, T] by [T, H] in each kernel of splash attention.
+_KERNEL_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
+_KERNEL_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What the model knows of a chip beside accounting.device_limits.
+
+    clock_hz: of the TensorCore. link_bytes_per_second: of one inter-chip link, one way.
+    hop_seconds: until the next chip has the first byte. matrix_unit: its width; products with
+    fewer rows or columns leave the rest of it idle.
+    """
+
+    clock_hz: float
+    link_bytes_per_second: float
+    hop_seconds: float
+    matrix_unit: int
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one step, by what they are spent on.
+
+    compute: estimated cycles. kernel: Pallas attention, at the matrix unit's peak. wire: all
+    collectives, and of these exposed_wire what nothing hides. exposed_copy: waiting for
+    asynchronous copies between memories.
+    """
+
+    compute_seconds: float = 0.0
+    kernel_seconds: float = 0.0
+    wire_seconds: float = 0.0
+    exposed_wire_seconds: float = 0.0
+    exposed_copy_seconds: float = 0.0
+
+    def plus(self, other: "Times", times: int = 1) -> "Times":
+        """The sum, with `other` taken so many times."""
+        return Times(
+            *(getattr(self, f.name) + times * getattr(other, f.name) for f in fields(Times))
+        )
+
+    @property
+    def step_seconds(self) -> float:
+        """What the step takes in all."""
+        return (
+            self.compute_seconds
+            + self.kernel_seconds
+            + self.exposed_wire_seconds
+            + self.exposed_copy_seconds
+        )
+
+
+class Schedule:
+    """Plays a program's operations in their order."""
+
+    def __init__(
+        self, program: Program, chip: Chip, peak_tflops: float, memory_bytes_per_second: float
+    ) -> None:
+        self._program = program
+        self._chip = chip
+        self._peak_tflops = peak_tflops
+        self._memory = memory_bytes_per_second
+        self._trips = {loop.name: loop.trips or 1 for loop in hlo.walk(program).loops}
+
+    def play(self, computation: Computation) -> Times:
+        """The seconds of one execution of the computation."""
+        total = Times()
+        wire, copies = _Queue(), _Queue()
+        for instruction in computation.instructions.values():
+            opcode = instruction.opcode
+            if opcode == "while":
+                body = references(instruction.attributes["body"])[0]
+                trip = self.play(self._program.computations[body])
+                total = total.plus(trip, self._trips[instruction.name])
+                continue
+            if opcode in ("call", "conditional"):
+                called = [self.play(self._program.computations[n]) for n in instruction.called]
+                total = total.plus(max(called, key=lambda times: times.step_seconds))
+                continue
+            started = opcode.removesuffix("-done")
+            if started != opcode:
+                total = total.plus(
+                    Times(
+                        exposed_wire_seconds=wire.wait(instruction.operands[0]),
+                        exposed_copy_seconds=copies.wait(instruction.operands[0]),
+                    )
+                )
+                continue
+            now = self._alone(computation, instruction)
+            carried, end = self._carried(instruction)
+            if carried:
+                now = _of_a_piece(now, carried, end, wire)
+            if opcode.endswith("-start"):
+                if now.wire_seconds:
+                    wire.add(instruction.name, now.wire_seconds)
+                    total = total.plus(Times(wire_seconds=now.wire_seconds))
+                else:
+                    copies.add(instruction.name, self._copy_seconds(instruction))
+                continue
+            # Collectives share the links, so one that waits for the wire hides none of another.
+            wire.advance(now.compute_seconds + now.kernel_seconds, carried)
+            copies.advance(now.step_seconds)
+            total = total.plus(now)
+        return total
+
+    def _alone(self, computation: Computation, instruction: Instruction) -> Times:
+        """One execution of one operation with nothing beside it."""
+        wire = sum(
+            self._wire_seconds(caller, inner, instruction)
+            for caller, inner in self._with_fused(computation, instruction)
+            if inner.opcode.removesuffix("-start") in KINDS
+        )
+        return Times(
+            compute_seconds=(instruction.cycles or 0) / self._chip.clock_hz,
+            kernel_seconds=self._kernel_seconds(computation, instruction),
+            wire_seconds=wire,
+            exposed_wire_seconds=wire,
+        )
+
+    def _with_fused(
+        self, computation: Computation, instruction: Instruction
+    ) -> list[tuple[Computation, Instruction]]:
+        if instruction.opcode not in ("fusion", "async-start", "call-start"):
+            return [(computation, instruction)]
+        called = (self._program.computations[name] for name in instruction.called)
+        return [(callee, inner) for callee in called for inner in callee.instructions.values()]
+
+    def _carried(self, instruction: Instruction) -> tuple[list[str], str]:
+        """The chains of spread collectives that a fusion has a piece of; what it ends with."""
+        if instruction.opcode != "fusion":
+            return [], ""
+        fused = self._program.computations[instruction.called[0]]
+        chains = (chain(inner) for inner in fused.instructions.values())
+        return [found for found in chains if found is not None], fused.root.target
+
+    def _wire_seconds(
+        self, computation: Computation, collective: Instruction, caller: Instruction
+    ) -> float:
+        """Its bytes through as many rings as the compiler made, each over one link one way."""
+        found = describe(self._program, computation, collective)
+        config = caller.attributes.get("backend_config", "")
+        rings = max(map(int, COLOURS.findall(config)), default=1)
+        hops = 1 if found.kind == "collective-permute" else found.group_size - 1
+        size = found.wire_bytes / found.times
+        rate = rings * self._chip.link_bytes_per_second
+        return max(hops * self._chip.hop_seconds, size / rate)
+
+    def _kernel_seconds(self, computation: Computation, instruction: Instruction) -> float:
+        """Of a kernel of splash attention; other kernels are taken to cost nothing."""
+        kernel = _KERNEL.search(instruction.name)
+        if instruction.target != "tpu_custom_call" or kernel is None:
+            return 0.0
+        operands = (operand.shape.dimensions for operand in computation.operands(instruction))
+        *heads, length, width = max(operands, key=math.prod)  # of query, key and value alike
+        flops = kernel_flops(kernel[1], math.prod(heads), length, width)
+        return flops / kernel_rate(width, self._chip, self._peak_tflops)
+
+    def _copy_seconds(self, start: Instruction) -> float:
+        sizes = [array.bytes for array in start.shape.arrays if not array.is_index]
+        return min(sizes, default=0) / self._memory
+
+
+def kernel_flops(kernel: str, heads: int, length: int, width: int) -> float:
+    """Of all heads; blocks of the mask above the diagonal are skipped, those on it are not."""
+    blocks = max(length // _KERNEL_BLOCK, 1)
+    computed = (blocks + 1) / (2 * blocks)
+    return _KERNEL_PRODUCTS[kernel] * 2 * heads * length**2 * width * computed
+
+
+def kernel_rate(width: int, chip: Chip, peak_tflops: float) -> float:
+    """FLOP/s of a kernel whose heads are so wide, at the peak of the units that it fills."""
+    return peak_tflops * 1e12 * min(1, width / chip.matrix_unit)
+
+
+def _of_a_piece(whole: Times, chains: list[str], end: str, wire: "_Queue") -> Times:
+    """What a fusion with a piece of each of these chains takes, where each is the `whole` again."""
+    if end == "AsyncCollectiveStart":
+        for name in chains:
+            wire.add(name, whole.wire_seconds / len(chains), is_carried=True)
+        return replace(whole, exposed_wire_seconds=0.0)
+    waited = sum(map(wire.wait, chains)) if end == "AsyncCollectiveDone" else 0.0
+    return replace(whole, wire_seconds=0.0, exposed_wire_seconds=waited)
+
+
+class _Queue:
+    """Transfers under way, served one after another while time passes."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, float] = {}
+        self._carried: set[str] = set()
+
+    def add(self, name: str, seconds: float, is_carried: bool = False) -> None:
+        """Begins a transfer; one that is carried moves only with what carries it."""
+        self._left[name] = seconds
+        if is_carried:
+            self._carried.add(name)
+
+    def advance(self, seconds: float, carrying: Iterable[str] = ()) -> None:
+        """Lets time pass."""
+        standing = self._carried.difference(carrying)
+        for name, left in self._left.items():
+            if name not in standing:
+                served = min(left, seconds)
+                self._left[name] -= served
+                seconds -= served
+
+    def wait(self, name: str) -> float:
+        """The seconds until this transfer and those before it are over; 0 for an unknown one."""
+        if name not in self._left:
+            return 0.0
+        waited = 0.0
+        for before in self._left:
+            waited += self._left[before]
+            self._left[before] = 0.0
+            if before == name:
+                break
+        del self._left[name]
+        return waited
