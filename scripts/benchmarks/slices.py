@@ -12,9 +12,9 @@ from harness.record import Record
 
 _PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
 _ABOUT = """Per device and step, compiled by libtpu; nothing ran. Mcycles leave out Pallas kernels,
-collectives and asynchronous copies, so that the predicted step time decides, not a column: it says
-what overlaps as `harness.preflight` does. Both implementations are one program unless a warning
-says otherwise.""".replace("\n", " ")
+collectives and asynchronous copies, so that the predicted step time decides, not a column. Wire:
+all collectives of a step, and what of them the computation hides. Both implementations are one
+program unless a warning says otherwise.""".replace("\n", " ")
 _IMPLS = ("linen", "nnx")
 
 
@@ -33,17 +33,17 @@ def main(argv: list[str]) -> int:
         if peer["case"] not in given.cases:
             continue
         name = f"{peer['case']}, {peer['slice']}"
-        rows.append([f"{name}: peer", *_figures(peer, peer["published_step_seconds"])])
+        seconds = {"step_seconds": peer["published_step_seconds"]}
+        rows.append([f"{name}: peer", *_figures(peer, seconds)])
         for recipe in config.RECIPES:
             record = _forecast(peer["case"], peer["slice"], given.size, recipe, table)
             figures = record["memory"] | record["program"]
-            rows.append(
-                [f"{name}: {recipe}", *_figures(figures, record["prediction"]["step_seconds"])]
-            )
+            rows.append([f"{name}: {recipe}", *_figures(figures, record["prediction"])])
             table.environment = record["environment"]
             parts = ("memory", "program", "prediction", "timing")
             table.samples[f"{name}: {recipe}"] = {part: record[part] for part in parts}
-    header = ["case, slice: who", "Mcycles", "wire GB", "temp GiB", "step s"]
+    header = ["case, slice: who", "Mcycles", "wire GB", "temp GiB"]
+    header += ["step s", "wire s", "of it hidden s"]
     table.write(header, rows)
     print("step s: published for the peer, predicted for ours")
     return 0
@@ -71,13 +71,16 @@ def _forecast(case: str, on: str, size: str, recipe: str, table: Table) -> Recor
     return twin.record
 
 
-def _figures(figures: dict[str, Any], seconds: float | None) -> list[str]:
+def _figures(figures: dict[str, Any], prediction: dict[str, Any]) -> list[str]:
     scales = (("fusion_cycles", 1e6, 1), ("wire_bytes", 1e9, 2), ("temp_bytes", 2**30, 2))
     cells = [
         "-" if figures[key] is None else f"{figures[key] / unit:.{digits}f}"
         for key, unit, digits in scales
     ]
-    return [*cells, "-" if seconds is None else f"{seconds:.3f}"]
+    wire = prediction.get("wire_seconds")
+    hidden = None if wire is None else wire - prediction["exposed_wire_seconds"]
+    seconds = (prediction["step_seconds"], wire, hidden)
+    return [*cells, *("-" if value is None else f"{value:.3f}" for value in seconds)]
 
 
 if __name__ == "__main__":
