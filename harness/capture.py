@@ -167,7 +167,7 @@ class _Walk:
 
     def _scan(self, equation: Any, taken: list[Node], at: Place) -> list[Node]:
         options = equation.params
-        consts, carries = options["num_consts"], options["num_carry"]
+        consts, carries = _counts(options)
         fixed, carried, scanned = (
             taken[:consts],
             taken[consts : consts + carries],
@@ -193,6 +193,14 @@ class _Walk:
             )
             for column in zip(*stacked, strict=True)
         ]
+
+
+def _counts(options: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's inputs are the same in every turn, and how many are carried on."""
+    if "ft_in" not in options:  # JAX before 0.12
+        return options["num_consts"], options["num_carry"]
+    consts, carries, _ = map(len, options["ft_in"].unpack())
+    return consts, carries
 
 
 def _source(equation: Any) -> str:

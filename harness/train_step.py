@@ -94,7 +94,8 @@ def make_trainer(
         }
         return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
 
-    shapes = jax.eval_shape(init)
+    with jax.set_mesh(over), axis_rules(mesh.RULES):  # as in lower_init, which finds this trace
+        shapes = jax.eval_shape(init)
     shardings = mesh.parameter_shardings(shapes["params"], initial.logical_axes(model), over)
     state = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
