@@ -15,6 +15,7 @@ import pytest
 
 import models
 from harness import accounting, cli, compilation, config, hlo, mesh, preflight, topology, train_step
+from harness.compiler_options import compiler_options
 from harness.errors import UserError
 from models import ops, partitioning
 from models.config import ModelConfig
@@ -74,6 +75,8 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
         assert environment["device_kind"] == "TPU v6 lite"
         assert (environment["device_count"], environment["topology"]) == (8, SLICE)
         assert environment["hostname"] is None
+        told = record["program"]["compiler_options"]
+        assert told == compiler_options(config.load("03_dropout"), "tpu")
         memory = record["memory"]
         parts = ("argument", "output", "temp", "alias")
         argument, output_bytes, temp, alias = (memory[f"{part}_bytes"] for part in parts)
