@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import accounting, hlo
 from harness.hlo import Program
-from harness.schedule import COLOURS, Chip, Schedule, kernel_flops, kernel_rate
+from harness.schedule import Chip, Schedule, kernel_flops, kernel_rate, rings
 
 _PUBLISHED = Path(__file__).with_name("published_runs.json")
 
@@ -91,7 +91,7 @@ def _caution(program: Program) -> str | None:
         for name in hlo.walk(program).executions
         for instruction in program.computations[name].instructions.values()
     )
-    rings = max((int(count) for config in configs for count in COLOURS.findall(config)), default=1)
-    if rings == 1:
+    most = max(map(rings, configs))
+    if most == 1:
         return None
-    return f"up to {rings} rings at once here, one in the published runs: the wire is unchecked"
+    return f"up to {most} rings at once here, one in the published runs: the wire is unchecked"

@@ -3,14 +3,14 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from harness import hlo
 from harness.hlo import Computation, Instruction, Program
 from harness.hlo.collectives import KINDS, chain, describe
 from harness.hlo.parse import references
 
-COLOURS = re.compile(r"colors:(\d+)")
+_COLOURS = re.compile(r"colors:(\d+)")
 _KERNEL = re.compile(r"_(fwd|dq|dkv)_")
 # Products of [T, H] by [H, T] or [T, T] by [T, H] in each kernel of splash attention.
 _KERNEL_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
@@ -100,10 +100,10 @@ class Schedule:
                     )
                 )
                 continue
-            now = self._alone(computation, instruction)
-            carried, end = self._carried(instruction)
-            if carried:
-                now = _of_a_piece(now, carried, end, wire)
+            whole, pieces = self._transfers(computation, instruction)
+            now = self._alone(computation, instruction, whole)
+            if pieces:
+                now = now.plus(self._passed_on(instruction, pieces, wire))
             if opcode.endswith("-start"):
                 if now.wire_seconds:
                     wire.add(instruction.name, now.wire_seconds)
@@ -112,24 +112,33 @@ class Schedule:
                     copies.add(instruction.name, self._copy_seconds(instruction))
                 continue
             # Collectives share the links, so one that waits for the wire hides none of another.
-            wire.advance(now.compute_seconds + now.kernel_seconds, carried)
+            wire.advance(now.compute_seconds + now.kernel_seconds, pieces)
             copies.advance(now.step_seconds)
             total = total.plus(now)
         return total
 
-    def _alone(self, computation: Computation, instruction: Instruction) -> Times:
-        """One execution of one operation with nothing beside it."""
-        wire = sum(
-            self._wire_seconds(caller, inner, instruction)
-            for caller, inner in self._with_fused(computation, instruction)
-            if inner.opcode.removesuffix("-start") in KINDS
-        )
+    def _alone(self, computation: Computation, instruction: Instruction, wire: float) -> Times:
+        """One execution of one operation with nothing beside it, `wire` of it on the wire."""
         return Times(
             compute_seconds=(instruction.cycles or 0) / self._chip.clock_hz,
             kernel_seconds=self._kernel_seconds(computation, instruction),
             wire_seconds=wire,
             exposed_wire_seconds=wire,
         )
+
+    def _transfers(
+        self, computation: Computation, instruction: Instruction
+    ) -> tuple[float, dict[str, float]]:
+        """Seconds of its collectives; and of each, by chain, that it has but a piece of."""
+        whole, pieces = 0.0, {}
+        for caller, inner in self._with_fused(computation, instruction):
+            if inner.opcode.removesuffix("-start") in KINDS:
+                seconds, name = self._wire_seconds(caller, inner, instruction), chain(inner)
+                if name is None:
+                    whole += seconds
+                else:
+                    pieces[name] = seconds
+        return whole, pieces
 
     def _with_fused(
         self, computation: Computation, instruction: Instruction
@@ -139,13 +148,16 @@ class Schedule:
         called = (self._program.computations[name] for name in instruction.called)
         return [(callee, inner) for callee in called for inner in callee.instructions.values()]
 
-    def _carried(self, instruction: Instruction) -> tuple[list[str], str]:
-        """The chains of spread collectives that a fusion has a piece of; what it ends with."""
-        if instruction.opcode != "fusion":
-            return [], ""
-        fused = self._program.computations[instruction.called[0]]
-        chains = (chain(inner) for inner in fused.instructions.values())
-        return [found for found in chains if found is not None], fused.root.target
+    def _passed_on(self, fusion: Instruction, pieces: dict[str, float], wire: "_Queue") -> Times:
+        """What these pieces take: the first begins the transfer, the last waits for its end."""
+        end = self._program.computations[fusion.called[0]].root.target
+        if end == "AsyncCollectiveStart":
+            for name, seconds in pieces.items():
+                wire.add(name, seconds, is_carried=True)
+            return Times(wire_seconds=sum(pieces.values()))
+        if end == "AsyncCollectiveDone":
+            return Times(exposed_wire_seconds=sum(map(wire.wait, pieces)))
+        return Times()
 
     def _wire_seconds(
         self, computation: Computation, collective: Instruction, caller: Instruction
@@ -153,10 +165,9 @@ class Schedule:
         """Its bytes through as many rings as the compiler made, each over one link one way."""
         found = describe(self._program, computation, collective)
         config = caller.attributes.get("backend_config", "")
-        rings = max(map(int, COLOURS.findall(config)), default=1)
         hops = 1 if found.kind == "collective-permute" else found.group_size - 1
         size = found.wire_bytes / found.times
-        rate = rings * self._chip.link_bytes_per_second
+        rate = rings(config) * self._chip.link_bytes_per_second
         return max(hops * self._chip.hop_seconds, size / rate)
 
     def _kernel_seconds(self, computation: Computation, instruction: Instruction) -> float:
@@ -174,6 +185,11 @@ class Schedule:
         return min(sizes, default=0) / self._memory
 
 
+def rings(backend_config: str) -> int:
+    """How many rings the compiler made for a collective."""
+    return max(map(int, _COLOURS.findall(backend_config)), default=1)
+
+
 def kernel_flops(kernel: str, heads: int, length: int, width: int) -> float:
     """Of all heads; blocks of the mask above the diagonal are skipped, those on it are not."""
     blocks = max(length // _KERNEL_BLOCK, 1)
@@ -184,16 +200,6 @@ def kernel_flops(kernel: str, heads: int, length: int, width: int) -> float:
 def kernel_rate(width: int, chip: Chip, peak_tflops: float) -> float:
     """FLOP/s of a kernel whose heads are so wide, at the peak of the units that it fills."""
     return peak_tflops * 1e12 * min(1, width / chip.matrix_unit)
-
-
-def _of_a_piece(whole: Times, chains: list[str], end: str, wire: "_Queue") -> Times:
-    """What a fusion with a piece of each of these chains takes, where each is the `whole` again."""
-    if end == "AsyncCollectiveStart":
-        for name in chains:
-            wire.add(name, whole.wire_seconds / len(chains), is_carried=True)
-        return replace(whole, exposed_wire_seconds=0.0)
-    waited = sum(map(wire.wait, chains)) if end == "AsyncCollectiveDone" else 0.0
-    return replace(whole, wire_seconds=0.0, exposed_wire_seconds=waited)
 
 
 class _Queue:

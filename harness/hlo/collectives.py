@@ -90,16 +90,17 @@ def list_collectives(program: Program) -> list[Collective]:
     stands again, as a piece of the same chain, and counts once.
     """
     listed = []
-    seen: set[tuple[str, str]] = set()
+    counted: set[tuple[str, str]] = set()
     for name, executions in walk(program).executions.items():
         for instruction in program.computations[name].instructions.values():
             if instruction.opcode.removesuffix("-start") not in KINDS:
                 continue
-            of = chain(instruction)
-            if of is None or (executions.within, of) not in seen:
-                listed.append(describe(program, program.computations[name], instruction))
-            if of is not None:
-                seen.add((executions.within, of))
+            spread = chain(instruction)
+            if spread is not None:
+                if (executions.within, spread) in counted:
+                    continue
+                counted.add((executions.within, spread))
+            listed.append(describe(program, program.computations[name], instruction))
     return sorted(listed, key=lambda collective: -collective.wire_bytes)
 
 

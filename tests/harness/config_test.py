@@ -96,6 +96,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert config.load(write(tmp_path, "")) == Case("my_case")
 
 
+@pytest.mark.parametrize("recipe", config.RECIPES)
+def test_the_decoder_takes_all_of_a_recipe(recipe: str) -> None:
+    settings = config.flatten(config.load("01_baseline", recipe=recipe))
+    assert config.RECIPES[recipe].items() <= settings.items()
+
+
 def test_other_twins_take_of_a_recipe_what_they_know() -> None:
     case = config.load("03_dropout", "tiny", recipe="fast", twins="models.examples.gpt2")
     assert case.run.overlap_collectives
