@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
 from harness.published.document import Document, Imported, blank, facing, figure
 
@@ -70,7 +70,7 @@ def read(document: Document) -> Imported:
         record["warnings"].append(
             f"{left_out} settings hold texts that are not taken over: null in case.config"
         )
-    ours = config.flatten(config.load(_BASELINE))
+    ours = reading.flatten(reading.load(_BASELINE))
     findings = [
         f"parameters, from the dimensions: {parameters:,}",
         f"settings that {_BASELINE} has too:",
