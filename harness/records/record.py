@@ -65,7 +65,8 @@ def blank(
     """Returns a valid record that knows nothing else: every key present, null or empty."""
     record: Record = _empty(_schema())
     record |= {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status}
-    return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
+    record |= {"impl": impl, "size": size, "recipe": recipe, "init": init}
+    return record | {"nnx_state": "dict"}
 
 
 def validate(record: object) -> None:

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from models.decoder.config import ModelConfig
-
 _GIB = 2**30
 
 
@@ -50,13 +48,6 @@ _LIMITS = {
 }
 
 
-class StepFlops(NamedTuple):
-    """Work of one device in one step, forward and backward, recomputation not counted."""
-
-    tflop: float
-    attention_percent: float
-
-
 class MemoryInUse(NamedTuple):
     """What a device's allocator reports."""
 
@@ -75,34 +66,9 @@ def parameters_per_device(shapes: Any, shardings: Any) -> int:
     return sum(jax.tree.leaves(held))
 
 
-def tflop_per_step(model: ModelConfig, sequence_length: int, per_device_batch: int) -> StepFlops:
-    """Counts the matrix products of one training step with causal attention on one device.
-
-    Each product is done once forward and twice backward. Norms, rotations, softmax and the
-    optimizer are left out, as in every published MFU; of attention, the half below the diagonal.
-    """
-    tokens = per_device_batch * sequence_length
-    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    # Multiplications per token and layer: wi_0, wi_1, wo; query, key, value, out.
-    layer = 3 * model.embed * model.mlp + model.embed * (2 * queries + 2 * keys)
-    products = model.layers * layer + model.embed * model.vocab
-    # Every position meets half of all positions on average, in scores and in values.
-    attended = model.layers * 2 * queries * sequence_length / 2
-    weights, attention = (3 * 2 * tokens * count for count in (products, attended))
-    total = weights + attention
-    return StepFlops(total / 1e12, 100 * attention / total)
-
-
 def device_limits(device_kind: str) -> DeviceLimits | None:
     """Returns the limits of a device kind as JAX names it, None where none are known."""
     return _LIMITS.get(device_kind)
-
-
-def unknown_device_warning(device_kind: str) -> str | None:
-    """Returns what to tell about a kind without limits; a CPU has none that would mean anything."""
-    if device_kind in _LIMITS or device_kind == "cpu":
-        return None
-    return f"device kind {device_kind!r} is not in the table of peaks: MFU and capacity are unknown"
 
 
 def mfu_percent(tflops_per_device: float, device_kind: str) -> float | None:
@@ -127,6 +93,16 @@ def above_peak_warning(
         f"{tflops_per_device:.1f} TFLOP/s per device is above the peak of {device_kind} "
         f"({peak:.1f}): the measurement is wrong"
     )
+
+
+def peak_tflops(device_kind: str, quantization: str = "none") -> float | None:
+    """Returns the most that a device can do at that precision, None where none is published."""
+    limits = device_limits(device_kind)
+    if limits is None:
+        return None
+    quantized = {"int8": limits.int8_top_per_second, "fp8": limits.fp8_tflop_per_second}
+    # Only some matmuls are quantised, the others run at the bf16 rate: the faster one bounds both.
+    return max(limits.bf16_tflop_per_second, quantized.get(quantization) or 0)
 
 
 def compiled_memory(compiled: Any) -> dict[str, int | None]:

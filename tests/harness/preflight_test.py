@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import models
+from harness.cases import families
 from harness import cli, hlo, preflight
 from harness.cases import reading
 from harness.errors import UserError
@@ -196,9 +196,9 @@ def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
     """The tiny baseline's step for the slice, with other settings of the model."""
     case = reading.load("01_baseline", "tiny")
     case = replace(case, model=replace(case.model, **changes))
-    twin = models.get(implementation)
+    twin = families.load(None).get(implementation)
     trainer = train_step.make_trainer(
-        case, twin, models.get("linen"), mesh.make(topology.find(SLICE).devices())
+        case, twin, families.load(None).get("linen"), mesh.make(topology.find(SLICE).devices())
     )
     lowered = train_step.trace_step(trainer).lower()
     return hlo.parse(train_step.compile_step(lowered, trainer).as_text() or "")

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from harness.cases import checking, reading
+from harness.cases import reading
+from harness.training import checking
 from harness.cases import families as pairs
 
 EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]

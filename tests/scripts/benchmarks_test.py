@@ -12,7 +12,7 @@ from types import ModuleType
 import jax
 import pytest
 
-import models
+from harness.cases import families
 from harness import run
 from harness.cases import reading
 from harness.errors import UserError
@@ -34,7 +34,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], digest.Digests]:
     """The losses of three steps, and the digests of the state after them."""
     over = mesh.make(jax.devices()[:devices])
-    nnx, linen = models.get("nnx"), models.get("linen")
+    nnx, linen = families.load(None).get("nnx"), families.load(None).get("linen")
     trainer = train_step.make_trainer(CASE, nnx, linen, over, mode)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     state = train_step.compile_step(train_step.lower_init(trainer), trainer)()

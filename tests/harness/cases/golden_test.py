@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-import models
+from models.seam import USUAL_NAMES
+from harness.cases import families
 from harness.cases import reading
 from harness.training.parallel import mesh
 from models.decoder.config import ModelConfig
@@ -26,10 +27,10 @@ def test_flattened_case(name: str, request: pytest.FixtureRequest) -> None:
     compare(GOLDEN / f"{name}.txt", reading.flat_text(reading.load(name)), request)
 
 
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 def test_parameter_table(impl: str, request: pytest.FixtureRequest) -> None:
     full = ModelConfig(attention="xla")
-    shapes = jax.eval_shape(lambda: models.get(impl).init(full, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: families.load(None).get(impl).init(full, jax.random.key(0)))
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     axes = jax.tree.leaves(logical_axes(full), is_leaf=lambda leaf: isinstance(leaf, tuple))
     lines = ["path | shape | dtype | logical axes | physical axes\n"]

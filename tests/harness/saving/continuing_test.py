@@ -9,7 +9,8 @@ import pytest
 from checkpoint_states import bits
 from jax.experimental.layout import Format, Layout
 
-import models
+from models.seam import USUAL_NAMES
+from harness.cases import families
 from harness.cases import reading
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
@@ -28,7 +29,9 @@ SAVED, LAST = 5, 9
 @cache
 def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
     over = mesh.make(jax.devices()[:4])
-    trainer = train_step.make_trainer(CASE, models.get(impl), models.get("linen"), over)
+    trainer = train_step.make_trainer(
+        CASE, families.load(None).get(impl), families.load(None).get("linen"), over
+    )
     return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
 
 
@@ -50,13 +53,13 @@ def _checkpointer(directory: Path) -> Checkpointer:
     return checkpointer
 
 
-@pytest.mark.parametrize("saving", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("saving", USUAL_NAMES)
 def test_with_dropout_and_int8(saving: str, tmp_path: Path) -> None:
     state = train_step.lower_init(_trainer(saving)[0]).compile()()
     whole = _continue(saving, state, 0, _checkpointer(tmp_path / "whole"))
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0", "5", "9"]
     assert len(whole) == 39
-    for continuing in models.IMPLEMENTATIONS:
+    for continuing in USUAL_NAMES:
         checkpointer = _checkpointer(tmp_path / continuing)
         restored = checkpointer.restore(
             tmp_path / "whole" / str(SAVED), _trainer(continuing)[0].state

@@ -2,7 +2,8 @@
 
 import pytest
 
-import models
+from models.seam import USUAL_NAMES
+from harness.cases import families
 from harness import hlo
 from harness.cases import reading
 from harness.slices import compilation, topology
@@ -17,7 +18,10 @@ def compiled(case: str, impl: str) -> hlo.Program:
     """The step's program for v6e-32, from the user's cache where it was compiled before."""
     on = topology.find("v6e-32")
     trainer = train_step.make_trainer(
-        reading.load(case), models.get(impl), models.get("linen"), mesh.make(on.devices())
+        reading.load(case),
+        families.load(None).get(impl),
+        families.load(None).get("linen"),
+        mesh.make(on.devices()),
     )
     lowered = train_step.trace_step(trainer).lower()
     stablehlo = hlo.stablehlo_sha256(lowered)
@@ -26,7 +30,7 @@ def compiled(case: str, impl: str) -> hlo.Program:
 
 
 @pytest.mark.tpu_compile
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 @pytest.mark.parametrize(
     ("case", "forward", "backward", "gathered"),
     [

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-import models
+from models.seam import USUAL_NAMES
+from harness.cases import families
 from harness import hlo
 from harness.cases import reading
 from harness.cases.settings import Optim
@@ -29,7 +30,9 @@ def trained(
     """Each step's metrics, each step's parameters, and the optimised program's fingerprint."""
     case = reading.load(name, "tiny", overrides, recipe)
     over = mesh.make(jax.devices()[:device_count])
-    trainer = train_step.make_trainer(case, models.get(impl), models.get("linen"), over)
+    trainer = train_step.make_trainer(
+        case, families.load(None).get(impl), families.load(None).get("linen"), over
+    )
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     state = train_step.lay_out(trainer, compiled, train_step.lower_init(trainer).compile()())
     batch = data.make_batch(case, over)
@@ -49,9 +52,7 @@ def trained(
 def test_linen_and_nnx_are_bit_equal_at_every_step(
     name: str, device_count: int, recipe: str
 ) -> None:
-    linen, nnx = (
-        trained(name, impl, device_count, recipe=recipe) for impl in models.IMPLEMENTATIONS
-    )
+    linen, nnx = (trained(name, impl, device_count, recipe=recipe) for impl in USUAL_NAMES)
     assert linen[0] == nnx[0]
     jax.tree.map(np.testing.assert_array_equal, linen[1], nnx[1])
     assert linen[2] == nnx[2], "the optimised programs differ"
@@ -113,8 +114,10 @@ def test_total_weights_and_loss_are_those_of_the_batch() -> None:
     batch = data.make_batch(case, mesh.make(jax.devices()))
     assert metrics[0]["total_weights"] == 8 * case.data.sequence_length
     model = train_step.with_attention(case, "cpu")
-    logits = models.get("linen").apply(
-        model, states[0]["params"], np.asarray(batch["inputs"]), jax.random.key(0)
+    logits = (
+        families.load(None)
+        .get("linen")
+        .apply(model, states[0]["params"], np.asarray(batch["inputs"]), jax.random.key(0))
     )
     probabilities = np.exp(np.asarray(logits, np.float64))
     probabilities /= probabilities.sum(-1, keepdims=True)
@@ -145,7 +148,9 @@ def test_schedule() -> None:
 def test_shards_are_those_of_the_parameter_table() -> None:
     case = reading.load("01_baseline", "tiny")
     over = mesh.make(jax.devices())
-    trainer = train_step.make_trainer(case, models.get("nnx"), models.get("nnx"), over)
+    trainer = train_step.make_trainer(
+        case, families.load(None).get("nnx"), families.load(None).get("nnx"), over
+    )
     state = train_step.lower_init(trainer).compile()()
     layers = state["params"]["decoder"]["layers"]
     shard = {

@@ -9,7 +9,8 @@ import commands
 import jax.numpy as jnp
 import pytest
 
-from harness.cases import checking, reading
+from harness.cases import reading
+from harness.training import checking
 from harness.cases import families as pairs
 from harness.errors import UserError
 from models.examples.gpt2 import linen as gpt2
