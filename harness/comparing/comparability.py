@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from harness import hardware
 from harness.errors import UserError
 from harness.records.record import Record, at
 
@@ -119,16 +120,9 @@ def _unknown(a: Any, b: Any, missing: Any = None) -> str:
     return "".join(name for name, value in (("A", a), ("B", b)) if value is missing)
 
 
-def _same_device(a: Any, b: Any) -> bool:
+def _same_device(a: str | None, b: str | None) -> bool:
     """Whether two names are one device's: JAX has two for some TPUs."""
-    from harness.training import accounting  # imports JAX, which nothing else here needs
-
-    return (
-        a is not None
-        and b is not None
-        and accounting.device_limits(a) is not None
-        and (accounting.device_limits(a) == accounting.device_limits(b))
-    )
+    return hardware.find(a) is not None and hardware.find(a) is hardware.find(b)
 
 
 def _value(record: Record, key: str) -> Any:

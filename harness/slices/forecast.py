@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.hlo import Program, parts
@@ -93,8 +93,8 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     record["model"] |= describing.describe_model(case, trainer)
     record["warnings"].extend(describing.unknown_of_model(record["model"]))
     record["program"]["stablehlo_sha256"] = stablehlo
-    limits = accounting.device_limits(devices[0].device_kind)
-    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
+    device = hardware.find(devices[0].device_kind)
+    record["memory"]["capacity_bytes"] = device and device.hbm_bytes
     state_bytes = _bytes_per_device(trainer.state)
     if twin is not None and twin.stablehlo_sha256 == stablehlo:
         record |= {name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM}

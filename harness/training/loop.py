@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import Mesh
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.cases.settings import Case
 from harness.records.record import Record
 from harness.saving import digest, waiting
@@ -182,9 +182,9 @@ def _describe_model(plan: Plan, trainer: Trainer, record: Record) -> None:
     record["model"] |= describing.describe_model(plan.case, trainer)
     record["warnings"].extend(describing.unknown_of_model(record["model"]))
     kind = plan.mesh.devices.flat[0].device_kind
-    limits = accounting.device_limits(kind)
-    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
-    warning = accounting.unknown_device_warning(kind)
+    device = hardware.find(kind)
+    record["memory"]["capacity_bytes"] = device and device.hbm_bytes
+    warning = hardware.unknown_warning(kind)
     if warning:
         record["warnings"].append(warning)
 
@@ -326,8 +326,8 @@ class _Steps:
             return
         tflops = model["tflop_per_step_per_device"] / seconds
         timing["tflops_per_device"] = tflops
-        timing["mfu_percent"] = accounting.mfu_percent(tflops, kind)
-        warning = accounting.above_peak_warning(tflops, kind, plan.case.quantization)
+        timing["mfu_percent"] = hardware.mfu_percent(tflops, kind)
+        warning = hardware.above_peak_warning(tflops, kind, plan.case.quantization)
         if warning:
             record["warnings"].append(warning)
 
