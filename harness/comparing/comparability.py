@@ -1,6 +1,5 @@
 """Whether two runs are the same experiment, and every setting and version that differs."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from harness import hardware
 from harness.errors import UserError
 from harness.records.record import Record, at
+from harness.text import nearest
 
 # severe: the figures cannot be compared; mild: they can, and this may be why they differ;
 # intended: named by --across, the point of the comparison.
@@ -137,6 +137,6 @@ def _check(across: Sequence[str], a: Record, b: Record) -> None:
     known += [_CONFIG + key for key in sorted({*a["case"]["config"], *b["case"]["config"]})]
     for name in across:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = near[0] if near else "such as environment.jax, recipe or case.config.run.seed"
-            raise UserError(f"--across {name!r}: no such key (nearest: {hint})")
+            usual = " (nearest: such as environment.jax, recipe or case.config.run.seed)"
+            hint = nearest(name, known, likeness=0.4) or usual
+            raise UserError(f"--across {name!r}: no such key{hint}")

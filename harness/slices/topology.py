@@ -1,6 +1,5 @@
 """TPU slices by the names XPK gives them, and their devices where no TPU is."""
 
-import difflib
 import importlib.util
 import math
 import os
@@ -11,6 +10,7 @@ import jax
 from harness import hardware
 from harness.errors import UserError
 from harness.hardware import Family
+from harness.text import nearest
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,18 @@ def find(name: str) -> Slice:
     prefix, _, size = name.partition("-")
     family = hardware.family(prefix)
     if family is None:
-        raise UserError(f"--topology {name}: no such TPU slice; {_nearest_family(prefix)}")
+        raise UserError(
+            f"--topology {name}: no such TPU slice{nearest(prefix, hardware.FAMILIES)}; known are"
+            f" {', '.join(hardware.FAMILIES)}, each with a size, such as v6e-32"
+        )
     slices = [Slice(family, tuple(map(int, shape.split("x")))) for shape in family.shapes]
     for one in slices:
         if f"{family.name}-{size}" in (one.name, f"{family.name}-{one.shape_text}"):
             return one
-    raise UserError(f"--topology {name}: no such TPU slice; {_nearest(slices, size)}")
+    raise UserError(f"--topology {name}: no such TPU slice; {_nearest_sizes(slices, size)}")
 
 
-def _nearest_family(prefix: str) -> str:
-    close = difflib.get_close_matches(prefix, hardware.FAMILIES, n=1, cutoff=0.5)
-    hint = f"nearest: {close[0]}; " if close else ""
-    return f"{hint}known are {', '.join(hardware.FAMILIES)}, each with a size, such as v6e-32"
-
-
-def _nearest(slices: list[Slice], size: str) -> str:
+def _nearest_sizes(slices: list[Slice], size: str) -> str:
     """The slices of a family that are nearest in size."""
     names = {one.chips * one.family.cores: one.name for one in slices}
     if not size.isdecimal():
