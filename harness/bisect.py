@@ -9,12 +9,13 @@ import jax
 from harness import cli
 from harness.bisecting import parting
 from harness.bisecting.capture import Node, Trace, capture
-from harness.bisecting.parting import Distance, Parting
+from harness.bisecting.parting import Distance, Parting, Row
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.saving import restoring
 from harness.saving.files import CheckpointError
+from harness.text import capped
 from harness.training import checking, data, devices, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
@@ -152,12 +153,7 @@ def text(found: Found) -> str:
         differing = [row for row in rows if row.distance is not None]
         if differing:
             lines.append(f"\n{kind} that differ, in order:")
-            lines += [
-                f"  {_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
-                for row in differing[:_LONGEST_TABLE]
-            ]
-            if len(differing) > _LONGEST_TABLE:
-                lines.append(f"  and {len(differing) - _LONGEST_TABLE} more")
+            lines += capped(list(map(_difference, differing)), _LONGEST_TABLE)
     return "\n".join(lines)
 
 
@@ -179,6 +175,10 @@ def _operation(node: Node | None) -> str:
     of = f" with {', '.join(with_)}" if with_ else ""
     scope = f", in {node.at.scope}" if node.at.scope else ""
     return f"{node.operation} {shape}{of}, at {node.at.source or '?'}{scope}"
+
+
+def _difference(row: Row) -> str:
+    return f"{_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
 
 
 def _layer(layer: int | None) -> str:

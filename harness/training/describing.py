@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.records.cautions import Caution
@@ -34,9 +34,9 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     if tflop is None:
         recorder.warn(Caution.NO_FLOPS)
     kind = trainer.grid.kind
-    limits = accounting.device_limits(kind)
-    recorder.note("memory", capacity_bytes=limits and limits.hbm_bytes)
-    if limits is None and kind != "cpu":  # a CPU has no peaks that would mean anything
+    device = hardware.find(kind)
+    recorder.note("memory", capacity_bytes=device and device.hbm_bytes)
+    if device is None and kind != "cpu":  # a CPU has no peaks that would mean anything
         recorder.warn(Caution.UNKNOWN_DEVICE, kind=kind)
 
 

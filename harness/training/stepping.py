@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import jax
 
+from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving.checkpointer import Checkpointer
-from harness.training import accounting, data
+from harness.training import data
 from harness.training.parallel.mesh import Grid
 from harness.training.timing import WARM_UP_STEPS, StepClock, summarise
 from harness.training.train_step import Metrics, State, Trainer
@@ -162,9 +163,9 @@ class Steps:
             self._rate(tflop / median, grid.kind)
 
     def _rate(self, tflops: float, kind: str) -> None:
-        mfu = accounting.mfu_percent(tflops, kind)
+        mfu = hardware.mfu_percent(tflops, kind)
         self._recorder.note("timing", tflops_per_device=tflops, mfu_percent=mfu)
         quantization = families.of(self._case).quantization(self._case.model)
-        peak = accounting.peak_tflops(kind, quantization)
+        peak = hardware.peak_tflops(kind, quantization)
         if peak is not None and tflops > peak:
             self._recorder.warn(Caution.ABOVE_PEAK, rate=tflops, kind=kind, peak=peak)

@@ -166,7 +166,7 @@ def _environment(arguments: Namespace) -> dict[str, str]:
 def _tpu_type(text: str) -> str:
     """The type as XPK names it."""
     try:
-        family = topology.find(text).family
+        family = topology.find(text).family.name
     except UserError as error:
         raise UserError(str(error).replace("--topology", "--tpu-type", 1)) from None
     return f"{family}-{text.partition('-')[2]}"

@@ -46,6 +46,7 @@ def test_a_run_without_devices_fits_the_record():
         ("TPU v5 lite", 8, 1, "v5litepod-8"),
         ("TPU v5", 4, 2, "v5p-8"),
         ("TPU v6 lite", 32, 1, "v6e-32"),
+        ("TPU v6e", 32, 1, "v6e-32"),
         ("TPU7x", 8, 1, "tpu7x-8"),
         ("TPU v9", 8, 1, None),
     ],
@@ -97,7 +98,7 @@ def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
 
 def test_it_imports_no_framework():
     code = (
-        "import sys; from harness import environment; environment.collect([]);"
+        "import sys; from harness.records import environment; environment.collect([]);"
         "print([name for name in ('jax', 'flax', 'orbax', 'optax') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -125,7 +125,7 @@ def test_a_summary_of_nothing_is_null():
 def test_the_age_of_the_process_counts_from_before_the_interpreter():
     code = (
         "import time; time.sleep(0.3)\n"
-        "from harness.timing import process_age_seconds; print(process_age_seconds())"
+        "from harness.training.timing import process_age_seconds; print(process_age_seconds())"
     )
     start = time.perf_counter()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
