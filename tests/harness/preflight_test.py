@@ -19,7 +19,7 @@ from harness.cases import reading
 from harness.errors import UserError
 from harness.slices import compilation, topology
 from harness.training import accounting, train_step
-from harness.training.compiler_options import compiler_options
+from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel import mesh
 from models.decoder.config import ModelConfig
 from models.shared import ops, partitioning
@@ -172,10 +172,11 @@ def test_a_case_that_does_not_fit_is_one_line_and_1(
 
 def test_the_outcome_depends_on_the_program_and_the_slice() -> None:
     small, large = topology.find("v6e-8"), topology.find("v6e-32")
+    both_options: list[Options] = [{}, {"xla_option": True}]
     keys = {
         compilation.key(text, options, on)
         for text in ("a", "b")
-        for options in ({}, {"xla_option": True})
+        for options in both_options
         for on in (small, large)
     }
     assert len(keys) == 8

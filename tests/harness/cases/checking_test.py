@@ -23,7 +23,8 @@ def faults(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> list[str]:
     """Those of a pair whose second implementation has these functions instead."""
     wrong = SimpleNamespace(**vars(gpt2) | changed)
     right = pairs.load(GPT2)
-    pair = Twins(GPT2, right.config, right.sizes, right.names, {"linen": gpt2, "nnx": wrong}.get)
+    implementations: dict[str, Any] = {"linen": gpt2, "nnx": wrong}
+    pair = Twins(GPT2, right.config, right.sizes, right.names, lambda name: implementations[name])
     monkeypatch.setattr(checking, "load", lambda name: pair)
     return checking.faults(CASE)
 

@@ -51,7 +51,7 @@ def test_every_matmul_of_the_layers_is_quantised(
     assert counts["recomputed"] == dict.fromkeys(set(QUANTIZED) - {"wo"}, LAYERS)
     assert counts["backward"] == dict.fromkeys(QUANTIZED, 2 * LAYERS)
 
-    travelling = {name: set() for name in QUANTIZED}
+    travelling: dict[str, set[str]] = {name: set() for name in QUANTIZED}
     for collective in hlo.list_collectives(text):
         for name in QUANTIZED:
             if collective.kind == "all-gather" and f"['{name}']['kernel']" in collective.argument:

@@ -38,7 +38,7 @@ def trained(
         state, values = compiled(state, batch)
         metrics.append({key: float(value) for key, value in values.items()})
         states.append(jax.device_get(state))
-    return metrics, states, hlo.fingerprint(hlo.parse(compiled.as_text()))
+    return metrics, states, hlo.fingerprint(hlo.parse(hlo.text(compiled)))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_quantised_training_stays_near_bfloat16(name: str) -> None:
 def test_no_array_more_than_the_baseline(name: str) -> None:
     baseline = trained("01_baseline", "nnx", 1)[1][0]
     state = trained(name, "nnx", 1)[1][0]
-    assert jax.tree.structure(state) == jax.tree.structure(baseline)
+    assert len({jax.tree.structure(tree) for tree in (state, baseline)}) == 1
     assert len(jax.tree.leaves(state)) == 39
 
 
@@ -113,9 +113,8 @@ def test_total_weights_and_loss_are_those_of_the_batch() -> None:
     batch = data.make_batch(case, mesh.make(jax.devices()))
     assert metrics[0]["total_weights"] == 8 * case.data.sequence_length
     model = train_step.with_attention(case, "cpu")
-    logits = models.get("linen").apply(
-        model, states[0]["params"], np.asarray(batch["inputs"]), jax.random.key(0)
-    )
+    inputs = jax.device_put(batch["inputs"], jax.devices()[0])
+    logits = models.get("linen").apply(model, states[0]["params"], inputs, jax.random.key(0))
     probabilities = np.exp(np.asarray(logits, np.float64))
     probabilities /= probabilities.sum(-1, keepdims=True)
     chosen = np.take_along_axis(probabilities, np.asarray(batch["targets"])[..., None], -1)
