@@ -66,20 +66,18 @@ def main(argv: list[str]) -> int:
     checking.require(case)
     grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)
-    params = _parameters(case, pair.get(pair.names[0]), grid, arguments.restore, arguments.size)
+    params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
     found = bisect(case, names, a, b, params)
     print(text(found))
     return 0 if found.parting is None else 1
 
 
-def _parameters(
-    case: Case, initial: Implementation, grid: Grid, restore: str | None, size: str
-) -> Any:
+def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: str) -> Any:
     """A checkpoint's parameters, or fresh ones, each moved a little.
 
     A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
     """
-    trainer = train_step.make_trainer(case, initial, initial, grid)
+    trainer = train_step.make_trainer(case, impl, grid)
     if restore is not None:
         about = {
             "name": case.name,

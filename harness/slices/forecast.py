@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from harness import hlo
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.hlo import Program, parts
 from harness.records import environment
@@ -83,9 +83,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     stopwatch = Stopwatch()
     phase("trace")
     with stopwatch.phase("trace_seconds"):
-        pair = families.of(case)
-        implementation, initial = pair.get(question.impl), pair.get(pair.names[0])
-        trainer = train_step.make_trainer(case, implementation, initial, mesh.make(case, devices))
+        trainer = train_step.make_trainer(case, question.impl, mesh.make(case, devices))
         traced = train_step.trace_step(trainer)
     phase("lower")
     with stopwatch.phase("lower_seconds"):

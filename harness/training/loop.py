@@ -23,8 +23,7 @@ from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
 from harness.training.timing import Stopwatch
-from harness.training.train_step import NnxState, State, Trainer
-from models.seam import Implementation
+from harness.training.train_step import Init, NnxState, State, Trainer
 
 
 class Observer(StepObserver, Protocol):
@@ -48,8 +47,8 @@ class Plan:
     """What to run."""
 
     case: Case
-    implementation: Implementation
-    initial: Implementation  # whose parameters the run starts from
+    impl: str
+    init: Init  # whose parameters the run starts from
     grid: Grid
     restore: str | None = None  # the checkpoint to start from
     resume: bool = False  # go on from the newest checkpoint of the run's own
@@ -83,7 +82,7 @@ def train(
     checkpointer.open(resume=plan.resume)
     with phase("init"):
         trainer = train_step.make_trainer(
-            plan.case, plan.implementation, plan.initial, plan.grid, plan.nnx_state
+            plan.case, plan.impl, plan.grid, plan.init, plan.nnx_state
         )
         describing.describe_model(plan.case, trainer, recorder)
         restored = _restored(plan, trainer, checkpointer, recorder)

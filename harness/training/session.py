@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import environment
@@ -158,8 +158,7 @@ def _run(
     grid: Grid,
     resume: bool,
 ) -> int:
-    record, pair = recorder.record, families.of(case)
-    implementation, shared = pair.get(record["impl"]), pair.get(pair.names[0])
+    record = recorder.record
     recorder.note("case", reading.described(case, record["size"], record["recipe"]))
     recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
     recorder.note("timing", import_seconds=process_age_seconds())
@@ -179,8 +178,8 @@ def _run(
     )
     plan = loop.Plan(
         case=case,
-        implementation=implementation,
-        initial=shared if record["init"] == "shared" else implementation,
+        impl=record["impl"],
+        init=record["init"],
         grid=grid,
         restore=options.restore,
         resume=resume,

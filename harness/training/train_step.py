@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # for the decoder.
 State = dict[str, Any]
 Metrics = Mapping[str, jax.Array]
+Init = Literal["shared", "native"]
 NnxState = Literal["dict", "state", "jit"]  # how the NNX implementation's state crosses jit
 
 
@@ -51,14 +52,15 @@ class Update(NamedTuple):
 
 def make_trainer(
     case: Case,
-    implementation: Implementation,
-    initial: Implementation,
+    impl: str,
     grid: Grid,
+    init: Init = "shared",
     nnx_state: NnxState = "dict",
 ) -> Trainer:
-    """The training of `case` by `implementation`, from the parameters `initial` makes.
+    """The training of `case` by the implementation called `impl`.
 
-    nnx_state: other than "dict" only of a family that builds its NNX module.
+    init: whose parameters it starts from: those of the family's first implementation, which all
+    share, or its own. nnx_state: other than "dict" only of a family that builds its NNX module.
 
     Raises UserError when the mesh cannot divide the parameters or the batch, and for a layout of
     the state that NNX's own objects cannot carry.
@@ -68,11 +70,14 @@ def make_trainer(
         raise UserError(
             f"run.state_layout={case.run.state_layout}: not with --nnx-state {nnx_state}"
         )
+    family = families.of(case)
+    implementation = family.get(impl)
+    initial = family.get(family.names[0]) if init == "shared" else implementation
     model = resolved(case, grid.platform)
     learning_rate = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
     optimizer = optimizer_of(case, implementation, learning_rate)
 
-    def init() -> State:
+    def begin() -> State:
         params, model_state = variables_of(
             initial.init(model, jax.random.key(case.run.seed, impl="threefry2x32"))
         )
@@ -86,7 +91,7 @@ def make_trainer(
         return done.state, done.metrics
 
     with grid.in_force():  # as in lower_init, which finds this trace
-        shapes = jax.eval_shape(init)
+        shapes = jax.eval_shape(begin)
     shardings = grid.shardings(shapes["params"], initial.logical_axes(model))
     state = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
@@ -95,7 +100,7 @@ def make_trainer(
     )
     carrier = None if nnx_state == "dict" else _carrier(nnx_state, case, model, optimizer, state)
     return Trainer(
-        init,
+        begin,
         step,
         state,
         data.abstract_batch(case, grid),

@@ -4,7 +4,7 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from flax import nnx
 from measuring import Table, median, parser
 
 from harness import cli, hlo
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.optimizers import adamw
 from harness.records import environment
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
     grid = mesh.make(case, here)
     # As train_step does for a run; splash and cudnn are for other devices than this one.
-    case = Case(**{**vars(case), "model": train_step.resolved(case, here[0].platform)})
+    case = replace(case, model=train_step.resolved(case, here[0].platform))
     batch = data.make_batch(case, grid)
     ways = [
         *(_by_the_seam(name, case, grid, batch) for name in ("linen", "nnx", "bridge")),
@@ -119,8 +119,9 @@ def _is_random(path: Any) -> bool:
 
 
 def _by_the_seam(name: str, case: Case, grid: Grid, batch: data.Batch) -> Way:
-    pair = families.load("models.examples.bridge" if name == "bridge" else None)
-    trainer = train_step.make_trainer(case, pair.get(name), families.load(None).get("linen"), grid)
+    if name == "bridge":
+        case = replace(case, twins="models.examples.bridge")
+    trainer = train_step.make_trainer(case, name, grid)
     state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
     jitted = jax.jit(trainer.step, donate_argnums=0)
 

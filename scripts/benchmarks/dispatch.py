@@ -13,7 +13,7 @@ from flax import nnx
 from measuring import Table, median, parser
 
 from harness import cli
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.records import environment
 from harness.training import data, devices, train_step
@@ -71,10 +71,9 @@ def _row(name: str, made: tuple[int, list[Dispatch]], given: Namespace, table: T
 
 def _decoder(case: Case, grid: Grid) -> tuple[int, list[Dispatch]]:
     """The tiny decoder's step in each mode, and how many arrays its state has."""
-    implementation, shared = (families.load(None).get(name) for name in ("nnx", "linen"))
     dispatches = []
     for mode in _MODES:
-        trainer = train_step.make_trainer(case, implementation, shared, grid, mode)
+        trainer = train_step.make_trainer(case, "nnx", grid, nnx_state=mode)
         state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
         lowered = train_step.trace_step(trainer).lower()
         compiled = train_step.compile_step(lowered, trainer)

@@ -4,7 +4,7 @@ import sys
 
 from serving import serve
 
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.training import data, devices, train_step
 from harness.training.parallel import mesh
 
@@ -13,9 +13,7 @@ def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
     """Compiles the tiny case's step and serves it."""
     here = devices.prepare(None)
     case = reading.load(name, "tiny", overrides, recipe)
-    family = families.of(case)
-    initial = family.get(family.names[0])
-    trainer = train_step.make_trainer(case, family.get(impl), initial, mesh.make(case, here))
+    trainer = train_step.make_trainer(case, impl, mesh.make(case, here))
     init = train_step.compile_step(train_step.lower_init(trainer), trainer)
     step = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     batch = data.make_batch(case, trainer.grid)

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from harness.cases import families as pairs
 from harness.cases import reading
 from harness.training import checking
-from harness.cases import families as pairs
 
 EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]
 

@@ -5,12 +5,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from models.seam import USUAL_NAMES
-from harness.cases import families
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.training.parallel import mesh
 from models.decoder.config import ModelConfig
 from models.decoder.parameters import logical_axes
+from models.seam import USUAL_NAMES
 
 GOLDEN = reading.CASES.parent / "golden"
 

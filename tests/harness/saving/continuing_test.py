@@ -9,15 +9,13 @@ import pytest
 from checkpoint_states import bits
 from jax.experimental.layout import Format, Layout
 
-from models.seam import USUAL_NAMES
-from harness.cases import families
 from harness.cases import reading
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
 from harness.training import data, train_step
 from harness.training.parallel import mesh
 from harness.training.train_step import Trainer
-from models.shared.partitioning import axis_rules
+from models.seam import USUAL_NAMES
 
 CASE = reading.load(
     "08_checkpoint_async_true", "tiny", ("model.dropout_rate=0.1", "model.quantization=int8")
@@ -28,17 +26,14 @@ SAVED, LAST = 5, 9
 
 @cache
 def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
-    over = mesh.make(jax.devices()[:4])
-    trainer = train_step.make_trainer(
-        CASE, families.load(None).get(impl), families.load(None).get("linen"), over
-    )
+    trainer = train_step.make_trainer(CASE, impl, mesh.make(CASE, jax.devices()[:4]))
     return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
 
 
 def _continue(impl: str, state: Any, first: int, checkpointer: Checkpointer) -> dict[str, bytes]:
     """Trains to the last step, saving what is due; returns the bits of the end."""
     trainer, step = _trainer(impl)
-    batch = data.make_batch(CASE, trainer.mesh)
+    batch = data.make_batch(CASE, trainer.grid)
     for number in range(first, LAST + 1):
         state, _ = step(state, batch)
         if checkpointer.due(number, LAST):
@@ -74,10 +69,10 @@ def test_a_state_in_another_layout_is_saved_digested_and_goes_on(tmp_path: Path)
     formats = jax.tree.map(
         lambda leaf: Format(Layout(tuple(reversed(range(leaf.ndim)))), leaf.sharding), trainer.state
     )
-    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+    with trainer.grid.in_force():
         jitted = jax.jit(trainer.step, in_shardings=(formats, None), out_shardings=(formats, None))
         step = jitted.lower(trainer.state, trainer.batch).compile()
-    laid_out = trainer._replace(layout=Layout.AUTO)
+    laid_out = trainer._replace(state_layout=Layout.AUTO)
     fresh = train_step.lower_init(trainer).compile()()
     state = train_step.lay_out(laid_out, step, fresh)
     assert bits(state) == bits(fresh)
@@ -85,7 +80,7 @@ def test_a_state_in_another_layout_is_saved_digested_and_goes_on(tmp_path: Path)
     kernel = state["params"]["decoder"]["layers"]["mlp"]["wo"]["kernel"]
     assert kernel.format.layout.major_to_minor == (2, 1, 0)
 
-    batch = data.make_batch(CASE, trainer.mesh)
+    batch = data.make_batch(CASE, trainer.grid)
     state, _ = step(state, batch)
     checkpointer = _checkpointer(tmp_path)
     checkpointer.save(0, state)

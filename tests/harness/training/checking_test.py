@@ -9,12 +9,11 @@ import commands
 import jax.numpy as jnp
 import pytest
 
-from harness.cases import reading
-from harness.training import checking
 from harness.cases import families as pairs
+from harness.cases import reading
 from harness.errors import UserError
+from harness.training import checking
 from models.examples.gpt2 import linen as gpt2
-from models.seam import Twins
 
 GPT2 = "models.examples.gpt2"
 CASE = reading.load("03_dropout", "tiny", ["data.sequence_length=16"], twins=GPT2)
@@ -24,7 +23,8 @@ def faults(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> list[str]:
     """Those of a pair whose second implementation has these functions instead."""
     wrong = SimpleNamespace(**vars(gpt2) | changed)
     right = pairs.load(GPT2)
-    pair = Twins(GPT2, right.config, right.sizes, right.names, {"linen": gpt2, "nnx": wrong}.get)
+    implementations: dict[str, Any] = {"linen": gpt2, "nnx": wrong}
+    pair = Twins(GPT2, right.config, right.sizes, right.names, lambda name: implementations[name])
     monkeypatch.setattr(checking, "load", lambda name: pair)
     return checking.faults(CASE)
 

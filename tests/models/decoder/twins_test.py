@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.seam import USUAL_NAMES
-from harness.cases import families
 import models.decoder.linen
 import models.decoder.nnx
+from harness.cases import families
 from models.decoder.config import SIZES, ModelConfig
 from models.decoder.parameters import parameter_table
 from models.decoder.sites import Site
+from models.seam import USUAL_NAMES
 from models.shared import ops
 
 TINY = replace(ModelConfig(**SIZES["tiny"]), attention="xla")
