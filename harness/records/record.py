@@ -65,8 +65,12 @@ def blank(
     """Returns a valid record that knows nothing else: every key present, null or empty."""
     record: Record = _empty(_schema())
     record |= {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status}
-    record |= {"impl": impl, "size": size, "recipe": recipe, "init": init}
-    return record | {"nnx_state": "dict"}
+    return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
+
+
+def keys() -> set[str]:
+    """What a record may hold at its top."""
+    return {*_schema()["properties"]}
 
 
 def validate(record: object) -> None:

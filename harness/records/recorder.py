@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.records.cautions import Caution
-from harness.records.record import Record
+from harness.records.record import Record, keys
 
 _FREE = ("prediction",)  # sections that hold what their maker finds
 _USUAL = ("loss", "grad_norm", "learning_rate", "total_weights")
@@ -33,7 +33,7 @@ class Recorder:
 
     def set(self, **named: Any) -> None:
         """Keeps what the record has outside of its sections; KeyError for an unknown name."""
-        unknown = named.keys() - self._record.keys()
+        unknown = named.keys() - keys()
         if unknown:
             raise KeyError(f"no such values: {', '.join(sorted(unknown))}")
         self._record.update(named)
