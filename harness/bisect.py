@@ -88,7 +88,9 @@ def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: st
             return restoring.restore(restore, trainer.state, about).state["params"]
         except CheckpointError as error:
             raise UserError(f"--restore {restore}: {error}") from None
-    return perturbed(jax.jit(trainer.init)()["params"], case.run.seed)
+    return perturbed(
+        jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))["params"], case.run.seed
+    )
 
 
 def perturbed(params: Any, seed: int) -> Any:
