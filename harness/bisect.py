@@ -14,6 +14,7 @@ from harness.bisecting.parting import Distance, Parting, Row
 from harness.cases import checking, families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import restoring
 from harness.saving.files import CheckpointError
 from harness.text import capped
@@ -89,7 +90,8 @@ def _parameters(
             "config": reading.flatten(case),
         }
         try:
-            return restoring.restore(restore, trainer.state, about).state["params"]
+            with storage.errors_told(f"--restore {restore}"):
+                return restoring.restore(restore, trainer.state, about).state["params"]
         except CheckpointError as error:
             raise UserError(f"--restore {restore}: {error}") from None
     return perturbed(jax.jit(trainer.init)()["params"], case.run.seed)

@@ -1,6 +1,7 @@
 """Saves the state of a run while it trains: in the background or not, and never silently wrong."""
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -70,13 +71,18 @@ class Checkpointer:
         about: Mapping[str, Any],
         timeout_seconds: float = 1200,
     ) -> None:
-        self._directory = files.folder(directory)
+        self._given = directory
         self._settings = settings
         self._about = about
         self._timeout_seconds = timeout_seconds
         self._manager: Any = None
         self._pending: tuple[Save, Future[None]] | None = None
         self.saves: list[Save] = []
+
+    @functools.cached_property
+    def _directory(self) -> Any:
+        """The folder; opened when it is first needed, so that the run's record tells of a fault."""
+        return files.folder(self._given)
 
     @property
     def enabled(self) -> bool:

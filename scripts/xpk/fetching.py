@@ -82,9 +82,7 @@ class Source:
                 atomic.write(path, content)
             if fetched.get(name) != _sha256(content):
                 fetched[name] = _sha256(content)
-                atomic.write(
-                    self._local / _FETCHED, (json.dumps(fetched, indent=1) + "\n").encode()
-                )
+                atomic.write(self._local / _FETCHED, json.dumps(fetched, indent=1) + "\n")
         return result
 
     def _fetched(self) -> dict[str, str]:
