@@ -14,8 +14,8 @@ import numpy as np
 from harness.cases.families import load
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.saving.digest import named_leaves
 from harness.training.parallel import mesh
+from harness.trees import named_leaves
 from models.seam import Implementation
 
 _BATCH = 2

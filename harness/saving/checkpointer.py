@@ -21,6 +21,7 @@ from harness.saving import digest, files, restoring, waiting
 from harness.saving.files import CheckpointError
 from harness.saving.restoring import Restored
 from harness.text import one_line
+from harness.trees import named_leaves, nested
 
 T = TypeVar("T")
 
@@ -184,7 +185,7 @@ class Checkpointer:
         """Copies the state off the devices and, unless that goes on in the background, writes."""
         if int(state["step"]) != step + 1:
             raise ValueError(f"the state is not that after step {step}")
-        arrays = digest.named_leaves(state)
+        arrays = named_leaves(state)
         metadata = {
             "format": FORMAT,
             "step": step,
@@ -194,7 +195,7 @@ class Checkpointer:
         }
         ocp = files.orbax()
         items = {
-            files.STATE: ocp.args.StandardSave(files.nested(arrays)),
+            files.STATE: ocp.args.StandardSave(nested(arrays)),
             files.METADATA: ocp.args.JsonSave(files.sealed(metadata)),
         }
         if self._manager is None:

@@ -202,18 +202,6 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "sha256": _checksum(plain)}
 
 
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of dicts whose leaves have these paths."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *branches, last = path.split("/")
-        branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[last] = leaf
-    return tree
-
-
 def _read_metadata(path: Any) -> dict[str, Any]:
     try:
         metadata = json.loads((path / METADATA / METADATA).read_text())

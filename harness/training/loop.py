@@ -17,16 +17,15 @@ from jax.sharding import Mesh
 
 from harness import hardware, hlo
 from harness.cases.settings import Case
+from harness.records.figures import UNTIMED_STEPS, summarise
 from harness.records.record import Record
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored
 from harness.training import accounting, data, describing, train_step
-from harness.training.timing import StepClock, Stopwatch, summarise
+from harness.training.timing import StepClock, Stopwatch
 from harness.training.train_step import Metrics, NnxState, State, Trainer
 from models import Implementation
-
-_WARM_UP_STEPS = 3
 
 
 class RunFailed(Exception):
@@ -242,7 +241,7 @@ class _Steps:
 
         self._clock.start()
         for step in range(first, last + 1):
-            if step == first + _WARM_UP_STEPS:
+            if step == first + UNTIMED_STEPS:
                 # What lives now lives to the end: the collector need not walk it between steps.
                 gc.collect()
                 gc.freeze()
@@ -316,7 +315,7 @@ class _Steps:
         if seconds is None:
             record["warnings"].append(
                 "no step was timed: the first three and those after a save do not count;"
-                f" run more than {_WARM_UP_STEPS + 1} steps"
+                f" run more than {UNTIMED_STEPS + 1} steps"
             )
             return
         tokens = data.global_batch(plan.case, plan.mesh.size) * plan.case.data.sequence_length

@@ -16,6 +16,7 @@ from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.checkpointer import Checkpointer
+from harness.trees import named_leaves
 
 
 def _save(directory: Path, step: int, state: dict, impl: str = "linen") -> Path:
@@ -38,7 +39,7 @@ def test_inspect_shows_every_array(folder: Path, capsys: pytest.CaptureFixture[s
     assert lines[1].split() == ["array", "type", "shape", "bytes"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:-2]}
     state = make_state(5)
-    assert list(rows) == sorted(digest.named_leaves(state))
+    assert list(rows) == sorted(named_leaves(state))
     assert rows["params/logits/kernel"] == ["float32", "[64,", "64]", "16,384"]
     total = sum(map(len, bits(state).values()))
     assert lines[-2] == f"{len(rows)} arrays, {total:,} bytes"
