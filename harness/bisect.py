@@ -13,6 +13,7 @@ from harness.bisecting.parting import Distance, Parting, Row
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import restoring
 from harness.saving.files import CheckpointError
 from harness.text import capped
@@ -85,7 +86,8 @@ def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: st
             "config": reading.flatten(case),
         }
         try:
-            return restoring.restore(restore, trainer.state, about).state["params"]
+            with storage.errors_told(f"--restore {restore}"):
+                return restoring.restore(restore, trainer.state, about).state["params"]
         except CheckpointError as error:
             raise UserError(f"--restore {restore}: {error}") from None
     return perturbed(

@@ -14,6 +14,7 @@ import yaml
 
 from harness import optimizers
 from harness.cases import families
+from harness.cases.experiment import is_free
 from harness.cases.settings import CHOICES, LATER, Case, Checkpoint, Data, Parallel, Run
 from harness.errors import UserError
 
@@ -130,14 +131,10 @@ def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
 def case_hash(case: Case, size: str, recipe: str) -> str:
     """What makes two runs the same experiment, as sha256.
 
-    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
-    file count by their content).
+    Left out: the implementation, what `is_free`, and where things lie (the tokens of a file count
+    by their content).
     """
-    settings = {
-        key: value
-        for key, value in flatten(case).items()
-        if key != "run.steps" and not key.startswith("checkpoint.")
-    }
+    settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
     lines = [f"{key}: {_text(value)}" for key, value in settings.items()]

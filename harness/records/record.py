@@ -1,6 +1,5 @@
 """The record of a run: a JSON file that must fit record.schema.json to be read or written."""
 
-import contextlib
 import functools
 import json
 import math
@@ -11,6 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from harness.records import atomic
 
 SCHEMA_VERSION = 1
 
@@ -110,23 +111,13 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     Raises RecordError for an invalid record, a number that is not finite (null stands for it) and
     a path that cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         validate(record)
-        text = _text(record)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic.write(path, _text(record))
     except (RecordError, ValueError, TypeError) as error:
         raise RecordError(f"{path}: not written: {error}") from None
     except OSError as error:
         raise RecordError(f"{path}: not written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def read(path: str | os.PathLike[str]) -> Record:

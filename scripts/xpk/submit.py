@@ -1,7 +1,6 @@
 """Submits cases to TPU slices through XPK: `python scripts/xpk/submit.py --help` shows how."""
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from workload import Workload
 from harness import cli
 from harness.cases import reading
 from harness.errors import UserError
-from harness.records import environment
+from harness.records import atomic, environment
 from harness.slices import topology
 from models.seam import USUAL_NAMES
 
@@ -219,9 +218,7 @@ def _new_path() -> Path:
 def _write(path: Path, submission: dict[str, Any]) -> None:
     """Writes the file whole, after each workload: what was submitted is never forgotten."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(submission, indent=2) + "\n")
-    temporary.replace(path)
+    atomic.write(path, json.dumps(submission, indent=2) + "\n")
 
 
 def _tell(path: Path, workloads: list[Workload], arguments: Namespace) -> None:
