@@ -11,6 +11,7 @@ from harness import cli
 from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.text import aligned
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -74,7 +75,7 @@ def _inspect(step: StoredStep) -> int:
         (name, str(array.dtype), str(list(array.shape)), f"{_bytes(array):,}")
         for name, array in sorted(arrays.items())
     ]
-    _print_table([("array", "type", "shape", "bytes"), *rows])
+    print("\n".join(aligned([("array", "type", "shape", "bytes"), *rows])))
     print(f"{len(arrays)} arrays, {sum(map(_bytes, arrays.values())):,} bytes")
     if step.metadata is not None:
         print(f"digest: {digest.combined(step.digests)}")
@@ -164,14 +165,6 @@ def _form(array: jax.ShapeDtypeStruct) -> str:
 
 def _bytes(array: jax.ShapeDtypeStruct) -> int:
     return int(array.size * array.dtype.itemsize)
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 if __name__ == "__main__":

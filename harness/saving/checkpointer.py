@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
 from harness.saving.files import CheckpointError
 from harness.saving.restoring import Restored
+from harness.text import one_line
 
 T = TypeVar("T")
 
@@ -237,4 +238,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     known = (os.strerror(number) for number in (errno.ENOSPC, errno.EROFS, errno.EACCES))
-    return next((words for words in known if words in str(error)), files.one_line(error))
+    return next((words for words in known if words in str(error)), one_line(error))

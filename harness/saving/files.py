@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from harness.errors import UserError
 from harness.saving.digest import Digests
+from harness.text import one_line, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
 _FOREIGN_STATE = ("items", "default")  # where MaxText and others keep theirs
 
 # Linen's collection name, which MaxText keeps in its paths and ours have not.
 _FOREIGN_COLLECTION = re.compile(r"^(params|opt_state/\d+/[mn]u)/params/")
-_MOST_NAMED = 3  # of many names, in one line
 _FOREIGN_EXTRAS = "nnx_aux/"  # states of random generators, of no use here
 
 # What a failed read can be without the checkpoint being at fault.
@@ -211,18 +211,6 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
             branch = branch.setdefault(name, {})
         branch[last] = leaf
     return tree
-
-
-def shortlist(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's first words, without the pages that storage libraries add."""
-    text = " ".join(str(error).partition(" [tensorstore_spec")[0].split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def _read_metadata(path: Any) -> dict[str, Any]:

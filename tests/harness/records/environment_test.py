@@ -48,6 +48,7 @@ def test_a_run_without_devices_fits_the_record() -> None:
         ("TPU v5 lite", 8, 1, "v5litepod-8"),
         ("TPU v5", 4, 2, "v5p-8"),
         ("TPU v6 lite", 32, 1, "v6e-32"),
+        ("TPU v6e", 32, 1, "v6e-32"),
         ("TPU7x", 8, 1, "tpu7x-8"),
         ("TPU v9", 8, 1, None),
     ],

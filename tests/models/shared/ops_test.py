@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.shared import ops
+from models.shared.settings import attention_for
 
 T, N, H = 128, 2, 128
 
@@ -92,4 +93,4 @@ def test_splash_attention_agrees_with_xla_and_so_do_its_gradients(kv_heads: int)
     ],
 )
 def test_auto_attention(platform: str, sequence_length: int, head_dim: int, expected: str) -> None:
-    assert ops.attention_for(platform, sequence_length, head_dim) == expected
+    assert attention_for(platform, sequence_length, head_dim) == expected
