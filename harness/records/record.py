@@ -69,9 +69,10 @@ def blank(
     return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
 
 
-def keys() -> set[str]:
-    """What a record may hold at its top."""
-    return {*_schema()["properties"]}
+def keys(section: str | None = None) -> set[str]:
+    """What a record may hold at its top, or in one of its sections."""
+    held: dict[str, Any] = _schema()["properties"]
+    return {*(held if section is None else held[section]["properties"])}
 
 
 def validate(record: object) -> None:
