@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from harness import hardware
 from harness.cases.experiment import is_free
+from harness.cases.settings import NO_DEFAULT, later_default
 from harness.errors import UserError
 from harness.records.record import Record, at
 from harness.text import nearest
@@ -128,7 +129,10 @@ def _same_device(a: str | None, b: str | None) -> bool:
 
 def _value(record: Record, key: str) -> Any:
     if key.startswith(_CONFIG):
-        return record["case"]["config"].get(key.removeprefix(_CONFIG), _NOT_THERE)
+        setting = key.removeprefix(_CONFIG)
+        default = later_default(setting)
+        absent = _NOT_THERE if default is NO_DEFAULT else default
+        return record["case"]["config"].get(setting, absent)
     return at(record, key)
 
 

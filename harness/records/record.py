@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from harness.records import atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Record = dict[str, Any]
 Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
