@@ -176,17 +176,22 @@ def mfu_percent(tflops_per_device: float, kind: str | None) -> float | None:
     return None if device is None else 100 * tflops_per_device / device.bf16_tflop_per_second
 
 
-def above_peak_warning(
-    tflops_per_device: float, kind: str, quantization: str = "none"
-) -> str | None:
-    """A warning when a measured rate exceeds what the device can do at that precision."""
+def peak_tflops(kind: str, quantization: str = "none") -> float | None:
+    """The most that a device can do at that precision, in 10^12 operations a second."""
     device = find(kind)
     if device is None:
         return None
     quantized = {"int8": device.int8_top_per_second, "fp8": device.fp8_tflop_per_second}
     # Only some matmuls are quantised, the others run at the bf16 rate: the faster one bounds both.
-    peak = max(device.bf16_tflop_per_second, quantized.get(quantization) or 0)
-    if tflops_per_device <= peak:
+    return max(device.bf16_tflop_per_second, quantized.get(quantization) or 0)
+
+
+def above_peak_warning(
+    tflops_per_device: float, kind: str, quantization: str = "none"
+) -> str | None:
+    """A warning when a measured rate exceeds what the device can do at that precision."""
+    peak = peak_tflops(kind, quantization)
+    if peak is None or tflops_per_device <= peak:
         return None
     return (
         f"{tflops_per_device:.1f} TFLOP/s per device is above the peak of {kind} "

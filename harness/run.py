@@ -10,14 +10,14 @@ from pathlib import Path
 from types import FrameType
 
 from harness import cli
-from harness.cases import checking, families, reading
+from harness.cases import families, reading
 from harness.comparing import comparison, comparison_text
 from harness.errors import UserError
 from harness.records import finding, record, storage, summary
 from harness.records.finding import Found
 from harness.records.run_folder import check_writable
 from harness.text import safe
-from harness.training import session
+from harness.training import checking, session
 from harness.training.devices import Processes
 
 

@@ -7,10 +7,9 @@ from harness import hardware
 from harness.cases import reading
 from harness.published import maxtext_lines as lines
 from harness.published.document import Document, Imported, blank
-from harness.records.figures import UNTIMED_STEPS, summarise
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.record import Record
-from harness.training import accounting
-from models.decoder.config import SIZES, ModelConfig
+from models.decoder import SIZES, ModelConfig, tflop_per_step
 
 KIND = "MaxText log"
 SIGN = lines.SIGN
@@ -145,12 +144,12 @@ def _model(record: Record, text: str, settings: dict[str, Any]) -> None:
         return
     if all(getattr(model, name) == getattr(ModelConfig(), name) for name in SIZES["tiny"]):
         record["size"] = "full"
-    flops = accounting.tflop_per_step(
+    tflop, attention_percent = tflop_per_step(
         model, settings["data.sequence_length"], settings["data.per_device_batch"]
     )
-    _compare(record, "TFLOP per step and device", told, round(flops.tflop, 2))
-    record["model"]["tflop_per_step_per_device"] = flops.tflop
-    record["model"]["attention_tflop_percent"] = flops.attention_percent
+    _compare(record, "TFLOP per step and device", told, round(tflop, 2))
+    record["model"]["tflop_per_step_per_device"] = tflop
+    record["model"]["attention_tflop_percent"] = attention_percent
 
 
 def _memory(record: Record, text: str) -> None:
@@ -168,7 +167,7 @@ def _timing(record: Record, text: str) -> None:
     timing["wall_seconds"] = lines.wall_seconds(text)
     samples = [
         step["step_seconds"]
-        for step in record["steps"][UNTIMED_STEPS:]
+        for step in record["steps"][WARM_UP_STEPS:]
         if step["step_seconds"] is not None and not step["after_save"]
     ]
     timing["step_seconds"] = summarise(samples)

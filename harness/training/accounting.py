@@ -5,15 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from models.decoder.config import ModelConfig
-
-
-class StepFlops(NamedTuple):
-    """Work of one device in one step, forward and backward, recomputation not counted."""
-
-    tflop: float
-    attention_percent: float
-
 
 class MemoryInUse(NamedTuple):
     """What a device's allocator reports."""
@@ -31,24 +22,6 @@ def parameters_per_device(shapes: Any, shardings: Any) -> int:
     """Returns how many numbers of the tree one device holds, given a tree of its shardings."""
     held = jax.tree.map(lambda leaf, s: math.prod(s.shard_shape(leaf.shape)), shapes, shardings)
     return sum(jax.tree.leaves(held))
-
-
-def tflop_per_step(model: ModelConfig, sequence_length: int, per_device_batch: int) -> StepFlops:
-    """Counts the matrix products of one training step with causal attention on one device.
-
-    Each product is done once forward and twice backward. Norms, rotations, softmax and the
-    optimizer are left out, as in every published MFU; of attention, the half below the diagonal.
-    """
-    tokens = per_device_batch * sequence_length
-    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    # Multiplications per token and layer: wi_0, wi_1, wo; query, key, value, out.
-    layer = 3 * model.embed * model.mlp + model.embed * (2 * queries + 2 * keys)
-    products = model.layers * layer + model.embed * model.vocab
-    # Every position meets half of all positions on average, in scores and in values.
-    attended = model.layers * 2 * queries * sequence_length / 2
-    weights, attention = (3 * 2 * tokens * count for count in (products, attended))
-    total = weights + attention
-    return StepFlops(total / 1e12, 100 * attention / total)
 
 
 def compiled_memory(compiled: Any) -> dict[str, int | None]:

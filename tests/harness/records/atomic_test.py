@@ -17,7 +17,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, content: st
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("at", ["fsync", "replace"])
+@pytest.mark.parametrize("at", ["os.fsync", "pathlib.Path.replace"])
 def test_a_write_that_fails_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
     path = tmp_path / "file"
     path.write_text("before")
-    monkeypatch.setattr(*((os, "fsync") if at == "fsync" else (Path, "replace")), fail)
+    monkeypatch.setattr(at, fail)
     with pytest.raises(OSError, match="No space left"):
         atomic.write(path, "after")
     assert path.read_text() == "before"
