@@ -8,7 +8,6 @@ from harness.cases import reading
 from harness.errors import UserError
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
-from harness.training.train_step import State
 from harness.trees import named_leaves
 
 SETTINGS = ("data.sequence_length=16", "data.global_batch=4", "optim.name=toy_optimizer")

@@ -7,7 +7,7 @@ from harness import hardware
 from harness.cases import reading
 from harness.published import maxtext_lines as lines
 from harness.published.document import Document, Imported, blank
-from harness.records.figures import UNTIMED_STEPS, summarise
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.record import Record
 from models.decoder import SIZES, ModelConfig, tflop_per_step
 
@@ -167,7 +167,7 @@ def _timing(record: Record, text: str) -> None:
     timing["wall_seconds"] = lines.wall_seconds(text)
     samples = [
         step["step_seconds"]
-        for step in record["steps"][UNTIMED_STEPS:]
+        for step in record["steps"][WARM_UP_STEPS:]
         if step["step_seconds"] is not None and not step["after_save"]
     ]
     timing["step_seconds"] = summarise(samples)

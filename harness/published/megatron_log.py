@@ -20,7 +20,7 @@ from harness.published.document import (
     number,
 )
 from harness.published.pipeline_schedule import Check, Event, Operation, Shape
-from harness.records.figures import UNTIMED_STEPS, summarise
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.record import Record
 
 KIND = "Megatron-LM log"
@@ -143,7 +143,7 @@ def _add_steps(record: Record, iterations: Sequence[re.Match[str]]) -> None:
     record["steps"] = [entries[step] for step in sorted(entries)]
     samples = [
         step["step_seconds"]
-        for step in record["steps"][UNTIMED_STEPS:]
+        for step in record["steps"][WARM_UP_STEPS:]
         if step["step_seconds"] is not None
     ]
     record["timing"]["step_seconds"] = summarise(samples)
