@@ -1,5 +1,7 @@
 """What of a program's counts is not exact is said in a few lines, whatever its size."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,9 +9,9 @@ from jax import lax
 from harness import hlo
 
 
-def compiled(function: object, *shapes: tuple[int, ...]) -> hlo.Program:
+def compiled(function: Callable[..., jax.Array], *shapes: tuple[int, ...]) -> hlo.Program:
     arguments = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
-    lowered = jax.jit(function).lower(*arguments)  # type: ignore[arg-type]
+    lowered = jax.jit(function).lower(*arguments)
     return hlo.parse(hlo.text(lowered.compile()))
 
 

@@ -1,5 +1,7 @@
 """How often branches within loops run, told from the loop's counter."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,8 +136,8 @@ def test_what_data_or_unknown_operations_decide_is_not_told(
     assert len(hlo.inexact(found)) == 1
 
 
-def compiled(function: object, shape: tuple[int, ...]) -> hlo.Program:
-    lowered = jax.jit(function).lower(jax.ShapeDtypeStruct(shape, "float32"))  # type: ignore[arg-type]
+def compiled(function: Callable[..., jax.Array], shape: tuple[int, ...]) -> hlo.Program:
+    lowered = jax.jit(function).lower(jax.ShapeDtypeStruct(shape, "float32"))
     return hlo.parse(hlo.text(lowered.compile()))
 
 
