@@ -14,8 +14,16 @@ import yaml
 
 from harness import optimizers
 from harness.cases import families
-from harness.cases.experiment import is_free
-from harness.cases.settings import CHOICES, LATER, Case, Checkpoint, Data, Parallel, Run
+from harness.cases.settings import (
+    CHOICES,
+    LATER,
+    Case,
+    Checkpoint,
+    Data,
+    Parallel,
+    Run,
+    is_free,
+)
 from harness.errors import UserError
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"

@@ -113,3 +113,8 @@ CHOICES = {"model.family": "family", "optim.name": "optimizer"}
 # Settings that came after records were kept: told only where they are not at their defaults, so
 # that a case is the same experiment that it was.
 LATER = (*CHOICES, "parallel.")
+
+
+def is_free(key: str) -> bool:
+    """Whether runs of one experiment may differ in a setting: how long they go, what they save."""
+    return key == "run.steps" or key.startswith("checkpoint.")
