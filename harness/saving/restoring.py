@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness.cases.experiment import is_free
+from harness.cases.settings import is_free
 from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.files import CheckpointError, Damaged, StoredStep
