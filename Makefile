@@ -70,7 +70,7 @@ format: $(TEST)  ## write the format and what the linter can mend
 	$(VENV)/bin/ruff check --fix .
 
 golden: $(TEST)  ## rewrite configs/golden from the cases and the parameter table
-	$(VENV)/bin/python -m pytest -q tests/harness/golden_test.py --update-golden
+	$(VENV)/bin/python -m pytest -q tests/harness/cases/golden_test.py --update-golden
 
 clean:  ## remove the virtual environments and the caches, never results
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

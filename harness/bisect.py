@@ -7,25 +7,19 @@ from typing import Any
 import jax
 import optax
 
-from harness import (
-    cli,
-    config,
-    data,
-    devices,
-    mesh,
-    optim,
-    parting,
-    restoring,
-    seam_check,
-    train_step,
-    twins,
-)
-from harness.capture import Node, Trace, capture
-from harness.case import Case
-from harness.checkpoint_files import CheckpointError
+from harness import cli
+from harness.bisecting import parting
+from harness.bisecting.capture import Node, Trace, capture
+from harness.bisecting.parting import Distance, Parting
+from harness.cases import checking, families, reading
+from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.loss import cross_entropy
-from harness.parting import Distance, Parting
+from harness.saving import restoring
+from harness.saving.files import CheckpointError
+from harness.training import data, devices, train_step
+from harness.training.losses import cross_entropy
+from harness.training.optimizers import adamw
+from harness.training.parallel import mesh
 from models.seam import Implementation
 
 _KINDS = ("activations", "gradients", "updates")
@@ -65,12 +59,12 @@ def parser() -> cli.Parser:
 def main(argv: list[str]) -> int:
     """Compares what the arguments say; 1 when there is a difference."""
     arguments = parser().parse_args(argv)
-    pair = twins.load(arguments.twins)
+    pair = families.load(arguments.twins)
     names = (arguments.a or pair.names[0], arguments.b or pair.names[1])
     for name in names:
-        twins.chosen(pair, name)
-    case = config.load(arguments.case, arguments.size, arguments.set, twins=arguments.twins)
-    seam_check.require(case)
+        families.chosen(pair, name)
+    case = reading.load(arguments.case, arguments.size, arguments.set, twins=arguments.twins)
+    checking.require(case)
     over = mesh.make(devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)
     params = _parameters(case, pair.get(pair.names[0]), over, arguments.restore, arguments.size)
@@ -90,8 +84,8 @@ def _parameters(
     if restore is not None:
         about = {
             "name": case.name,
-            "hash": config.case_hash(case, size, "reference"),
-            "config": config.flatten(case),
+            "hash": reading.case_hash(case, size, "reference"),
+            "config": reading.flatten(case),
         }
         try:
             return restoring.restore(restore, trainer.state, about).state["params"]
@@ -128,7 +122,7 @@ def bisect(
     axes = a.logical_axes(model)
     layer_axes = {
         path: named.index("layers") if "layers" in named else None
-        for path, named in seam_check.named_axes(axes).items()
+        for path, named in checking.named_axes(axes).items()
     }
     return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes))
 
@@ -143,7 +137,7 @@ def _step(implementation: Implementation, case: Case, model: Any) -> Any:
             return cross_entropy(logits, batch["targets"])[0], logits
 
         (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        clipped = optim.clip(gradients, optax.tree.norm(gradients), case.optim.clip_norm)
+        clipped = adamw.clip(gradients, optax.tree.norm(gradients), case.optim.clip_norm)
         updates, _ = optimizer.update(clipped, optimizer.init(params), params)
         return {"logits": logits, "loss": loss, "gradients": gradients, "updates": updates}
 

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness import checkpoint_files as files
-from harness import cli, digest
-from harness.checkpoint_files import CheckpointError, Damaged, StoredStep
+from harness import cli
 from harness.errors import UserError
+from harness.saving import digest, files
+from harness.saving.files import CheckpointError, Damaged, StoredStep
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 

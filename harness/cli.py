@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from harness.errors import UserError
-from harness.record import RecordError
+from harness.records.record import RecordError
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
-from harness import cli, comparison, comparison_text, finding
-from harness.comparison import Comparison, Limits
+from harness import cli
+from harness.comparing import comparison, comparison_text
+from harness.comparing.comparison import Comparison, Limits
 from harness.errors import UserError
-from harness.figures import safe
+from harness.records import finding
+from harness.records.figures import safe
 
 _REGRESSION, _NOT_COMPARABLE = 1, 3
 

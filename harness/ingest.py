@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import cli, published
-from harness import record as record_module
 from harness.errors import UserError
 from harness.published import document
-from harness.record import Record
-from harness.results import check_writable
+from harness.records import record as record_module
+from harness.records.record import Record
+from harness.records.run_folder import check_writable
 
 
 def parser() -> cli.Parser:

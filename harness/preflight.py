@@ -6,12 +6,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import cli, config, forecast_text, record, seam_check, topology, twins
-from harness.case import Case
-from harness.console import Console
+from harness import cli
+from harness.cases import checking, families, reading
+from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.forecast import Forecast, Question, make
-from harness.topology import Slice
+from harness.records import record
+from harness.slices import forecast_text, topology
+from harness.slices.forecast import Forecast, Question, make
+from harness.slices.topology import Slice
+from harness.training.console import Console
 
 _DOES_NOT_FIT = 1
 
@@ -28,7 +31,7 @@ def parser() -> cli.Parser:
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add("--topology", required=True, help="slices as XPK names them, such as v6e-8,v6e-32")
     add("--size", default="full", choices=["tiny", "full"])
-    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--json", type=Path, metavar="FILE", help="write the records, as one list")
     add("--markdown", type=Path, metavar="FILE", help="write the figures, as one table")
@@ -42,14 +45,14 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
-    names = config.case_names() if arguments.case == "all" else [arguments.case]
-    impls = twins.chosen(twins.load(arguments.twins), arguments.impl)
+    names = reading.case_names() if arguments.case == "all" else [arguments.case]
+    impls = families.chosen(families.load(arguments.twins), arguments.impl)
     cases = [
-        config.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)
+        reading.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)
         for name in names
     ]
     for case in cases:
-        seam_check.require(case)
+        checking.require(case)
     with open(os.devnull, "w") as nowhere:
         console = Console(nowhere)
         try:

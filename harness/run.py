@@ -9,24 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from harness import (
-    cli,
-    comparison,
-    comparison_text,
-    config,
-    figures,
-    finding,
-    record,
-    seam_check,
-    session,
-    storage,
-    summary,
-    twins,
-)
-from harness.devices import Processes
+from harness import cli
+from harness.cases import checking, families, reading
+from harness.comparing import comparison, comparison_text
 from harness.errors import UserError
-from harness.finding import Found
-from harness.results import check_writable
+from harness.records import figures, finding, record, storage, summary
+from harness.records.finding import Found
+from harness.records.run_folder import check_writable
+from harness.training import session
+from harness.training.devices import Processes
 
 
 def parser() -> cli.Parser:
@@ -41,7 +32,7 @@ def parser() -> cli.Parser:
     add("--twins", metavar="MODULE", help="train a pair of your own, see models/seam.py")
     add("--check", action="store_true", help="say what the pair lacks, and end")
     add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
-    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
@@ -81,9 +72,9 @@ def main(argv: list[str]) -> int:
         return session.resume(_options(arguments), arguments.resume)
     if arguments.check:
         return _check(arguments)
-    impls = twins.chosen(twins.load(arguments.twins), arguments.impl)
+    impls = families.chosen(families.load(arguments.twins), arguments.impl)
     if arguments.case is None:
-        raise UserError(f"--case is missing; known are {', '.join(config.case_names())}")
+        raise UserError(f"--case is missing; known are {', '.join(reading.case_names())}")
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
     if arguments.run_id is not None:
@@ -91,7 +82,7 @@ def main(argv: list[str]) -> int:
     options = _options(arguments)
     check_writable(options.results)
     # Refused now, not by each process.
-    case = config.load(options.case, "full", options.overrides, options.recipe, options.twins)
+    case = reading.load(options.case, "full", options.overrides, options.recipe, options.twins)
     if arguments.impl != "both" and arguments.repeats == 1:
         return session.run(options, arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:
@@ -144,21 +135,21 @@ def _profile(text: str | None) -> range:
 
 
 def _list_cases() -> int:
-    for name in config.case_names():
-        heading = (config.CASES / f"{name}.yaml").read_text().splitlines()[0]
+    for name in reading.case_names():
+        heading = (reading.CASES / f"{name}.yaml").read_text().splitlines()[0]
         print(heading.removeprefix("# "))
     return 0
 
 
 def _check(arguments: Namespace) -> int:
     """Says what a pair lacks to be trained."""
-    pair = twins.load(arguments.twins)
+    pair = families.load(arguments.twins)
     size = "full" if arguments.size == "auto" else arguments.size
     options = _options(arguments)
-    case = config.load(
+    case = reading.load(
         options.case or "01_baseline", size, options.overrides, options.recipe, options.twins
     )
-    found = seam_check.faults(case)
+    found = checking.faults(case)
     for fault in found:
         print(fault)
     if not found:

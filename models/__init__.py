@@ -3,12 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from models.config import SIZES, ModelConfig
+from models.decoder.config import SIZES, ModelConfig
 from models.seam import Implementation, SeamError, Twins
 from models.seam import load as _load
 
 if TYPE_CHECKING:
-    from models.nnx.stateful import Carrier
+    from models.shared.stateful import Carrier
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -28,7 +28,7 @@ def get(name: str) -> Implementation:
     """The implementation called `name`; imports the framework it is written in, and no other."""
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"impl={name!r}: must be one of {', '.join(IMPLEMENTATIONS)}")
-    return cast(Implementation, importlib.import_module(f"models.{name}"))
+    return cast(Implementation, importlib.import_module(f"models.decoder.{name}"))
 
 
 def load(name: str | None) -> Twins:
@@ -44,7 +44,7 @@ def carrier(
     """What carries the NNX implementation's training state across jit as NNX's own objects."""
     from flax import nnx
 
-    from models.nnx.decoder import Transformer
-    from models.nnx.stateful import Carrier
+    from models.decoder.nnx import Transformer
+    from models.shared.stateful import Carrier
 
     return Carrier(mode, lambda: Transformer(config, nnx.Rngs(0)), optimizer, state)

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import jax
 
-from models.parameters import Params
+Params = Mapping[str, Any]  # nested by path; the leaves are arrays, or whatever is said of them
 
 _FUNCTIONS = {
     "init": ("config", "key"),

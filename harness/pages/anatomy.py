@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from harness import figures, verdicts
+from harness.comparing import verdicts
 from harness.pages import bars, words
 from harness.pages.bars import Bar, Piece
 from harness.pages.sources import Run
-from harness.record import Record
+from harness.records import figures
+from harness.records.record import Record
 
 _MEMORY = (("k0", "arguments"), ("k1", "outputs of their own"), ("k2", "temporaries"),
            ("k3", "code"), ("peak", "peak in use"))  # fmt: skip

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from harness import figures
 from harness.pages import anatomy, curves, rendering
 from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
-from harness.record import at
+from harness.records import figures
+from harness.records.record import at
 
 _LISTED = 200  # runs in the table
 _CROSSINGS = {  # what crosses jit, by nnx_state

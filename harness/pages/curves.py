@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from harness import figures
 from harness.pages import charts, words
 from harness.pages.charts import Series
 from harness.pages.sources import Run
+from harness.records import figures
 
 MOST = charts.COLOURS  # runs in one chart: each has its own colour
 _CHARTS = (

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import models
-from harness import comparison, config, finding, statistics
-from harness.comparison import Comparison
-from harness.finding import Found
+from harness.cases import reading
+from harness.comparing import comparison, statistics
+from harness.comparing.comparison import Comparison
 from harness.pages import sources, words
 from harness.pages.sources import Run
-from harness.record import Record, at, twins
+from harness.records import finding
+from harness.records.finding import Found
+from harness.records.record import Record, at, twins
 
 _MOST_REPEATS = 10  # of a side: the newest
 
@@ -74,7 +76,7 @@ def gather(paths: Iterable[Path]) -> Collection:
     for run in runs:
         if run.record["case"]["name"] is not None:
             by_case[run.record["case"]["name"]].append(run)
-    names = sorted({*by_case, *config.case_names()})
+    names = sorted({*by_case, *reading.case_names()})
     cases = [_case(name, by_case[name], warnings) for name in names]
     others = [run for run in runs if run.record["case"]["name"] is None]
     return Collection(cases, runs, others, warnings)
@@ -132,9 +134,9 @@ def _chips(name: str) -> tuple[str, int, str]:
 
 def _described(name: str) -> tuple[str, str]:
     """What the head of a case's file says it is, and what it measures."""
-    if name not in config.case_names():
+    if name not in reading.case_names():
         return "", ""
-    lines = [line.removeprefix("#").strip() for line in _head(config.CASES / f"{name}.yaml")]
+    lines = [line.removeprefix("#").strip() for line in _head(reading.CASES / f"{name}.yaml")]
     title = lines[0].partition(":")[2].strip()
     words_: list[str] = []
     for line in lines[1:]:

@@ -5,12 +5,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness import figures, verdicts
+from harness.comparing import verdicts
 from harness.pages import charts, rendering, words
 from harness.pages.charts import Series
 from harness.pages.gathering import Collection, Group
 from harness.pages.sources import Run
-from harness.record import Record
+from harness.records import figures
+from harness.records.record import Record
 
 _MOST = 300  # runs of one chart: the newest
 _METRICS: tuple[tuple[str, Callable[[Record], float | None], Callable[[float], str], str], ...] = (

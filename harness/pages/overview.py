@@ -3,10 +3,10 @@
 from typing import Any
 
 import models
-from harness import figures
 from harness.pages import rendering
 from harness.pages.gathering import Case, Collection, Group
 from harness.pages.sources import Run
+from harness.records import figures
 
 _NEWEST = 12
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness import verdicts
+from harness.comparing import verdicts
 from harness.pages import words
 
 _HERE = Path(__file__).parent

@@ -4,11 +4,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness import figures
 from harness.pages import anatomy, curves, log, rendering, sources, words
 from harness.pages.gathering import Case
 from harness.pages.sources import Run
-from harness.record import Record
+from harness.records import figures
+from harness.records.record import Record
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")

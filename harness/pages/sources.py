@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
-from harness import finding, record
 from harness.pages import words
-from harness.record import Record, RecordError
+from harness.records import finding, record
+from harness.records.record import Record, RecordError
 
 PREFLIGHT_FILE = "records.json"  # a list of records, as `harness.preflight --json` writes them
 
@@ -53,7 +53,7 @@ class Run:
 @functools.cache
 def schema() -> Record:
     """What a record may hold, and what each of its values means."""
-    path = Path(harness.__file__).with_name("record.schema.json")
+    path = Path(harness.__file__).parent / "records" / "record.schema.json"
     found: Record = json.loads(path.read_text(encoding="utf-8"))
     return found
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness import figures, verdicts
+from harness.comparing import verdicts
+from harness.records import figures
 
 MISSING = "\u2013"
 _LONGEST = 2000  # letters of one text

@@ -2,9 +2,9 @@
 
 import re
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
-from harness.published import axlearn_layers, axlearn_lines, axlearn_settings
+from harness.published import axlearn_counting, axlearn_lines, axlearn_settings
 from harness.published.axlearn_layer import Uncountable
 from harness.published.axlearn_lines import Group
 from harness.published.document import Document, Imported, blank, facing, figure
@@ -38,7 +38,7 @@ def read(document: Document) -> Imported:
         record["warnings"].append(
             f"{settings.left_out} settings hold texts that are not taken over: null in case.config"
         )
-    ours = config.flatten(config.load(_BASELINE))
+    ours = reading.flatten(reading.load(_BASELINE))
     counted = "not counted" if parameters is None else f"{parameters:,}"
     findings = [
         f"parameters, from the dimensions: {counted}",
@@ -61,7 +61,7 @@ def _check_whole(document: Document, groups: Group) -> None:
 def _parameters(groups: Group) -> tuple[int | None, list[str]]:
     """The model's parameters, None where they do not follow, and what to tell of them."""
     try:
-        counted = axlearn_layers.count(groups)
+        counted = axlearn_counting.count(groups)
     except Uncountable as reason:
         return None, [f"parameters not counted: {reason}"]
     told = ["the parameters are counted from the dimensions: the configuration does not say them"]

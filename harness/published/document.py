@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import record as record_module
 from harness.errors import UserError
-from harness.record import Record
+from harness.records import record as record_module
+from harness.records.record import Record
 
 LARGEST_BYTES = 64 * 2**20
 NUMBER = r"([+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf))(?![\w.])"

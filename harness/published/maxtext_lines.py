@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
 from harness.published.document import NUMBER, Document, first, number
 
@@ -69,7 +69,7 @@ class Step:
 
 def case_name(text: str) -> str | None:
     """Which of our cases a run is named after, by the folder of its checkpoints."""
-    names = "|".join(map(re.escape, config.case_names()))
+    names = "|".join(map(re.escape, reading.case_names()))
     return first(re.compile(rf"_({names})/checkpoints"), text)
 
 

@@ -3,12 +3,13 @@
 import math
 from typing import Any
 
-from harness import accounting, config
+from harness.cases import reading
 from harness.published import maxtext_lines as lines
 from harness.published.document import Document, Imported, blank
-from harness.record import Record
-from harness.timing import summarise
-from models.config import SIZES, ModelConfig
+from harness.records.record import Record
+from harness.training import accounting
+from harness.training.timing import summarise
+from models.decoder.config import SIZES, ModelConfig
 
 KIND = "MaxText log"
 SIGN = lines.SIGN
@@ -187,7 +188,7 @@ def _flag_impossible(record: Record) -> None:
     kind, name = record["environment"]["device_kind"], record["case"]["name"]
     if kind is None:
         return
-    quantization = config.load(name).model.quantization if name else "none"
+    quantization = reading.load(name).model.quantization if name else "none"
     for step, rate in zip(record["steps"], record["source"]["tflops_per_device"], strict=True):
         warning = None if rate is None else accounting.above_peak_warning(rate, kind, quantization)
         if warning:

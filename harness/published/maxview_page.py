@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
 from harness.published import maxtext_lines, maxtext_log
 from harness.published.document import Document, Imported, figure, number
-from harness.record import Record
+from harness.records.record import Record
 
 KIND = "MaxView page"
 SIGN = re.compile(r"\A\s{0,9}MaxView\b|Avg s/step")
@@ -115,7 +115,7 @@ def _parts(document: Document) -> tuple[str, list[str]]:
 def _case(head: str) -> str | None:
     """The case that the page's title names, when it is one of ours."""
     title = head.partition(_CASE)[2][:100]
-    return next((name for name in config.case_names() if title.startswith(name)), None)
+    return next((name for name in reading.case_names() if title.startswith(name)), None)
 
 
 def _impl(label: str | None, log: str) -> str | None:

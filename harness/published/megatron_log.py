@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
 from harness.published import megatron_arguments, pipeline_schedule
 from harness.published import megatron_counts as counts
@@ -20,8 +20,8 @@ from harness.published.document import (
     number,
 )
 from harness.published.pipeline_schedule import Check, Event, Operation, Shape
-from harness.record import Record
-from harness.timing import summarise
+from harness.records.record import Record
+from harness.training.timing import summarise
 
 KIND = "Megatron-LM log"
 SIGN = megatron_arguments.BEGIN
@@ -90,7 +90,7 @@ def read(document: Document) -> Imported:
     findings += _rank_findings(record, arguments["world_size"])
     findings += _add_figures(record, document.text, arguments, vocab if total else 0)
     findings += _add_schedule(record, document.text, arguments, iterations)
-    ours = config.flatten(config.load("01_baseline"))
+    ours = reading.flatten(reading.load("01_baseline"))
     findings += ["settings that 01_baseline has too:", *facing(ours, record["source"]["settings"])]
     return Imported(KIND, [record], findings)
 

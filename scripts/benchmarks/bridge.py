@@ -12,12 +12,17 @@ import optax
 from flax import nnx
 from measuring import Table, median, parser
 
-from harness import cli, config, data, devices, environment, hlo, mesh, optim, train_step, twins
-from harness.case import Case
-from harness.compiler_options import Options, compiler_options
-from harness.loss import cross_entropy
-from models.linen.decoder import Transformer as LinenTransformer
-from models.nnx.decoder import Transformer as NnxTransformer
+from harness import cli, hlo
+from harness.cases import families, reading
+from harness.cases.settings import Case
+from harness.records import environment
+from harness.training import data, devices, train_step
+from harness.training.compiler_options import Options, compiler_options
+from harness.training.losses import cross_entropy
+from harness.training.optimizers import adamw
+from harness.training.parallel import mesh
+from models.decoder.linen import Transformer as LinenTransformer
+from models.decoder.nnx import Transformer as NnxTransformer
 
 _STEPS_AT_ONCE = 20
 _ABOUT = """The tiny decoder of 01_baseline on one CPU device, trained in five ways that take turns.
@@ -43,7 +48,7 @@ def main(argv: list[str]) -> int:
     here = devices.prepare(1)
     table = Table(given, "bridge", "What carrying a Linen model over by the bridge costs", _ABOUT)
     table.environment = environment.collect(here)
-    case = config.load("01_baseline", "tiny", ["data.per_device_batch=2"])
+    case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
     over = mesh.make(here)
     # As train_step does for a run; splash and cudnn are for other devices than this one.
     case = Case(**{**vars(case), "model": train_step.with_attention(case, here[0].platform)})
@@ -113,8 +118,8 @@ def _is_random(path: Any) -> bool:
 
 
 def _by_the_seam(name: str, case: Case, over: jax.sharding.Mesh, batch: data.Batch) -> Way:
-    pair = twins.load("models.examples.bridge" if name == "bridge" else None)
-    trainer = train_step.make_trainer(case, pair.get(name), twins.load(None).get("linen"), over)
+    pair = families.load("models.examples.bridge" if name == "bridge" else None)
+    trainer = train_step.make_trainer(case, pair.get(name), families.load(None).get("linen"), over)
     state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
     jitted = jax.jit(trainer.step, donate_argnums=0)
 
@@ -138,8 +143,8 @@ def _bridged(case: Case, batch: data.Batch) -> nnx.Module:
 
 def _as_objects(name: str, make: Callable[[], nnx.Module], case: Case, batch: data.Batch) -> Way:
     model = make()
-    optimizer = nnx.Optimizer(model, optim.optimizer(case.optim, case.run.steps), wrt=nnx.Param)
-    learning_rate = optim.schedule(case.optim, case.run.steps)
+    optimizer = nnx.Optimizer(model, adamw.optimizer(case.optim, case.run.steps), wrt=nnx.Param)
+    learning_rate = adamw.schedule(case.optim, case.run.steps)
 
     def update(model: Any, optimizer: Any, batch: data.Batch) -> dict[str, jax.Array]:
         number = optimizer.step[...]
@@ -151,7 +156,7 @@ def _as_objects(name: str, make: Callable[[], nnx.Module], case: Case, batch: da
         (loss, weights), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model)
         norm = optax.tree.norm(gradients)
         rate = learning_rate(number)
-        optimizer.update(model, optim.clip(gradients, norm, case.optim.clip_norm))
+        optimizer.update(model, adamw.clip(gradients, norm, case.optim.clip_norm))
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "total_weights": weights}
 
     jitted = nnx.jit(update, donate_argnums=(0, 1))

@@ -13,8 +13,12 @@ from flax import nnx
 from measuring import Table, median, parser
 
 import models
-from harness import cli, config, data, devices, environment, mesh, train_step
-from models.nnx.stateful import Carrier
+from harness import cli
+from harness.cases import reading
+from harness.records import environment
+from harness.training import data, devices, train_step
+from harness.training.parallel import mesh
+from models.shared.stateful import Carrier
 
 _MODES: tuple[train_step.NnxState, ...] = ("dict", "state", "jit")
 _ARRAYS = 219  # parameters; with two moments, two counts and the step: some 660 arrays
@@ -65,7 +69,7 @@ def _row(name: str, made: tuple[int, list[Dispatch]], given: Namespace, table: T
 
 def _decoder(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
     """The tiny decoder's step in each mode, and how many arrays its state has."""
-    case = config.load("01_baseline", "tiny", ["data.per_device_batch=2"])
+    case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
     implementation = models.get("nnx")
     dispatches = []
     for mode in _MODES:

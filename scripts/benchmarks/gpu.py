@@ -11,7 +11,7 @@ from measuring import Table, own_run, parser
 
 from harness import cli
 from harness.errors import UserError
-from harness.record import Record
+from harness.records.record import Record
 
 _ABOUT = """T 2048, one device, checkpoints off. TFLOP/s and MFU count the matrix products of the
 model once, recomputation not, against the published dense bf16 peak. Each row is the best of the

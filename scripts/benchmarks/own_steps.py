@@ -5,13 +5,15 @@ import sys
 from serving import serve
 
 import models
-from harness import config, data, devices, mesh, train_step
+from harness.cases import reading
+from harness.training import data, devices, train_step
+from harness.training.parallel import mesh
 
 
 def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
     """Compiles the tiny case's step and serves it."""
     here = devices.prepare(None)
-    case = config.load(name, "tiny", overrides, recipe)
+    case = reading.load(name, "tiny", overrides, recipe)
     initial = models.get(models.IMPLEMENTATIONS[0])
     trainer = train_step.make_trainer(case, models.get(impl), initial, mesh.make(here))
     init = train_step.compile_step(train_step.lower_init(trainer), trainer)

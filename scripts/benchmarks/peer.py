@@ -10,7 +10,8 @@ from pathlib import Path
 
 from measuring import ROOT, Table, Worker, median, own_command, parser, ratio, start_seconds
 
-from harness import cli, config
+from harness import cli
+from harness.cases import reading
 from harness.errors import UserError
 
 _HERE = Path(__file__).parent
@@ -84,7 +85,7 @@ def _arguments(argv: list[str]) -> Namespace:
     add("--environment", type=Path, default=ROOT / ".venv" / "maxtext", help="MaxText's own")
     add("--python", default="python3.12", help="to make that environment with, 3.12 or newer")
     add("--rounds", type=int, default=10, metavar="N", help=f"turns of {_STEPS_AT_ONCE} steps each")
-    add("--recipe", default="reference", choices=list(config.RECIPES), help="of ours")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="of ours")
     add("--variants", nargs="+", default=list(_VARIANTS), choices=list(_VARIANTS))
     return arguments.parse_args(argv)
 

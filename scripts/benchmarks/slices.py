@@ -7,8 +7,10 @@ from typing import Any
 
 from measuring import Table, parser
 
-from harness import cli, config, forecast, topology
-from harness.record import Record
+from harness import cli
+from harness.cases import reading
+from harness.records.record import Record
+from harness.slices import forecast, topology
 
 _PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
 _ABOUT = """Per device and step, compiled by libtpu; nothing ran. Mcycles leave out Pallas kernels,
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> int:
         name = f"{peer['case']}, {peer['slice']}"
         seconds = {"step_seconds": peer["published_step_seconds"]}
         rows.append([f"{name}: peer", *_figures(peer, seconds)])
-        for recipe in config.RECIPES:
+        for recipe in reading.RECIPES:
             record = _forecast(peer["case"], peer["slice"], given.size, recipe, table)
             figures = record["memory"] | record["program"]
             rows.append([f"{name}: {recipe}", *_figures(figures, record["prediction"])])
@@ -54,7 +56,7 @@ def _forecast(case: str, on: str, size: str, recipe: str, table: Table) -> Recor
     twin: forecast.Forecast | None = None
     for impl in _IMPLS:
         question = forecast.Question(
-            config.load(case, size, (), recipe), size, recipe, impl, topology.find(on)
+            reading.load(case, size, (), recipe), size, recipe, impl, topology.find(on)
         )
 
         def phase(name: str, impl: str = impl) -> None:

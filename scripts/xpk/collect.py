@@ -8,8 +8,9 @@ from typing import Any
 from fetching import Fetched, Source
 from outcome import Outcome, judge
 
-from harness import cli, storage
+from harness import cli
 from harness.errors import UserError
+from harness.records import storage
 
 _INCOMPLETE = 1
 _MOST_NAMED = 3

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import record, storage
-from harness.record import RecordError
+from harness.records import record, storage
+from harness.records.record import RecordError
 
 _OUTCOME = ("status.json", "record.json")
 _FILES = ("config.txt", "program.txt.gz", "metrics.jsonl", *_OUTCOME)

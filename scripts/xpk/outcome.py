@@ -8,8 +8,8 @@ from typing import Any
 
 from fetching import Left, parse
 
-from harness.record import Record, RecordError
-from harness.results import KILLED
+from harness.records.record import Record, RecordError
+from harness.records.run_folder import KILLED
 
 _SILENT_SECONDS = 600  # a run's log is written to every few seconds, whatever it does
 

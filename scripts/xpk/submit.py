@@ -14,8 +14,11 @@ import workload
 from workload import Workload
 
 import models
-from harness import cli, config, environment, topology
+from harness import cli
+from harness.cases import reading
 from harness.errors import UserError
+from harness.records import environment
+from harness.slices import topology
 
 FORMAT = 1  # of the submission file
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -37,7 +40,7 @@ def parser() -> cli.Parser:
     add("--case", required=True, help="cases' names, separated by commas, or all")
     add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
-    add("--recipe", default="reference", choices=list(config.RECIPES), help="how it is set up")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--output", required=True, help="where runs are kept: gs://BUCKET/FOLDER or a mounted one")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="such as LIBTPU_INIT_ARGS")
@@ -120,12 +123,12 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
 
 def plan(arguments: Namespace) -> list[Workload]:
     """All workloads, the implementations in turn, so that both see the same hours."""
-    known = config.case_names()
+    known = reading.case_names()
     cases = known if arguments.case == "all" else arguments.case.split(",")
     for case in cases:
         if case not in known:
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
-        config.load(case, "full", tuple(arguments.set), arguments.recipe)
+        reading.load(case, "full", tuple(arguments.set), arguments.recipe)
     impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
     variables = _environment(arguments)
     return [

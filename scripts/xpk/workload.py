@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
-from harness.record import new_run_id
+from harness.records.record import new_run_id
 
 GRACE_SECONDS = 120  # from SIGTERM, which XPK passes on up to 5 s late, to the end of a save
 _LONGEST_NAME = 40

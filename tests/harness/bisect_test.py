@@ -12,24 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness import bisect, config, parting, twins
-from models import ops
+from harness import bisect
+from harness.bisecting import parting
+from harness.cases import families, reading
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
+from models.shared import ops
 
 GPT2 = "models.examples.gpt2"
 
 
 @cache
 def case_of(name: str, twins_name: str | None) -> Any:
-    found = config.load(name, "tiny", ["data.sequence_length=16"], twins=twins_name)
+    found = reading.load(name, "tiny", ["data.sequence_length=16"], twins=twins_name)
     if twins_name is None:
         found = replace(found, model=replace(found.model, attention="xla"))
     return found
 
 
 def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
-    case, pair = case_of(name, twins_name), twins.load(twins_name)
+    case, pair = case_of(name, twins_name), families.load(twins_name)
     a = pair.get(pair.names[0])
     fresh = jax.jit(lambda: a.init(case.model, jax.random.key(0)))()
     params = bisect.perturbed(fresh, 0)
@@ -40,7 +42,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
     "name",
     [
         name if name == "03_dropout" else pytest.param(name, marks=pytest.mark.bisect)
-        for name in config.case_names()
+        for name in reading.case_names()
     ],
 )
 def test_the_twins_do_not_differ_in_any_case(name: str) -> None:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import pytest
 from checkpoint_states import CASE, bits, make_state
 
-from harness import checkpoints, digest
-from harness.case import Checkpoint
-from harness.checkpointing import Checkpointer
+from harness import checkpoints
+from harness.cases.settings import Checkpoint
 from harness.errors import UserError
+from harness.saving import digest
+from harness.saving.checkpointer import Checkpointer
 
 
 def _save(directory: Path, step: int, state: dict, impl: str = "linen") -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from compared_records import Record, imported, make, write
 
-from harness import compare, record
+from harness import compare
 from harness.errors import UserError
-from harness.record import RecordError
+from harness.records import record
+from harness.records.record import RecordError
 
 HOSTILE = (
     "\x1b[31m<script>alert(1)</script>\n| `x` **b** [a](javascript:b) @all #1 \u202e\0" + "y" * 9999

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import commands
 import pytest
-from published.documents import DATA, NAMES, content, read
+from documents import DATA, NAMES, content, read
 
 from harness import ingest, published
-from harness import record as record_module
 from harness.errors import UserError
 from harness.published.document import LARGEST_BYTES, load, parse
-from harness.record import RecordError
+from harness.records import record as record_module
+from harness.records.record import RecordError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "published"
 # What the excerpts hold in place of people's names, accounts, hosts, buckets, paths and addresses.

@@ -14,11 +14,15 @@ import jax.numpy as jnp
 import pytest
 
 import models
-from harness import accounting, cli, compilation, config, hlo, mesh, preflight, topology, train_step
-from harness.compiler_options import compiler_options
+from harness import cli, hlo, preflight
+from harness.cases import reading
 from harness.errors import UserError
-from models import ops, partitioning
-from models.config import ModelConfig
+from harness.slices import compilation, topology
+from harness.training import accounting, train_step
+from harness.training.compiler_options import compiler_options
+from harness.training.parallel import mesh
+from models.decoder.config import ModelConfig
+from models.shared import ops, partitioning
 
 GIB = 2**30
 SLICE = "v6e-8"
@@ -76,7 +80,7 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
         assert (environment["device_count"], environment["topology"]) == (8, SLICE)
         assert environment["hostname"] is None
         told = record["program"]["compiler_options"]
-        assert told == compiler_options(config.load("03_dropout"), "tpu")
+        assert told == compiler_options(reading.load("03_dropout"), "tpu")
         memory = record["memory"]
         parts = ("argument", "output", "temp", "alias")
         argument, output_bytes, temp, alias = (memory[f"{part}_bytes"] for part in parts)
@@ -114,7 +118,7 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
 
     # Every product of the formula and of remat; plain attention multiplies all of [T, T], in two
     # products forward, two again and four backward.
-    model, length = config.load("03_dropout", "tiny").model, config.TINY_SEQUENCE_LENGTH
+    model, length = reading.load("03_dropout", "tiny").model, reading.TINY_SEQUENCE_LENGTH
     attention = 8 * 2 * model.layers * length**2 * model.heads * model.head_dim
     expected = weight_flops(model, length) + recomputed_flops(model, length) + attention
     assert linen["prediction"]["matmul_tflop"] == pytest.approx(expected / 1e12, rel=1e-6)
@@ -190,7 +194,7 @@ def test_a_damaged_cache_entry_counts_as_none(
 
 def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
     """The tiny baseline's step for the slice, with other settings of the model."""
-    case = config.load("01_baseline", "tiny")
+    case = reading.load("01_baseline", "tiny")
     case = replace(case, model=replace(case.model, **changes))
     twin = models.get(implementation)
     trainer = train_step.make_trainer(
@@ -267,7 +271,7 @@ def test_the_full_size_needs_no_more_than_the_reference(
     assert memory["total_bytes"] / GIB <= most_gib
     assert linen["program"]["optimized_sha256"] == nnx["program"]["optimized_sha256"]
 
-    settings = config.load(case)
+    settings = reading.load(case)
     length = settings.data.sequence_length
     # Attention is in Pallas kernels, which no count sees: weights only.
     expected = weight_flops(settings.model, length) + recomputed_flops(settings.model, length)

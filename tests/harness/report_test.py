@@ -16,9 +16,12 @@ import pytest
 from compared_records import Record, make, write
 from report_site import PREFLIGHT, PUBLISHED, Page, pages, run, write_results
 
-from harness import comparison, record, report, timing
-from harness.config import case_names
+from harness import report
+from harness.cases.reading import case_names
+from harness.comparing import comparison
 from harness.errors import UserError
+from harness.records import record
+from harness.training import timing
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

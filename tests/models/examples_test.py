@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from harness import config, seam_check
-from harness import twins as pairs
+from harness.cases import checking, reading
+from harness.cases import families as pairs
 
 EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]
 
@@ -15,12 +15,12 @@ EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]
 @pytest.mark.parametrize("twins", EXAMPLES)
 @pytest.mark.parametrize("size", ["tiny", "full"])
 def test_the_seam_has_no_fault(twins: str, size: str) -> None:
-    assert seam_check.faults(config.load("03_dropout", size, twins=twins)) == []
+    assert checking.faults(reading.load("03_dropout", size, twins=twins)) == []
 
 
 @pytest.mark.parametrize("twins", EXAMPLES)
 def test_logits_are_bit_equal(twins: str) -> None:
-    case = config.load(
+    case = reading.load(
         "03_dropout", "tiny", ["model.dtype=float32", "data.sequence_length=16"], twins=twins
     )
     pair = pairs.load(twins)

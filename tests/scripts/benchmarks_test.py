@@ -13,11 +13,15 @@ import jax
 import pytest
 
 import models
-from harness import config, data, digest, mesh, run, train_step
+from harness import run
+from harness.cases import reading
 from harness.errors import UserError
+from harness.saving import digest
+from harness.training import data, train_step
+from harness.training.parallel import mesh
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
-CASE = config.load("04_int8", "tiny", ["data.per_device_batch=1", "model.dropout_rate=0.1"])
+CASE = reading.load("04_int8", "tiny", ["data.per_device_batch=1", "model.dropout_rate=0.1"])
 
 
 @pytest.fixture

@@ -9,17 +9,18 @@ from typing import Any
 import collect
 import pytest
 
-from harness import config, record
+from harness.cases import reading
 from harness.errors import UserError
-from harness.results import KILLED
+from harness.records import record
+from harness.records.run_folder import KILLED
 
-CASE = config.load("03_dropout", "tiny", ())
+CASE = reading.load("03_dropout", "tiny", ())
 
 
 def made(name: str, status: record.Status, error: str | None, **changes: Any) -> record.Record:
     made = record.blank(name, status, impl="nnx", size="tiny", recipe="reference", init="shared")
-    flat = config.flatten(CASE)
-    digest = config.case_hash(CASE, "tiny", "reference")
+    flat = reading.flatten(CASE)
+    digest = reading.case_hash(CASE, "tiny", "reference")
     made["case"] = {"name": CASE.name, "hash": digest, "config": flat}
     made["timing"]["wall_seconds"] = 90.0
     return made | {"error": error} | changes

@@ -21,7 +21,8 @@ import workload
 import yaml
 from jobset import RESTARTED_CODES, Job, Pods, until_step
 
-from harness import config, topology
+from harness.cases import reading
+from harness.slices import topology
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / ".venv" / "xpk" / "bin" / "xpk"
@@ -36,7 +37,7 @@ pytestmark = [
 # descriptions, defaults, formats, x-kubernetes-* and status; int-or-string as both types; every
 # object with named properties closed, so that an unknown field is an error.
 SCHEMA = json.loads((ROOT / "tests" / "data" / "jobset_v1alpha2.json").read_text())
-CASES = config.case_names()
+CASES = reading.case_names()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import submit
 import workload
 
-from harness import config
+from harness.cases import reading
 from harness.errors import UserError
 
 CLUSTER = ("--cluster", "slices", "--project", "somewhere", "--zone", "us-east5-b")
@@ -42,14 +42,14 @@ def test_one_call_of_xpk() -> None:
 def test_every_case_implementation_and_repeat_is_a_workload_of_its_own() -> None:
     calls = planned("--case", "all", "--repeats", "3")
     names = [given[3] for given in calls]
-    assert len(set(names)) == len(config.case_names()) * 2 * 3
+    assert len(set(names)) == len(reading.case_names()) * 2 * 3
     assert all(re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) for name in names)
     assert max(map(len, names)) <= 40
     commands = [shlex.split(given[given.index("--command") + 1]) for given in calls]
     told = {
         (words[words.index("--case") + 1], words[words.index("--impl") + 1]) for words in commands
     }
-    assert told == {(case, impl) for case in config.case_names() for impl in ("linen", "nnx")}
+    assert told == {(case, impl) for case in reading.case_names() for impl in ("linen", "nnx")}
 
 
 def test_a_long_name_is_cut_in_the_case() -> None:

@@ -3,8 +3,8 @@
 The lazy way to migrate: nothing is written anew, flax wraps the Linen module as an NNX one.
 """
 
-from models import linen
-from models.config import SIZES, ModelConfig
+from models.decoder import linen
+from models.decoder.config import SIZES, ModelConfig
 
 __all__ = ["IMPLEMENTATIONS", "SIZES", "ModelConfig", "linen"]
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.config import ModelConfig
-from models.linen.decoder import Transformer
-from models.parameters import Params, logical_axes
+from models.decoder.config import ModelConfig
+from models.decoder.linen import Transformer
+from models.decoder.parameters import logical_axes
+from models.seam import Params
 
 __all__ = ["apply", "init", "logical_axes"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from models.examples.gpt2 import shared
 from models.examples.gpt2.config import ModelConfig
 from models.examples.gpt2.shared import logical_axes, optimizer
-from models.parameters import Params
+from models.seam import Params
 
 __all__ = ["apply", "init", "logical_axes", "optimizer"]
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from models.decoder.sites import Site
 from models.examples.gpt2.config import ModelConfig
-from models.ops import Site, dropout, layer_keys
+from models.shared.ops import dropout, layer_keys
 
 __all__ = ["attention", "dropout", "layer_keys", "logical_axes", "optimizer", "position_numbers"]
 

@@ -1,8 +1,8 @@
 import pytest
-from published.documents import read
+from documents import read
 
 from harness.errors import UserError
-from harness.record import validate
+from harness.records.record import validate
 
 NAME = "axlearn_config.txt"
 

@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from published.documents import DATA, content, read
+from documents import DATA, content, read
 
-from harness import config, published
+from harness import published
+from harness.cases import reading
 from harness.errors import UserError
 from harness.published.document import parse
-from harness.record import Record, validate
+from harness.records.record import Record, validate
 
 FIGURES: dict[str, Any] = json.loads((DATA / "published_figures.json").read_text())
 GIB = 2**30
@@ -89,7 +90,7 @@ def test_saves(record: Record, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("record", "expected"), RUNS)
 def test_the_configuration_is_ours_line_by_line(record: Record, expected: dict[str, Any]) -> None:
-    ours = config.flatten(config.load(expected["case"]))
+    ours = reading.flatten(reading.load(expected["case"]))
     theirs = record["case"]["config"]
     different = {key for key, value in theirs.items() if ours[key] != value}
     assert {"model.embed", "model.vocab", "data.sequence_length", "checkpoint.async"} <= set(theirs)

@@ -1,9 +1,9 @@
 import pytest
-from published.documents import read
+from documents import read
 
 from harness.errors import UserError
 from harness.published import megatron_counts
-from harness.record import validate
+from harness.records.record import validate
 
 NAME = "megatron_log.txt"
 

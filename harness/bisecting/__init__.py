@@ -1,0 +1,1 @@
+"""One step computed operation by operation, and where two of them part."""

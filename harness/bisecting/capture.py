@@ -1,0 +1,217 @@
+"""Computes a function operation by operation and keeps every value, with where it came from.
+
+Scans are unrolled, so that each layer's values stand apart; calls, rematerialisation and custom
+derivatives are walked through. It takes the memory of everything the function ever computes.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from harness.saving.digest import named_leaves
+
+_PARAMETERS, _TOKENS = "parameters", "tokens"
+_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+class Place(NamedTuple):
+    """Where in the program a value is computed."""
+
+    scope: str = ""
+    source: str = ""  # such as models/ops.py:12
+    layer: int | None = None  # of the scan that it is computed in
+
+
+@dataclass(eq=False)
+class Node:
+    """One value.
+
+    order: its place in the computation. follows_tokens: whether it depends on the batch.
+    parameters: the paths of those that it takes as they are, cast, cut or turned; through an
+    operation on values that follow the tokens they are not handed on.
+    """
+
+    order: int
+    operation: str
+    array: Any = field(repr=False)
+    inputs: tuple["Node", ...] = field(default=(), repr=False)
+    literals: tuple[Any, ...] = ()
+    at: Place = field(default_factory=Place)
+    follows_tokens: bool = False
+    parameters: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def handed_on(self) -> frozenset[str]:
+        """The parameters that whoever takes this value takes with it."""
+        return frozenset() if self.follows_tokens else self.parameters
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The value on the host; of random keys, their words."""
+        array = self.array
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            array = jax.random.key_data(array)
+        return np.asarray(array)
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Equal for values of equal type, shape and bits."""
+        values = self.values
+        told = f"{values.dtype}{values.shape}".encode()
+        return hashlib.blake2b(told + values.tobytes(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All values of one computation in order, and its outputs by path."""
+
+    nodes: list[Node]
+    outputs: dict[str, Node]
+
+
+def capture(function: Callable[..., Any], params: Any, tokens: Any, *rest: Any) -> Trace:
+    """Computes `function(params, tokens, *rest)`, a dict of trees, and keeps every value."""
+    arguments = (params, tokens, *rest)
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    walk = _Walk()
+    inputs = [
+        walk.add(_PARAMETERS, leaf, named=path) for path, leaf in named_leaves(params).items()
+    ]
+    inputs += [walk.add(_TOKENS, leaf) for leaf in jax.tree.leaves(tokens)]
+    inputs += [walk.add("input", leaf) for leaf in jax.tree.leaves(rest)]
+    outputs = walk.closed(closed, inputs, Place())
+    return Trace(walk.nodes, dict(zip(named_leaves(shapes), outputs, strict=True)))
+
+
+class _Walk:
+    """An interpreter of jaxprs that remembers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, operation: str, array: Any, named: str | None = None, **about: Any) -> Node:
+        inputs: tuple[Node, ...] = about.get("inputs", ())
+        parameters = frozenset[str]().union(*(node.handed_on for node in inputs))
+        node = Node(
+            order=len(self.nodes),
+            operation=operation,
+            array=array,
+            follows_tokens=operation == _TOKENS or any(one.follows_tokens for one in inputs),
+            parameters=parameters if named is None else frozenset([named]),
+            **about,
+        )
+        self.nodes.append(node)
+        return node
+
+    def closed(self, closed: core.ClosedJaxpr, inputs: Sequence[Node], at: Place) -> list[Node]:
+        consts = [self.add("constant", jnp.asarray(const)) for const in closed.consts]
+        return self.open(closed.jaxpr, [*consts, *inputs], at)
+
+    def open(self, jaxpr: core.Jaxpr, inputs: Sequence[Node], at: Place) -> list[Node]:
+        known: dict[Any, Node] = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+
+        def read(atom: Any) -> Node:
+            if isinstance(atom, core.Literal):
+                return self.add(
+                    "constant", jnp.asarray(atom.val, getattr(atom.aval, "dtype", None))
+                )
+            return known[atom]
+
+        for equation in jaxpr.eqns:
+            taken = [read(atom) for atom in equation.invars]
+            known.update(zip(equation.outvars, self._equation(equation, taken, at), strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _equation(self, equation: Any, taken: list[Node], outer: Place) -> list[Node]:
+        stack = str(equation.source_info.name_stack)
+        at = Place(
+            "/".join(part for part in (outer.scope, stack) if part),
+            _source(equation) or outer.source,
+            outer.layer,
+        )
+        name = equation.primitive.name
+        if name == "scan":
+            return self._scan(equation, taken, at)
+        if name == "cond":
+            index, *taken = taken
+            return self.closed(equation.params["branches"][int(index.array)], taken, at)
+        for key in _CALLS if name != "while" else ():
+            called = equation.params.get(key)
+            if isinstance(called, core.ClosedJaxpr):
+                return self.closed(called, taken, at)
+            if isinstance(called, core.Jaxpr) and not called.constvars:
+                return self.open(called, taken, at)
+        told = equation.primitive.get_bind_params(equation.params)
+        functions, options = told if isinstance(told, tuple) else ((), told)  # JAX before 0.10
+        with equation.ctx.manager:
+            found = equation.primitive.bind(*functions, *(one.array for one in taken), **options)
+        about: dict[str, Any] = {
+            "inputs": tuple(taken),
+            "literals": tuple(
+                atom.val
+                for atom in equation.invars
+                if isinstance(atom, core.Literal) and np.ndim(atom.val) == 0
+            ),
+            "at": at,
+        }
+        arrays = found if equation.primitive.multiple_results else [found]
+        return [self.add(name, array, **about) for array in arrays]
+
+    def _scan(self, equation: Any, taken: list[Node], at: Place) -> list[Node]:
+        options = equation.params
+        consts, carries = _counts(options)
+        fixed, carried, scanned = (
+            taken[:consts],
+            taken[consts : consts + carries],
+            taken[consts + carries :],
+        )
+        of_layers = any(node.handed_on for node in scanned)
+        numbers = range(options["length"])
+        stacked: list[list[Node]] = []
+        for number in reversed(numbers) if options["reverse"] else numbers:
+            inside = at._replace(layer=number if of_layers else at.layer)
+            slices = [
+                self.add("slice of scan", node.array[number], inputs=(node,), at=inside)
+                for node in scanned
+            ]
+            found = self.closed(options["jaxpr"], [*fixed, *carried, *slices], inside)
+            carried = found[:carries]
+            stacked.append(found[carries:])
+        if options["reverse"]:
+            stacked.reverse()
+        return carried + [
+            self.add(
+                "stack of scan", jnp.stack([one.array for one in column]), inputs=column, at=at
+            )
+            for column in zip(*stacked, strict=True)
+        ]
+
+
+def _counts(options: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's inputs are the same in every turn, and how many are carried on."""
+    if "ft_in" not in options:  # JAX before 0.12
+        return options["num_consts"], options["num_carry"]
+    consts, carries, _ = map(len, options["ft_in"].unpack())
+    return consts, carries
+
+
+def _source(equation: Any) -> str:
+    """The innermost line that is not of an installed library, such as `models/ops.py:12`."""
+    traceback = equation.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        path = Path(frame.file_name)
+        if "site-packages" not in path.parts and not path.is_relative_to(_LIBRARY):
+            near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            return f"{near}:{frame.line_num}"
+    return ""
+
+
+_LIBRARY = Path(hashlib.__file__).parent

@@ -1,0 +1,1 @@
+"""What is run: the settings, read from files and command lines, and the pair they are of."""

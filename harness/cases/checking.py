@@ -1,0 +1,156 @@
+"""What keeps two implementations from being trained as one model, in plain words.
+
+Nothing is computed: shapes and types say it all.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from harness.cases.families import load
+from harness.cases.settings import Case
+from harness.errors import UserError
+from harness.saving.digest import named_leaves
+from harness.training.parallel import mesh
+from models.seam import Implementation
+
+_BATCH = 2
+_RANDOM = ("rng", "rngs", "dropout_rng", "key_data")
+
+
+def require(case: Case) -> None:
+    """Raises UserError with a line for each fault of twins from elsewhere."""
+    if case.twins is not None:
+        found = faults(case)
+        if found:
+            raise UserError("\nerror: ".join(f"--twins {case.twins}: {one}" for one in found))
+
+
+def faults(case: Case) -> list[str]:
+    """A line for each thing that the pair of a case lacks; [] when it can be trained."""
+    pair = load(case.twins)
+    trees: dict[str, Any] = {}
+    found: list[str] = []
+    for name in pair.names:
+        implementation = pair.get(name)
+        try:
+            trees[name] = jax.eval_shape(lambda i=implementation: i.init(case.model, _key()))
+        except Exception as error:
+            found.append(f"{name}.init does not run: {_told(error)}")
+            continue
+        found += [f"{name}: {fault}" for fault in _leaf_faults(trees[name])]
+        found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, trees[name])]
+    if len(trees) < len(pair.names):
+        return found
+    differing = _tree_faults(pair.names, [named_leaves(tree) for tree in trees.values()])
+    if found or differing:  # apply would fail on it, and say less clearly why
+        return found + differing
+    first = trees[pair.names[0]]
+    return [
+        f"{name}: {fault}"
+        for name in pair.names
+        for fault in _output_faults(pair.get(name), case, first)
+    ]
+
+
+def _leaf_faults(tree: Any) -> list[str]:
+    found = []
+    if not isinstance(tree, Mapping):
+        found.append(f"init returns a {type(tree).__name__}, must be a nested dict of arrays")
+    for path, leaf in named_leaves(tree).items():
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) or (
+            leaf.dtype == jnp.uint32 and set(path.split("/")) & {*_RANDOM, "count", "key"}
+        ):
+            found.append(
+                f"{path} is random state ({_described(leaf)}): it must not be among the parameters;"
+                " keep nnx.Param alone and derive randomness from the key that apply is given"
+            )
+        elif not jnp.issubdtype(leaf.dtype, jnp.floating):
+            found.append(f"{path} is {_described(leaf)}: a parameter must be of floating point")
+    return found
+
+
+def named_axes(axes: Any) -> dict[str, Any]:
+    """The logical axes of each parameter by its path."""
+    return named_leaves(axes, is_leaf=lambda one: isinstance(one, tuple))
+
+
+def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[str]:
+    try:
+        axes = implementation.logical_axes(case.model)
+    except Exception as error:
+        return [f"logical_axes does not run: {_told(error)}"]
+    named = named_axes(axes)
+    found = []
+    leaves = named_leaves(tree)
+    for path, leaf in leaves.items():
+        names = named.get(path)
+        if names is None:
+            found.append(f"{path} has no logical axes{_nearest(path, [*named.keys() - leaves])}")
+        elif not isinstance(names, tuple) or len(names) != len(leaf.shape):
+            found.append(f"{path} is {_described(leaf)}, but its logical axes are {names!r}")
+        else:
+            found += [
+                f"{path}: no rule for the logical axis {name!r}; known are {', '.join(mesh.RULES)}"
+                for name in names
+                if name not in mesh.RULES
+            ]
+    return found + [
+        f"logical_axes names {path}, which is no parameter{_nearest(path, [*leaves])}"
+        for path in named
+        if path not in leaves
+    ]
+
+
+def _tree_faults(names: tuple[str, ...], leaves: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for one, other in ((0, 1), (1, 0)):
+        alone = [path for path in leaves[one] if path not in leaves[other]]
+        there = [path for path in leaves[other] if path not in leaves[one]]
+        found += [
+            f"{names[one]} has the parameter {path}, {names[other]} has not{_nearest(path, there)}"
+            for path in alone
+        ]
+    return found + [
+        f"{path} is {_described(leaf)} in {names[0]} and"
+        f" {_described(leaves[1][path])} in {names[1]}"
+        for path, leaf in leaves[0].items()
+        if path in leaves[1] and _described(leaf) != _described(leaves[1][path])
+    ]
+
+
+def _output_faults(implementation: Implementation, case: Case, params: Any) -> list[str]:
+    tokens = jax.ShapeDtypeStruct((_BATCH, case.data.sequence_length), np.int32)
+    try:
+        logits = jax.eval_shape(
+            lambda p, t: implementation.apply(case.model, p, t, _key()), params, tokens
+        )
+    except Exception as error:
+        return [f"apply does not run: {_told(error)}"]
+    wanted = jax.ShapeDtypeStruct((*tokens.shape, case.model.vocab), jnp.float32)
+    if not hasattr(logits, "dtype"):
+        return [f"apply returns a {type(logits).__name__}, must return logits alone"]
+    if _described(logits) != _described(wanted):
+        return [f"apply returns {_described(logits)}, must return {_described(wanted)}, [B, T, V]"]
+    return []
+
+
+def _key() -> jax.Array:
+    return jax.random.key(0, impl="threefry2x32")
+
+
+def _described(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _nearest(path: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
+    return f" (nearest: {near[0]})" if near else ""
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

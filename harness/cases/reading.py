@@ -1,0 +1,264 @@
+"""Cases read from YAML, at a size, by a recipe, with overrides; and flattened to sorted lines."""
+
+import dataclasses
+import difflib
+import hashlib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from harness.cases import families as pairs
+from harness.cases.settings import SECTIONS, Case
+from harness.errors import UserError
+
+CASES = Path(__file__).parents[2] / "configs" / "cases"
+TINY_SEQUENCE_LENGTH = 64
+_TWINS = "twins"  # the key of a flattened case that has no section
+# How the step is set up; the mathematics is the same. reference: as in the published runs, whose
+# backward pass computes all of a layer again. fast: keeps it, the layers are no loop, the state
+# lies in memory as the step wants it, weights are gathered beside the computation, and int8
+# operands are rounded once instead of once for each product. Of other twins, what they know of it.
+RECIPES: dict[str, dict[str, Any]] = {
+    "reference": {},
+    "fast": {
+        "model.remat": "none",
+        "model.unroll": True,
+        "model.use_fwd_quant": True,
+        "run.state_layout": "compiler",
+        "run.overlap_collectives": True,
+    },
+}
+
+
+def case_names() -> list[str]:
+    """The names of the cases that come with the project."""
+    return sorted(path.stem for path in CASES.glob("*.yaml"))
+
+
+def load(
+    case: str,
+    size: str = "full",
+    overrides: Iterable[str] = (),
+    recipe: str = "reference",
+    twins: str | None = None,
+) -> Case:
+    """Reads a case by name or by path, at a size and by a recipe; `section.key=value` come last.
+
+    `twins` is the module whose ModelConfig the case is of, None for the project's own.
+
+    Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
+    that does not hold.
+    """
+    path = _find(case)
+    settings = _read(path)
+    if size == "tiny":
+        settings |= {
+            f"model.{key}": (value, "--size tiny")
+            for key, value in pairs.load(twins).sizes.get(size, {}).items()
+        }
+        settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    known = _fields(_sections(twins))
+    settings |= {
+        key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
+    }
+    return _build(path.stem, settings | _overrides(overrides), twins)
+
+
+def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    settings: dict[str, tuple[Any, str]] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: must be of the form section.key=value")
+        settings[key.strip()] = (text.strip(), "--set")
+    return settings
+
+
+def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] = ()) -> Case:
+    """The case that `flatten` was of, with overrides; raises as `load` does."""
+    known = {key: (value, name) for key, value in settings.items() if key != _TWINS}
+    return _build(name, known | _overrides(overrides), settings.get(_TWINS))
+
+
+def flatten(case: Case) -> dict[str, Any]:
+    """Every setting by its dotted key, sorted; last the twins, unless they are the project's."""
+    settings = {
+        f"{section}.{_key(field.name)}": getattr(getattr(case, section), field.name)
+        for section, cls in sorted(_sections(case.twins).items())
+        for field in sorted(dataclasses.fields(cls), key=lambda field: _key(field.name))
+    }
+    return settings if case.twins is None else settings | {_TWINS: case.twins}
+
+
+def flat_text(case: Case) -> str:
+    """`flatten` as lines of `path: value`."""
+    return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
+
+
+def case_hash(case: Case, size: str, recipe: str) -> str:
+    """What makes two runs the same experiment, as sha256.
+
+    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
+    file count by their content).
+    """
+    settings = {
+        key: value
+        for key, value in flatten(case).items()
+        if key != "run.steps" and not key.startswith("checkpoint.")
+    }
+    if case.data.tokens is not None:
+        settings["data.tokens"] = _file_sha256(case.data.tokens)
+    lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
+    return hashlib.sha256(
+        "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
+    ).hexdigest()
+
+
+def _find(case: str) -> Path:
+    path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"--case {case}: no such case{_choices(case, case_names())}, or a .yaml file"
+        )
+    return path
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which the last would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, tuple[Any, str]]:
+    """A file's settings by dotted key, each with where it was said."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    settings: dict[str, tuple[Any, str]] = {}
+    for section, values in _mapping(document, f"{path}").items():
+        for key, value in _mapping(values, f"{path}: {section}").items():
+            settings[f"{section}.{key}"] = (value, str(path))
+    return settings
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
+    return value
+
+
+def _sections(twins: str | None) -> dict[str, type[Any]]:
+    return SECTIONS | {"model": pairs.load(twins).config}
+
+
+def _fields(
+    sections: Mapping[str, type[Any]],
+) -> dict[str, tuple[str, dataclasses.Field[Any]]]:
+    """Every setting by its dotted key: its section and its field."""
+    return {
+        f"{section}.{_key(field.name)}": (section, field)
+        for section, cls in sections.items()
+        for field in dataclasses.fields(cls)
+    }
+
+
+def _build(name: str, settings: Mapping[str, tuple[Any, str]], twins: str | None) -> Case:
+    sections = _sections(twins)
+    known = _fields(sections)
+    values: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for key, (value, where) in settings.items():
+        if key not in known:
+            raise UserError(f"{where}: {key}: no such key{_choices(key, list(known))}")
+        section, field = known[key]
+        allowed = typing.get_type_hints(sections[section])[field.name]
+        values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
+    built = {}
+    for section, cls in sections.items():
+        try:
+            built[section] = cls(**values[section])
+        except ValueError as error:
+            field_name = _key(str(error).partition("=")[0])
+            where = settings.get(f"{section}.{field_name}", (None, name))[1]
+            raise UserError(f"{where}: {section}.{error}") from None
+    return Case(name, **built, twins=twins)
+
+
+def _convert(value: Any, allowed: Any, where: str) -> Any:
+    """`value`, or what its text says, as the annotated type; UserError when it is none."""
+    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
+    for option in options:
+        try:
+            return _parse(value, option)
+        except ValueError:
+            continue
+    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
+
+
+def _parse(value: Any, option: Any) -> Any:
+    if typing.get_origin(option) is Literal:
+        if value in typing.get_args(option):
+            return value
+    elif option is types.NoneType:
+        if value in (None, "null", "none", ""):
+            return None
+    elif option is bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+    elif option is int:
+        if isinstance(value, int | str) and not isinstance(value, bool):
+            return int(value)
+    elif option is float:
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    elif isinstance(value, option):
+        return value
+    raise ValueError
+
+
+def _type_name(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return "one of " + ", ".join(typing.get_args(option))
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    return names.get(option, "null")
+
+
+def _choices(given: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f" (nearest: {nearest[0]})" if nearest else ""
+    return f"{hint}; known are {', '.join(known)}"
+
+
+def _key(field_name: str) -> str:
+    return field_name.rstrip("_")  # "async" is a keyword of Python
+
+
+def _text(value: Any) -> str:
+    """As YAML writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _file_sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"data.tokens={path}: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""What two sets of runs have in common, what differs, how surely, in words."""

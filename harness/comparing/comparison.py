@@ -1,0 +1,269 @@
+"""What two sets of runs have in common and what differs, how surely, and what to make of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness import hlo
+from harness.comparing import comparability, parity, statistics, verdicts
+from harness.comparing.comparability import Difference
+from harness.comparing.parity import Parity
+from harness.comparing.statistics import Ratio
+from harness.comparing.verdicts import Verdict
+from harness.records import figures
+from harness.records.record import Record
+
+Better = Literal["lower", "higher"] | None
+_Reader = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a difference matters: smaller ones are called alike, larger ones regress."""
+
+    slowdown_percent: float = 1.0
+    memory_percent: float = 1.0
+    loss_difference: float = 0.0
+
+
+USUAL = Limits()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the median over a side's runs, None where nothing is known.
+
+    ratio: B to A, of numbers other than zero; low and high: its interval, where there are samples
+    enough for one.
+    """
+
+    name: str
+    unit: str
+    a: float | str | None
+    b: float | str | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    better: Better
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Step times: `ratio` of B to A, None without samples on both sides.
+
+    by_runs: whether the samples are the medians of several runs, not the steps of one run a side.
+    advice: the option that would settle it, empty when nothing would or nothing is open.
+    """
+
+    ratio: Ratio | None
+    by_runs: bool
+    advice: str
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled steps. same: None where a fingerprint is missing; changes: name, A, B.
+
+    operations: what differs operation by operation, None where a program is not there to be read.
+    """
+
+    same: bool | None
+    same_lowered: bool | None
+    fingerprint: str | None  # of A's
+    changes: tuple[tuple[str, float, float], ...]
+    operations: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs B against their baseline, runs A."""
+
+    a: tuple[Record, ...]
+    b: tuple[Record, ...]
+    names: tuple[str, str]  # of the sides: linen and nnx, or A and B
+    differences: tuple[Difference, ...]
+    rows: tuple[Row, ...]
+    parity: Parity
+    speed: Speed
+    programs: Programs
+    warnings: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]  # none of runs that are not comparable
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the figures of the two sides mean the same."""
+        return all(difference.severity != "severe" for difference in self.differences)
+
+    @property
+    def regressed(self) -> bool:
+        """Whether B is worse than A by more than the limits allow, beyond doubt."""
+        return any(verdict.regression for verdict in self.verdicts)
+
+
+def compare(
+    a: Sequence[Record],
+    b: Sequence[Record],
+    across: Sequence[str] = (),
+    limits: Limits = USUAL,
+    programs: tuple[hlo.Program | None, hlo.Program | None] = (None, None),
+) -> Comparison:
+    """Compares runs `b` with runs `a`; several of a side are repeats of one experiment.
+
+    across: keys of the record whose difference is the point; programs: of the first run of each.
+    Raises UserError for a name in `across` that is no key.
+    """
+    differences = comparability.differences(a, b, across)
+    impls = a[0]["impl"], b[0]["impl"]
+    names = impls if None not in impls and impls[0] != impls[1] else ("A", "B")
+    speed = _speed(a, b, limits.slowdown_percent / 100)
+    pairs = [parity.compare(a[0], other) for other in b]
+    worst = max(pairs, key=lambda one: (not one.equal, one.loss.largest or 0.0))
+    found = Comparison(
+        a=tuple(a),
+        b=tuple(b),
+        names=names,
+        differences=tuple(differences),
+        rows=tuple(_rows(a, b, speed)),
+        parity=worst,
+        speed=speed,
+        programs=_programs(a[0], b[0], programs),
+        warnings=tuple(_warnings(a, b, names)),
+        verdicts=(),
+    )
+    if not found.comparable:
+        return found
+    return Comparison(**{**vars(found), "verdicts": tuple(verdicts.judge(found, limits))})
+
+
+def _speed(a: Sequence[Record], b: Sequence[Record], margin: float) -> Speed:
+    by_runs = max(len(a), len(b)) > 1
+    samples_a, samples_b = ([figures.step_samples(record) for record in side] for side in (a, b))
+    if by_runs:
+        medians = [
+            [float(np.median(run)) for run in side if run] for side in (samples_a, samples_b)
+        ]
+        ratio = statistics.compare(medians[0], medians[1], margin, independent=True)
+        advice = "--repeats {}"
+    else:
+        ratio = statistics.compare(samples_a[0], samples_b[0], margin)
+        skipped = max(
+            len(a[0]["steps"]) - len(samples_a[0]), len(b[0]["steps"]) - len(samples_b[0])
+        )
+        advice = "--steps {}"
+    if ratio is None or ratio.needed is None:
+        return Speed(ratio, by_runs, "")
+    return Speed(ratio, by_runs, advice.format(ratio.needed + (0 if by_runs else skipped)))
+
+
+def _at(path: str) -> _Reader:
+    return lambda record: figures.figure(record, path)
+
+
+# Name, unit, how it is read, what is better.
+_ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
+    ("parameters", "", _at("model.parameters"), None),
+    ("final loss", "", figures.last_loss, None),
+    ("step", "s", figures.step_seconds, "lower"),
+    ("tokens/s per device", "", _at("timing.tokens_per_second_per_device"), "higher"),
+    ("TFLOP/s per device", "", _at("timing.tflops_per_device"), "higher"),
+    ("MFU", "%", _at("timing.mfu_percent"), "higher"),
+    ("memory compiled for", "bytes", _at("memory.total_bytes"), "lower"),
+    ("memory at peak", "bytes", _at("memory.peak_in_use_bytes"), "lower"),
+    ("compile", "s", _at("timing.compile_seconds"), "lower"),
+    ("first step", "s", _at("timing.first_step_seconds"), "lower"),
+    ("checkpoint stall", "s", figures.checkpoint_stall, "lower"),
+    ("host dispatch", "s", _at("timing.host_dispatch_seconds"), "lower"),
+)
+_FROM_STEPS = ("step", "tokens/s per device", "TFLOP/s per device", "MFU")
+_VERSIONS = {"JAX": "jax", "libtpu": "libtpu", "flax": "flax"}
+
+
+def _rows(a: Sequence[Record], b: Sequence[Record], speed: Speed) -> list[Row]:
+    rows = []
+    for name, unit, read, better in _ROWS:
+        values_a, values_b = (
+            [value for record in side if (value := read(record)) is not None] for side in (a, b)
+        )
+        median_a, median_b = (
+            float(np.median(side)) if side else None for side in (values_a, values_b)
+        )
+        ratio = median_b / median_a if median_a and median_b is not None else None
+        low = high = None
+        if ratio is not None and name in _FROM_STEPS:
+            low, high = _around(ratio, speed.ratio, inverse=better == "higher")
+        elif ratio is not None and speed.by_runs and unit == "s":
+            spread = statistics.compare(values_a, values_b, 0.0, independent=True)
+            low, high = _around(ratio, spread)
+        rows.append(Row(name, unit, median_a, median_b, ratio, low, high, better))
+    for name, key in _VERSIONS.items():
+        versions = a[0]["environment"][key], b[0]["environment"][key]
+        rows.append(Row(name, "", versions[0], versions[1], None, None, None, None))
+    return rows
+
+
+def _around(
+    ratio: float, spread: Ratio | None, inverse: bool = False
+) -> tuple[float | None, float | None]:
+    """The interval of a ratio as wide as another one's, or its inverse's: a rate's, from times."""
+    if spread is None or spread.low is None or spread.high is None:
+        return None, None
+    low, high = spread.low / spread.value, spread.high / spread.value
+    return (ratio / high, ratio / low) if inverse else (ratio * low, ratio * high)
+
+
+def _programs(
+    a: Record, b: Record, programs: tuple[hlo.Program | None, hlo.Program | None]
+) -> Programs:
+    first, second = a["program"], b["program"]
+    same, same_lowered = (
+        None if None in (first[key], second[key]) else first[key] == second[key]
+        for key in ("optimized_sha256", "stablehlo_sha256")
+    )
+    operations = None
+    if same is False and programs[0] is not None and programs[1] is not None:
+        operations = tuple(map(str, hlo.diff(programs[0], programs[1])))
+    return Programs(same, same_lowered, first["optimized_sha256"], _changes(a, b), operations)
+
+
+def _changes(a: Record, b: Record) -> tuple[tuple[str, float, float], ...]:
+    """What the records tell of two programs, where it differs."""
+    told = [
+        ("bytes on the wire", a["program"]["wire_bytes"], b["program"]["wire_bytes"]),
+        ("cycles", a["program"]["fusion_cycles"], b["program"]["fusion_cycles"]),
+    ]
+    kinds_a, kinds_b = a["program"]["collectives"], b["program"]["collectives"]
+    if kinds_a is not None and kinds_b is not None:
+        none = {"count": 0, "bytes": 0}
+        for kind in sorted(kinds_a.keys() | kinds_b.keys()):
+            one, other = kinds_a.get(kind, none), kinds_b.get(kind, none)
+            told += [(f"{kind} {what}", one[what], other[what]) for what in none]
+    numbers = [(name, figures.number(one), figures.number(other)) for name, one, other in told]
+    return tuple(
+        (name, one, other)
+        for name, one, other in numbers
+        if one is not None and other is not None and one != other
+    )
+
+
+def _warnings(a: Sequence[Record], b: Sequence[Record], names: tuple[str, str]) -> list[str]:
+    """What the records warn of, each once, and repeats that do not repeat."""
+    found: dict[str, list[str]] = {}
+    for name, side in zip(names, (a, b), strict=True):
+        for record in side:
+            for warning in record["warnings"]:
+                found.setdefault(warning, []).append(name)
+    listed = [
+        f"{'both' if len(set(of)) > 1 else of[0]}: {warning}" for warning, of in found.items()
+    ]
+    for name, side in zip(names, (a, b), strict=True):
+        for other in side[1:]:
+            own = parity.compare(side[0], other)
+            if not own.equal:
+                words = verdicts.numbers_in_words(own, (side[0]["run_id"], other["run_id"]))
+                listed.append(f"{name}: its own runs differ: {words}")
+                break
+    shared = {record["run_id"] for record in a} & {record["run_id"] for record in b}
+    listed += [f"both sides hold the run {run_id}" for run_id in sorted(shared)]
+    return listed

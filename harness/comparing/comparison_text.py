@@ -1,0 +1,226 @@
+"""A comparison for readers: a terminal, a pull request, programs, a chart of benchmarks."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from harness.comparing.comparability import Difference
+from harness.comparing.comparison import Comparison, Row
+from harness.comparing.verdicts import MARKS, percent, size
+from harness.records.figures import safe
+from harness.records.record import Record
+
+_SHOWN = 12  # lines of a list
+
+
+def terminal(found: Comparison) -> str:
+    """Everything in plain text: the runs, what differs around them, the table, the verdicts."""
+    lines = [_title(found)]
+    lines += [f"{name}: {_runs(side)}" for name, side in zip("AB", (found.a, found.b), strict=True)]
+    lines += _differences(found)
+    lines += ["", *_table([_headings(found), *(_cells(row) for row in found.rows)]), ""]
+    if found.programs.operations:
+        lines += ["operations that differ, A -> B:", *_capped(found.programs.operations), ""]
+    lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
+    return "\n".join([*lines, *_verdicts(found)])
+
+
+def markdown(found: Comparison) -> str:
+    """A comment for a pull request: verdicts, then the table, then what differs around the runs."""
+    lines = [f"### {_escaped(_title(found))}", ""]
+    if found.comparable:
+        lines += ["| | area | verdict |", "|---|---|---|"]
+        lines += [
+            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 400)} |"
+            for one in found.verdicts
+        ]
+    else:
+        lines += ["**Not comparable:**", ""]
+        lines += [f"- {_escaped(_difference(one), 400)}" for one in _of(found, "severe")]
+    headings, rows = _headings(found), [_cells(row) for row in found.rows]
+    lines += ["", _markdown_row(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    lines += [_markdown_row(row) for row in rows]
+    around = [one for one in found.differences if one.severity != "severe"]
+    details = [
+        f"- {name}: {_escaped(_runs(side), 400)}"
+        for name, side in zip(found.names, (found.a, found.b), strict=True)
+    ]
+    details += [f"- {_escaped(_difference(one))}" for one in around[:50]]
+    details += [f"- warning: {_escaped(warning, 400)}" for warning in found.warnings]
+    summary = "<details><summary>The runs, and what else differs</summary>"
+    return "\n".join([*lines, "", summary, "", *details, "", "</details>", ""])
+
+
+def as_json(found: Comparison) -> str:
+    """Everything as JSON, with the runs by their ids."""
+    content = {field.name: getattr(found, field.name) for field in fields(found)}
+    for name, side in (("a", found.a), ("b", found.b)):
+        content[name] = [record["run_id"] for record in side]
+    content |= {"comparable": found.comparable, "regressed": found.regressed}
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def benchmark(found: Comparison) -> str:
+    """B's figures as github-action-benchmark's `customSmallerIsBetter` takes them."""
+    case = safe(found.b[0]["case"]["name"] or "?")
+    what = " ".join([case, *([found.b[0]["impl"]] if found.b[0]["impl"] else [])])
+    entries = []
+    for row in found.rows:
+        if row.better != "lower" or not isinstance(row.b, float):
+            continue
+        entry = {"name": f"{what}: {row.name}", "unit": row.unit, "value": row.b}
+        if row.low is not None and row.high is not None and row.ratio:
+            entry["range"] = f"± {(row.high - row.low) / 2 / row.ratio * row.b:.3g}"
+        if isinstance(row.a, float):
+            entry["extra"] = f"baseline {row.a:.6g}" + (
+                f", {percent(row.ratio)}" if row.ratio else ""
+            )
+        entries.append(entry)
+    return json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _title(found: Comparison) -> str:
+    first, (a, b) = found.a[0], found.names
+    environment = first["environment"]
+    about = [
+        safe(str(first["case"]["name"] or "?")),
+        first["size"] or "size ?",
+        f"{environment['device_count'] or '?'} x {safe(str(environment['device_kind'] or '?'))}",
+    ]
+    return f"{', '.join(about)}: {b} against {a}"
+
+
+def _runs(side: Sequence[Record]) -> str:
+    ids = [record["run_id"] for record in side]
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    parts = [", ".join(ids[:3]) + more, side[0]["impl"] or "impl ?"]
+    if side[0]["status"] != "completed":
+        parts.append(side[0]["status"])
+    return ", ".join(parts)
+
+
+def _of(found: Comparison, severity: str) -> list[Difference]:
+    return [one for one in found.differences if one.severity == severity]
+
+
+def _differences(found: Comparison) -> list[str]:
+    """What differs around the figures: a line each, but one for all that a side does not tell."""
+    lines = []
+    for one in _of(found, "intended"):
+        lines.append(f"compared: {_difference(one)}")
+    told = [one for one in _of(found, "mild") if not one.unknown]
+    lines += [f"differs: {_difference(one)}" for one in told[:_SHOWN]]
+    if len(told) > _SHOWN:
+        lines.append(f"differs: {len(told) - _SHOWN} more (--json has all)")
+    for name in "AB":
+        keys = [safe(one.key) for one in _of(found, "mild") if name in one.unknown]
+        settings = [key for key in keys if key.startswith("case.config.")]
+        if len(settings) > _SHOWN:
+            keys = [f"{len(settings)} settings", *(key for key in keys if key not in settings)]
+        if keys:
+            lines.append(f"not told by {name}: {', '.join(keys)}")
+    return lines
+
+
+def _difference(one: Difference) -> str:
+    a, b = (
+        "unknown" if name in one.unknown else _value(value)
+        for name, value in (("A", one.a), ("B", one.b))
+    )
+    words = f" ({safe(one.words, 400)})" if one.words else ""
+    return f"{safe(one.key)}: {a} -> {b}{words}"
+
+
+def _value(value: Any) -> str:
+    text = safe(value if isinstance(value, str) else json.dumps(value))
+    return text[:12] if re.fullmatch("[0-9a-f]{40,}", text) else text or "''"
+
+
+def _verdicts(found: Comparison) -> list[str]:
+    if found.comparable:
+        width = max(len(one.area) for one in found.verdicts)
+        return [f"{one.area.ljust(width)}  {safe(one.words, 400)}" for one in found.verdicts]
+    severe = _of(found, "severe")
+    lines = ["not comparable:", *_capped([_difference(one) for one in severe])]
+    liftable = [one.key for one in severe if one.key != "steps"]
+    if liftable:
+        more = " ..." if len(liftable) > 3 else ""
+        options = " ".join(f"--across {safe(key)}" for key in liftable[:3])
+        lines.append(f"if that is the point of the comparison: {options}{more}")
+    return lines
+
+
+def _headings(found: Comparison) -> list[str]:
+    return ["", *found.names, "ratio"]
+
+
+def _cells(row: Row) -> list[str]:
+    unit = f", {row.unit}" if row.unit and row.unit != "bytes" else ""
+    return [row.name + unit, _figure(row, row.a), _figure(row, row.b), _ratio(row)]
+
+
+def _figure(row: Row, value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return safe(value, 20)
+    if row.unit == "bytes":
+        return size(value)
+    if 1000 <= value < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.9g}" if row.name == "final loss" else f"{value:.4g}"
+
+
+def _ratio(row: Row) -> str:
+    if row.a is None or row.b is None:
+        return ""
+    if row.a == row.b:
+        return "="
+    if row.ratio is None:
+        return "≠"
+    if row.low is None or row.high is None:
+        return _short(row.ratio)
+    return f"{_short(row.ratio)} ({_short(row.low)} to {_short(row.high)})"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.3f}" if 0.1 < ratio < 1000 else f"{ratio:.3g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _capped(lines: Sequence[str]) -> list[str]:
+    shown = [f"  {safe(line, 200)}" for line in lines[:_SHOWN]]
+    more = len(lines) - _SHOWN
+    return [*shown, f"  and {more} more"] if more > 0 else shown
+
+
+def _escaped(text: str, longest: int = 100) -> str:
+    """A text that Markdown shows as it is: no table, code, link, mention or HTML in it."""
+    return re.sub(r"[\\`*_\[\]<>#|~@&]", lambda found: f"&#{ord(found[0])};", safe(text, longest))
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; null for what it has no number for."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

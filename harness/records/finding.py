@@ -1,0 +1,248 @@
+"""Finds records: of one run, of repeats, or all below a folder; bad ones are told and skipped."""
+
+import difflib
+import gc
+import gzip
+import itertools
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import hlo
+from harness.errors import UserError
+from harness.records import record as record_module
+from harness.records.figures import safe
+from harness.records.record import Record, RecordError
+
+_LONGEST_PROGRAM = 2**29  # characters; a forged archive must not fill the memory
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and where it lies."""
+
+    path: Path
+    record: Record
+
+
+def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found], list[str]]:
+    """Reads every record at or below the paths: files, runs' folders, folders of these.
+
+    Returns them in the order of their paths, and a warning for each file that is no good record:
+    truncated, foreign, of a later version, or changed by hand. Raises UserError for a path that is
+    not there.
+    """
+    found, warnings = [], []
+    with _without_collector():
+        for path in paths:
+            for file in _record_files(Path(path)):
+                try:
+                    found.append(load(file))
+                except RecordError as error:
+                    warnings.append(f"skipped {error}")
+    return found, warnings
+
+
+def load(path: Path) -> Found:
+    """Reads one record; raises RecordError also for one that contradicts itself."""
+    record = record_module.read(path)
+    problem = _contradiction(record)
+    if problem is not None:
+        raise RecordError(f"{path}: changed by hand? {problem}")
+    return Found(path, record)
+
+
+def find(reference: str, results: Path, twins: str | None = None) -> tuple[list[Found], list[str]]:
+    """The runs that a reference names, and warnings: a single run, or completed repeats of one.
+
+    A reference is a record file, a run's folder or id, a folder of repeats, the id given to
+    --run-id with --repeats, or the latest run of a case as case:impl, of a pair of `twins` where
+    that is not the project's own; folder:impl takes one implementation's repeats. Raises UserError
+    for one that names no run, or runs that differ in more than chance, and RecordError for one bad
+    record.
+    """
+    folder = Path(reference)
+    if os.path.isfile(reference):
+        return [load(folder)], []
+    for place in (folder, results / reference):
+        if os.path.isfile(place / "record.json"):
+            return [load(place / "record.json")], []
+    if os.path.isdir(reference):
+        return _repeats(reference, *load_all([folder]))
+    name, _, impl = reference.rpartition(":")
+    if impl.isidentifier() and name:
+        if os.path.isdir(name):
+            found, warnings = load_all([name])
+            return _repeats(reference, [one for one in found if _impl(one) == impl], warnings)
+        return _latest(reference, (name, impl, twins), results)
+    numbered = [path for path in _runs(results) if _is_repeat(path.parent.name, reference)]
+    if numbered:
+        return _repeats(reference, *load_all(numbered))
+    near = difflib.get_close_matches(reference, [path.parent.name for path in _runs(results)], n=1)
+    hint = f" (nearest: {near[0]})" if near else ""
+    raise UserError(
+        f"{reference!r}: no such run, file or folder, and no run of {results}{hint}; may be a run"
+        " id, record file, run's folder, folder of repeats, or case:impl for the latest"
+    )
+
+
+def programs(a: Found, b: Found) -> tuple[tuple[hlo.Program | None, hlo.Program | None], list[str]]:
+    """The optimised programs of two runs that differ in them, where their folders hold these.
+
+    Also a warning for each that is damaged.
+    """
+    hashes = [found.record["program"]["optimized_sha256"] for found in (a, b)]
+    if None in hashes or hashes[0] == hashes[1]:
+        return (None, None), []
+    read: list[hlo.Program | None] = []
+    warnings = []
+    for found in (a, b):
+        path = found.path.with_name("program.txt.gz")
+        program = None
+        if path.is_file():
+            try:
+                program = _program(path, found.record["program"]["optimized_sha256"])
+            except UserError as error:
+                warnings.append(f"{path}: not used: {error}")
+        read.append(program)
+    return (read[0], read[1]), warnings
+
+
+def _program(path: Path, fingerprint: str) -> hlo.Program:
+    """Reads a program; raises UserError unless it is, instruction for instruction, the one."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            program = hlo.parse(file.read(_LONGEST_PROGRAM))
+        found = hlo.fingerprint(program)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot be unpacked: {error}") from None
+    except (LookupError, ValueError):  # names of what is not there, digits that are none
+        raise UserError("the text of the XLA program is damaged") from None
+    if found != fingerprint:
+        raise UserError("it is another program than the record's, by its fingerprint")
+    return program
+
+
+def _latest(
+    reference: str, wanted: tuple[str, str, str | None], results: Path
+) -> tuple[list[Found], list[str]]:
+    """The last completed run of a case, an implementation, and the twins that it belongs to."""
+    found, warnings = load_all([results] if results.is_dir() else [])
+    own = [
+        one
+        for one in found
+        if _about(one) == wanted and one.record["status"] not in ("preflight", "imported")
+    ]
+    own.sort(key=lambda one: (one.record["environment"]["time"] or "", one.record["run_id"]))
+    complete = [one for one in own if one.record["status"] == "completed"]
+    if not complete:
+        of = "" if wanted[2] is None else f" of --twins {wanted[2]}"
+        known = sorted({_told(one) for one in found})
+        rest = f"; there are runs of {', '.join(known)}" if known else ""
+        raise UserError(f"{reference!r}: {results} has no completed run of that case{of}{rest}")
+    later = own[own.index(complete[-1]) + 1 :]
+    warnings += [f"{_names(later)}: later, but not completed"] if later else []
+    return [complete[-1]], warnings
+
+
+def _repeats(
+    reference: str, found: Sequence[Found], warnings: list[str]
+) -> tuple[list[Found], list[str]]:
+    """The completed ones of several runs, which must be one experiment's."""
+    ended = [one for one in found if one.record["status"] in ("completed", "imported")]
+    if not ended:
+        raise UserError(f"{reference!r}: holds no record of a completed run")
+    left_out = [one for one in found if one not in ended]
+    if left_out:
+        warnings = [*warnings, f"left out, as not completed: {_names(left_out)}"]
+    for what, values in (
+        ("implementations", {str(_impl(one)) for one in ended}),
+        ("cases", {safe(str(one.record["case"]["name"])) for one in ended}),
+        ("case.hash", {str(one.record["case"]["hash"])[:12] for one in ended}),
+        ("devices", {_devices(one) for one in ended}),
+    ):
+        if len(values) > 1:
+            raise UserError(
+                f"{reference!r}: its runs are no repeats, they differ in {what}:"
+                f" {', '.join(sorted(values))}; name one run, or FOLDER:impl"
+            )
+    return ended, warnings
+
+
+def _contradiction(record: Record) -> str | None:
+    """What cannot be true of a record as this program writes it."""
+    numbers = [entry["step"] for entry in record["steps"]]
+    if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
+        return "its steps are not in order"
+    summary = record["timing"]["step_seconds"]
+    seconds = [entry["step_seconds"] for entry in record["steps"]]
+    known = [value for value in seconds if value is not None]
+    median = summary["median"]
+    if median is not None and known and not min(known) <= median <= max(known):
+        return "the median of its steps is that of none"
+    if (summary["samples"] or 0) > len(numbers) > 0:
+        return "it counts more samples than steps"
+    return None
+
+
+def _record_files(path: Path) -> Iterator[Path]:
+    """The record files at or below a path; what lies in a run's folder is its own affair."""
+    if not os.path.exists(path):
+        raise UserError(f"{path}: there is no such file or folder")
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        if "record.json" in files:
+            folders.clear()
+            yield Path(folder, "record.json")
+
+
+def _runs(results: Path) -> list[Path]:
+    """Where the records of the runs in a results folder would lie."""
+    return sorted(results.glob("*/record.json")) if results.is_dir() else []
+
+
+def _is_repeat(run_id: str, name: str) -> bool:
+    base, _, number = run_id.rpartition("-")
+    return base == name and number.isdecimal()
+
+
+def _impl(found: Found) -> str | None:
+    impl: str | None = found.record["impl"]
+    return impl
+
+
+def _about(found: Found) -> tuple[str | None, str | None, str | None]:
+    """Case, implementation and twins of a run."""
+    return found.record["case"]["name"], _impl(found), record_module.twins(found.record)
+
+
+def _told(found: Found) -> str:
+    case, impl, twins = (None if one is None else safe(str(one)) for one in _about(found))
+    return f"{case}:{impl}" if twins is None else f"{case}:{impl} with --twins {twins}"
+
+
+def _devices(found: Found) -> str:
+    environment = found.record["environment"]
+    return f"{environment['device_count']} x {safe(str(environment['device_kind']))}"
+
+
+def _names(found: Sequence[Found]) -> str:
+    return ", ".join(one.record["run_id"] for one in found)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Reading makes millions of objects that live on: looking for garbage is wasted meanwhile."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

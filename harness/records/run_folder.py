@@ -1,0 +1,134 @@
+"""The folder of one run: its record, its configuration, and what is written while it goes on."""
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.errors import UserError
+from harness.records import record as record_module
+from harness.records import storage
+from harness.records.record import Record
+
+KILLED = "killed before it could end"  # a record's error until its run has ended
+
+
+class RunFolder:
+    """results/<run_id>; only process 0 writes into it, but for each process's own log.
+
+    Where `results` lies in a bucket, each process writes into a temporary folder, `path`, of which
+    a `storage.Mirror` keeps a copy in `home`; else both are the same folder.
+    """
+
+    def __init__(self, results: Any, run_id: str, process: int = 0, resume: bool = False) -> None:
+        """Makes the folder.
+
+        Raises UserError when it cannot be written, or already holds a run that is not resumed.
+        """
+        self.home = results / run_id
+        self._is_primary = process == 0
+        self._mirror: storage.Mirror | None = None
+        name = "log.txt" if self._is_primary else f"log.{process}.txt"
+        with storage.errors_told(f"--results-dir {results}"):
+            if self._is_primary and self.record_path.exists() and not resume:
+                raise UserError(f"--run-id {run_id}: {self.home} already holds a run")
+            if storage.is_remote(self.home):
+                self.path = Path(tempfile.mkdtemp(prefix="harness-"))
+                self._fetch([name, *(["metrics.jsonl"] if self._is_primary else [])])
+                self._mirror = storage.Mirror(self.path, self.home)
+            else:
+                self.path = self.home
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.log: TextIO = (self.path / name).open("a", encoding="utf-8")
+            self._metrics = (self.path / "metrics.jsonl").open("a") if self._is_primary else None
+            if self._metrics is not None and self._metrics.tell():
+                self._metrics.write("\n")  # ends the line of a run that was killed in it
+        self.sync()
+
+    @property
+    def record_path(self) -> Any:
+        """Where the record lies."""
+        return self.home / "record.json"
+
+    def write_config(self, text: str) -> None:
+        """Keeps the flattened case."""
+        if self._is_primary:
+            (self.path / "config.txt").write_text(text, encoding="utf-8")
+
+    def write_program(self, text: str) -> None:
+        """Keeps the optimised program, for a comparison to name what differs in it."""
+        if self._is_primary:
+            (self.path / "program.txt.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))
+
+    def write_status(self, state: str, step: int | None, exit_code: int | None = None) -> None:
+        """Replaces status.json: the state, the last finished step, the exit code once there."""
+        if self._is_primary:
+            temporary = self.path / ".status.json.tmp"
+            temporary.write_text(
+                json.dumps({"state": state, "step": step, "exit_code": exit_code}) + "\n"
+            )
+            temporary.replace(self.path / "status.json")
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Adds a step's line to metrics.jsonl, at once."""
+        if self._metrics is not None:
+            self._metrics.write(json.dumps(entry, allow_nan=False) + "\n")
+            self._metrics.flush()
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The last line of each step in metrics.jsonl; one torn by a killed run is left out."""
+        if self._metrics is None:
+            return []
+        entries = {}
+        for line in (self.path / "metrics.jsonl").read_text().splitlines():
+            try:
+                entry = json.loads(line)
+                entries[entry["step"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [entries[step] for step in sorted(entries)]
+
+    def write_record(self, record: Record) -> None:
+        """Writes the record, whole or not at all."""
+        if self._is_primary:
+            record_module.write(self.path / "record.json", record)
+
+    def sync(self) -> None:
+        """Waits until a bucket holds all that was written; raises UserError when that fails."""
+        if self._mirror is not None:
+            self._mirror.sync()
+
+    def close(self) -> None:
+        """Closes the files; raises UserError when a bucket does not take the last of them."""
+        self.log.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._mirror is not None:
+            self._mirror.close()
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _fetch(self, names: list[str]) -> None:
+        """Brings what an earlier attempt left, to go on writing it."""
+        for name in names:
+            kept = self.home / name
+            if kept.exists():
+                (self.path / name).write_bytes(kept.read_bytes())
+
+
+def earlier_record(results: Any, run_id: str) -> Record | None:
+    """What a run of this name has left so far, None when there is none."""
+    path = results / run_id / "record.json"
+    with storage.errors_told(path):
+        return record_module.read(storage.local_copy(path)) if path.exists() else None
+
+
+def check_writable(results: Any) -> None:
+    """Raises UserError unless run folders can be made below `results`; a bucket tells later."""
+    if storage.is_remote(results):
+        return
+    existing = next(path for path in (results, *results.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--results-dir {results}: {existing} is not a folder one can write to")

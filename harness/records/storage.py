@@ -1,0 +1,131 @@
+"""Where results are kept: a folder of this machine, or one in a bucket such as gs://bucket/runs."""
+
+import atexit
+import importlib.util
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.records.record import RecordError
+
+_UPLOAD_SECONDS = 5
+_ATTEMPTS = 3
+_LAST = ("record.json", "status.json")  # once these are there, all they speak of is
+
+
+def place(text: str) -> Any:
+    """A path of this machine or in a bucket, with the methods of pathlib.
+
+    Raises UserError for a store that is not known, or whose extra is not installed.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    if scheme != "gs" or not rest.strip("/"):
+        raise UserError(f"{text}: must be a folder or gs://BUCKET/FOLDER")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"{text}: needs gcsfs; install the extra: pip install '.[gcs]'")
+    from etils import epath
+
+    # What fails is told in one line; its client would log pages first.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
+    logging.getLogger("gcsfs").propagate = False
+    return epath.Path(text)
+
+
+def is_remote(path: Any) -> bool:
+    """Whether a path lies in a bucket."""
+    return "://" in str(path)
+
+
+@contextmanager
+def errors_told(where: Any) -> Iterator[None]:
+    """Raises UserError for what the storage of `where` cannot do."""
+    try:
+        yield
+    except (UserError, RecordError):
+        raise
+    except Exception as error:  # the clients of buckets raise errors of many kinds
+        if not (is_remote(where) or isinstance(error, OSError)):
+            raise
+        raise UserError(f"{where}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def local_copy(path: Any) -> Path:
+    """The file itself, or what a bucket holds of it now; the copy goes when the process ends."""
+    if not is_remote(path):
+        return Path(path)
+    folder = tempfile.TemporaryDirectory(prefix="harness-")
+    atexit.register(folder.cleanup)
+    copy = Path(folder.name) / path.name
+    with errors_told(path):
+        copy.write_bytes(path.read_bytes())
+    return copy
+
+
+class Mirror:
+    """Keeps a copy of a growing folder in a bucket.
+
+    Nothing can be appended to an object, and one object takes no more than one write a second: so
+    changed files, which are small, are sent whole, every few seconds and by a thread of its own.
+    Training never waits for them but in `sync`.
+    """
+
+    def __init__(self, folder: Path, remote: Any) -> None:
+        self._folder = folder
+        self._remote = remote
+        self._sent: dict[Path, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._thread.start()
+
+    def sync(self) -> None:
+        """Sends what has changed; raises UserError when that fails again and again."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self._lock, errors_told(self._remote):
+                    self._send()
+                return
+            except UserError:
+                if attempt == _ATTEMPTS:
+                    raise
+                time.sleep(1)
+
+    def close(self) -> None:
+        """Ends the thread and sends the rest."""
+        self._ended.set()
+        self._thread.join()
+        self.sync()
+
+    def _keep_up(self) -> None:
+        while not self._ended.wait(_UPLOAD_SECONDS):
+            # What fails is tried again the next time; `sync` says so when it never works.
+            with suppress(UserError), self._lock, errors_told(self._remote):
+                self._send()
+
+    def _send(self) -> None:
+        present = [path for path in self._folder.rglob("*") if path.is_file()]
+        for path in sorted(present, key=lambda path: (path.name in _LAST, path.name)):
+            if path.name.startswith("."):
+                continue
+            state = path.stat()
+            version = (state.st_mtime_ns, state.st_size)
+            if self._sent.get(path) != version:
+                target = self._remote / path.relative_to(self._folder).as_posix()
+                if not is_remote(target):  # a bucket has no folders, and must not come from a slip
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+                self._sent[path] = version

@@ -1,0 +1,73 @@
+"""The figures of one run or of several, side by side, as a table for a terminal."""
+
+from collections.abc import Callable, Sequence
+
+from harness.records.record import Record, at
+
+_GIB = 2**30
+
+
+def table(records: Sequence[Record]) -> str:
+    """One column per record; "-" stands for what was not measured."""
+    columns = [["", *(name for name, _ in _ROWS)]]
+    for record in records:
+        heading = record["impl"] or record["run_id"]
+        columns.append([heading, *(_cell(read, record) for _, read in _ROWS)])
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for row in zip(*columns, strict=True):
+        first, *rest = (
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(read: Callable[[Record], str | None], record: Record) -> str:
+    try:
+        return read(record) or "-"
+    except (TypeError, IndexError):  # something on the way to the figure is null
+        return "-"
+
+
+def _number(path: str, form: str = "{:,}", scale: float = 1) -> Callable[[Record], str | None]:
+    def read(record: Record) -> str | None:
+        value = at(record, path)
+        return None if value is None else form.format(value / scale if scale != 1 else value)
+
+    return read
+
+
+def _step_seconds(record: Record) -> str:
+    step = record["timing"]["step_seconds"]
+    return f"{step['median']:.6f} ({step['samples']})"
+
+
+_ROWS: list[tuple[str, Callable[[Record], str | None]]] = [
+    ("status", _number("status", "{}")),
+    ("parameters", _number("model.parameters")),
+    ("attention", _number("model.attention", "{}")),
+    ("first loss", lambda record: f"{record['steps'][0]['loss']:.9g}"),
+    ("last loss", lambda record: f"{record['steps'][-1]['loss']:.9g}"),
+    ("last gradient norm", lambda record: f"{record['steps'][-1]['grad_norm']:.9g}"),
+    ("final state's digest", lambda record: record["checkpoint"]["digest"][:12]),
+    ("optimised program", lambda record: record["program"]["optimized_sha256"][:12]),
+    ("step, s (samples)", _step_seconds),
+    ("tokens/s per device", _number("timing.tokens_per_second_per_device", "{:,.1f}")),
+    ("TFLOP per step and device", _number("model.tflop_per_step_per_device", "{:.6g}")),
+    ("TFLOP/s per device", _number("timing.tflops_per_device", "{:.3f}")),
+    ("MFU, %", _number("timing.mfu_percent", "{:.2f}")),
+    ("host dispatch, ms", _number("timing.host_dispatch_seconds", "{:.3f}", 1e-3)),
+    ("import, s", _number("timing.import_seconds", "{:.2f}")),
+    (
+        "trace and lower, s",
+        lambda r: f"{r['timing']['trace_seconds'] + r['timing']['lower_seconds']:.2f}",
+    ),
+    ("compile, s", _number("timing.compile_seconds", "{:.2f}")),
+    ("init, s", _number("timing.init_seconds", "{:.2f}")),
+    ("first step, s", _number("timing.first_step_seconds", "{:.3f}")),
+    ("wall, s", _number("timing.wall_seconds", "{:.1f}")),
+    ("memory compiled for, GiB", _number("memory.total_bytes", "{:.3f}", _GIB)),
+    ("memory at peak, GiB", _number("memory.peak_in_use_bytes", "{:.3f}", _GIB)),
+]

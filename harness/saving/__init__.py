@@ -1,0 +1,1 @@
+"""Checkpoints: written while it trains, read back, verified."""

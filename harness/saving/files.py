@@ -1,0 +1,289 @@
+"""What lies in a checkpoint folder, read without a model and without trusting any of it."""
+
+import functools
+import hashlib
+import importlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from harness.errors import UserError
+from harness.saving.digest import Digests
+
+STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
+_FOREIGN_STATE = ("items", "default")  # where MaxText and others keep theirs
+
+# Linen's collection name, which MaxText keeps in its paths and ours have not.
+_FOREIGN_COLLECTION = re.compile(r"^(params|opt_state/\d+/[mn]u)/params/")
+_MOST_NAMED = 3  # of many names, in one line
+_FOREIGN_EXTRAS = "nnx_aux/"  # states of random generators, of no use here
+
+# What a failed read can be without the checkpoint being at fault.
+_NOT_DAMAGE = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+
+
+class CheckpointError(Exception):
+    """A checkpoint that could not be written, waited for or read; the message is one line."""
+
+
+class Damaged(Exception):
+    """A committed step that does not hold what was saved; the message is one line."""
+
+
+@dataclass(frozen=True)
+class StoredStep:
+    """One committed step: the state after training step `number` (None where nothing tells)."""
+
+    path: Any
+    number: int | None
+    item: Any  # the folder of its arrays
+    driver: str  # TensorStore's, of each array
+    keys: Mapping[str, str]  # by the path an array has in our state, its key in the item
+    metadata: dict[str, Any] | None  # None for another program's: there is nothing to check against
+
+    @property
+    def digests(self) -> Digests:
+        """The digest of each array when it was saved; empty for another program's."""
+        return self.metadata["digests"] if self.metadata else {}
+
+
+@functools.cache
+def orbax() -> Any:
+    """Orbax, imported when it is first needed: that takes most of a second.
+
+    A failed save is raised, once; what Orbax logs besides, and what it leaves behind of the writes
+    that ran beside the failed one, would fill the terminal with pages. It is kept away from there.
+    """
+    module = importlib.import_module("orbax.checkpoint")
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
+    return module
+
+
+def folder(path: str | Path) -> Any:
+    """A path on this machine, or one such as gs://bucket/folder, with the methods of pathlib."""
+    if "://" not in str(path):
+        return Path(path).absolute()
+    from etils import epath
+
+    return epath.Path(path)
+
+
+def step_numbers(directory: Any) -> list[int]:
+    """The steps in a folder, whole or not; temporary folders and those named `N.bad` are none."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def is_step(path: Any) -> bool:
+    """Whether a folder is one step, not a folder of steps."""
+    return any((path / item).is_dir() for item in (STATE, METADATA)) or is_foreign(path)
+
+
+def is_foreign(path: Any) -> bool:
+    """Whether a step is another program's."""
+    return _foreign_item(path) is not None
+
+
+def read_step(path: Any) -> StoredStep:
+    """What a step holds, without its arrays. Raises Damaged, or UserError for no checkpoint."""
+    foreign_item = _foreign_item(path)
+    if foreign_item is not None:
+        return _read_foreign_step(path, foreign_item)
+    metadata = _read_metadata(path)
+    number = metadata["step"]
+    if path.name.isdecimal() and int(path.name) != number:
+        raise Damaged(f"it is step {number}, renamed")
+    keys = {name: name.replace("/", ".") for name in metadata["digests"]}
+    return StoredStep(path, number, path / STATE, "zarr", keys, metadata)
+
+
+def described(step: StoredStep) -> dict[str, jax.ShapeDtypeStruct]:
+    """The type and shape of each array: as digested when saved, else as found."""
+    if step.metadata is not None:
+        return {name: _described_by(digest) for name, digest in step.digests.items()}
+    stores = _open(step, step.keys)
+    return {
+        name: jax.ShapeDtypeStruct(store.shape, store.dtype.numpy_dtype)
+        for name, store in stores.items()
+    }
+
+
+def read_arrays(step: StoredStep, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """Reads arrays by path: onto the devices where `wanted` has a sharding, else as numpy's.
+
+    Raises Damaged, naming the arrays, when that fails for a reason that lies in the files. Goes
+    past Orbax's own reader, whose failures leave pages on the terminal and name no array.
+    """
+    stores = _open(step, wanted)
+    readings = _each(
+        step,
+        {name: functools.partial(_Reading, stores[name], leaf) for name, leaf in wanted.items()},
+    )
+    return _each(step, {name: reading.array for name, reading in readings.items()})
+
+
+class _Reading:
+    """One array on its way: all that this process needs of it is asked for at once."""
+
+    def __init__(self, store: Any, wanted: jax.ShapeDtypeStruct) -> None:
+        self._wanted = wanted
+        whole = (slice(None),) * len(wanted.shape)
+        sharding = wanted.sharding
+        indices = (
+            [whole]
+            if sharding is None
+            else sharding.addressable_devices_indices_map(wanted.shape).values()
+        )
+        unique = {str(index): index for index in indices}
+        self._parts = {key: store[index].read() for key, index in unique.items()}
+
+    def array(self) -> Any:
+        """The array, once it is there."""
+        wanted = self._wanted
+        if wanted.sharding is None:
+            (part,) = self._parts.values()
+            return part.result()
+        return jax.make_array_from_callback(
+            wanted.shape, wanted.sharding, lambda index: self._parts[str(index)].result()
+        )
+
+
+def _open(step: StoredStep, names: Iterable[str]) -> dict[str, Any]:
+    import tensorstore
+
+    item = str(step.item).rstrip("/") + "/"
+    base = item if "://" in item else {"driver": "file", "path": item}
+    stores = {}
+    for name in names:
+        store = {"driver": "ocdbt", "base": base, "path": step.keys[name] + "/"}
+        spec = {"driver": step.driver, "kvstore": store, "fill_missing_data_reads": False}
+        stores[name] = tensorstore.open(spec, open=True, read=True)
+    return _each(step, {name: store.result for name, store in stores.items()})
+
+
+def _each(step: StoredStep, work: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each array's work gives; Damaged names those whose files fail it."""
+    done, failures = {}, {}
+    for name, get in work.items():
+        try:
+            done[name] = get()
+        except Exception as error:
+            if not _is_damage(error):
+                raise CheckpointError(f"{step.path}: cannot be read: {one_line(error)}") from error
+            failures[name] = error
+    if failures:
+        first = next(iter(failures.values()))
+        raise Damaged(f"cannot read {shortlist(list(failures))}: {one_line(first)}") from first
+    return done
+
+
+def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata as JSON keeps it, with a checksum of its own."""
+    plain = json.loads(json.dumps(metadata))
+    return {**plain, "sha256": _checksum(plain)}
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of dicts whose leaves have these paths."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *branches, last = path.split("/")
+        branch = tree
+        for name in branches:
+            branch = branch.setdefault(name, {})
+        branch[last] = leaf
+    return tree
+
+
+def shortlist(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's first words, without the pages that storage libraries add."""
+    text = " ".join(str(error).partition(" [tensorstore_spec")[0].split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _read_metadata(path: Any) -> dict[str, Any]:
+    try:
+        metadata = json.loads((path / METADATA / METADATA).read_text())
+        seal = metadata.pop("sha256")
+    except FileNotFoundError:
+        raise Damaged("incomplete: its metadata is missing") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise Damaged("its metadata cannot be read") from None
+    if seal != _checksum(metadata):
+        raise Damaged("its metadata has changed since it was saved")
+    return dict(metadata)
+
+
+def _checksum(metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def _described_by(digest: str) -> jax.ShapeDtypeStruct:
+    """The shape and type that a digest such as `float32[64,2]:0123` begins with."""
+    dtype, _, rest = digest.partition("[")
+    sizes = rest.partition("]")[0]
+    return jax.ShapeDtypeStruct(
+        tuple(int(size) for size in sizes.split(",") if size), jnp.dtype(dtype)
+    )
+
+
+def _foreign_item(path: Any) -> Any:
+    items = (path / name for name in _FOREIGN_STATE)
+    return next((item for item in items if item.is_dir()), None)
+
+
+def _read_foreign_step(path: Any, item: Any) -> StoredStep:
+    try:
+        stored = json.loads((item / "_METADATA").read_text())
+        driver = "zarr3" if stored.get("use_zarr3") else "zarr"
+        names = [
+            "/".join(str(part["key"]) for part in entry["key_metadata"])
+            for entry in stored["tree_metadata"].values()
+            if not entry["value_metadata"]["skip_deserialize"]  # an empty branch
+        ]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise Damaged(f"its _METADATA cannot be read: {one_line(error)}") from error
+    keys = {
+        _our_path(name): name.replace("/", ".")
+        for name in names
+        if not name.startswith(_FOREIGN_EXTRAS)
+    }
+    if not any(name.startswith("params/") for name in keys):
+        raise UserError(f"{path}: holds no parameters under params/")
+    number = int(path.name) if path.name.isdecimal() else None
+    return StoredStep(path, number, item, driver, keys, None)
+
+
+def _our_path(foreign: str) -> str:
+    return _FOREIGN_COLLECTION.sub(r"\1/", foreign)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the files are at fault, and not access, memory or the network."""
+    if isinstance(error, PermissionError | MemoryError | jax.errors.JaxRuntimeError):
+        return False
+    return not any(status in str(error) for status in _NOT_DAMAGE)

@@ -1,0 +1,1 @@
+"""TPU slices that are not there: programs compiled for them, and what these will need and do."""

@@ -1,0 +1,107 @@
+"""A step compiled for a TPU slice, or found in the user's cache where it was compiled before."""
+
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+
+from harness import hlo
+from harness.slices.topology import Slice
+from harness.training import train_step
+from harness.training.compiler_options import Options
+from harness.training.devices import cache_folder
+from harness.training.train_step import Trainer
+
+_VERSIONS = ("jax", "jaxlib", "libtpu")
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+
+
+class DoesNotFit(Exception):
+    """The compiler found no way to place the program in the device's memory; says what it used."""
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """What is kept of a compiled step: its text, and memory as jax.stages.Compiled tells it.
+
+    memory: the figures of memory_analysis(). compile_seconds: of the compilation, whenever it was.
+    """
+
+    text: str
+    memory: dict[str, int]
+    compile_seconds: float
+
+    def memory_analysis(self) -> SimpleNamespace:
+        """What one device needs, in bytes."""
+        return SimpleNamespace(**self.memory)
+
+
+def key(stablehlo_sha256: str, options: Options, on: Slice) -> str:
+    """What the outcome of a compilation depends on, as sha256."""
+    depends = {
+        "stablehlo": stablehlo_sha256,
+        "topology": f"{on.name} {on.shape_text}",
+        "options": options,
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "flags": {name: os.environ.get(name) for name in _FLAGS},
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def find(stablehlo_sha256: str, options: Options, on: Slice) -> CompiledStep | None:
+    """The cached outcome of compiling this program; None when there is none that can be read."""
+    try:
+        with gzip.open(_path(stablehlo_sha256, options, on), "rt", encoding="utf-8") as file:
+            return CompiledStep(**json.load(file))
+    except (OSError, EOFError, ValueError, TypeError):
+        return None
+
+
+def compile_step(
+    lowered: jax.stages.Lowered, trainer: Trainer, stablehlo_sha256: str, on: Slice
+) -> CompiledStep:
+    """Compiles as a run does, and caches the outcome under the hash. Raises DoesNotFit."""
+    before = time.perf_counter()
+    try:
+        compiled = train_step.compile_step(lowered, trainer)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DoesNotFit(_first_sentences(str(error))) from None
+    seconds = time.perf_counter() - before
+    analysis = compiled.memory_analysis()
+    memory = {
+        name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
+    }
+    outcome = CompiledStep(hlo.text(compiled), memory, seconds)
+    _keep(outcome, _path(stablehlo_sha256, trainer.compiler_options, on))
+    return outcome
+
+
+def _path(stablehlo_sha256: str, options: Options, on: Slice) -> Path:
+    return cache_folder() / "preflight" / f"{key(stablehlo_sha256, options, on)}.json.gz"
+
+
+def _keep(outcome: CompiledStep, path: Path) -> None:
+    """Writes the outcome whole or not at all; a cache that cannot be written is none."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(temporary, "wt", encoding="utf-8") as file:
+            json.dump(asdict(outcome), file)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def _first_sentences(message: str) -> str:
+    """What the compiler says before it lists the program's buffers, in one line."""
+    told = message.partition("\n\n")[0]
+    return " ".join(told.split()).removeprefix("RESOURCE_EXHAUSTED: ")

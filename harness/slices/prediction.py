@@ -1,0 +1,98 @@
+"""How long a step will take: the compiled program's schedule, played through with a few constants.
+
+The operations run one after another in the order the compiler scheduled them. Each takes its
+estimated cycles at the chip's clock; the estimates hold the traffic of the device's memory (the
+optimizer's fusion of n bytes is estimated at n / 1.6e12 s). A collective takes its bytes on the
+wire through the rings the compiler chose, and nothing else runs meanwhile unless it was split into
+a start and a done: then what is scheduled between them hides it. One that is spread over fusions is
+hidden by what these compute, and by nothing else: they pass its pieces on. Nothing is fitted.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import hlo
+from harness.hlo import Program
+from harness.slices.playing import Chip, Schedule, kernel_flops, kernel_rate, rings
+from harness.training import accounting
+
+_PUBLISHED = Path(__file__).with_name("published_runs.json")
+
+# Sources. Links and hops: "How to Scale Your Model" (jax-ml.github.io/scaling-book), chapters
+# "How to Think About TPUs" (v5e 5e10, v6e 1e11 bytes/s one way; the same as a quarter of half the
+# bidirectional figure in Google's "System architecture" tables) and "Sharded Matrices" (about 1
+# microsecond a hop). Widths: the same. Clocks: the published bfloat16 peak over the operations of a
+# cycle (v5e 4 units of 128 x 128, v6e 4 of 256 x 256, two each). Chips of two cores are left out:
+# how these share a program's estimated cycles is not published.
+CHIPS = {
+    "TPU v5 lite": Chip(1.5e9, 5e10, 1e-6, 128),
+    "TPU v6 lite": Chip(1.75e9, 1e11, 1e-6, 256),
+}
+
+
+def predict(program: Program, device_kind: str) -> dict[str, Any]:
+    """The record's `prediction`: step_seconds (None for a chip without constants) and its parts."""
+    chip, limits = CHIPS.get(device_kind), accounting.device_limits(device_kind)
+    if chip is None or limits is None:
+        return {"step_seconds": None}
+    schedule = Schedule(program, chip, limits.bf16_tflop_per_second, limits.hbm_bytes_per_second)
+    times = schedule.play(program.entry)
+    return {
+        "step_seconds": times.step_seconds,
+        **asdict(times),
+        "matmul_tflop": sum(matmul.flops for matmul in hlo.matmuls(program)) / 1e12,
+        "constants": asdict(chip),
+        "caution": _caution(program),
+        "checked_against": check() if chip == CHIPS["TPU v6 lite"] else [],
+    }
+
+
+def check() -> list[dict[str, Any]]:
+    """The model's errors on the published runs, from the counts of MaxText's compiled programs.
+
+    Of those programs only sums are known, so nothing is taken as hidden: each time is the longest
+    that the model allows, and `hidden_step_seconds` the shortest, with every permute hidden.
+    """
+    chip, limits = CHIPS["TPU v6 lite"], accounting.device_limits("TPU v6 lite")
+    assert limits is not None
+    checked = []
+    for run in json.loads(_PUBLISHED.read_text())["runs"]:
+        wire = run["wire_bytes"] / chip.link_bytes_per_second
+        hidden = run["permute_bytes"] / chip.link_bytes_per_second
+        kernels = run["layers"] * (
+            kernel_flops("fwd", *run["attention"]) * 2
+            + kernel_flops("dq", *run["attention"])
+            + kernel_flops("dkv", *run["attention"])
+        )
+        step = (
+            run["fusion_cycles"] / chip.clock_hz
+            + kernels / kernel_rate(run["attention"][2], chip, limits.bf16_tflop_per_second)
+            + wire
+        )
+        measured = run["measured_step_seconds"]
+        checked.append(
+            {
+                "run": run["run"],
+                "measured_step_seconds": measured,
+                "step_seconds": step,
+                "error_percent": 100 * (step / measured - 1),
+                "hidden_step_seconds": step - hidden,
+                "explanation": run["explanation"],
+            }
+        )
+    return checked
+
+
+def _caution(program: Program) -> str | None:
+    """Why the errors on the published runs say less of this program."""
+    configs = (
+        instruction.attributes.get("backend_config", "")
+        for name in hlo.walk(program).executions
+        for instruction in program.computations[name].instructions.values()
+    )
+    most = max(map(rings, configs))
+    if most == 1:
+        return None
+    return f"up to {most} rings at once here, one in the published runs: the wire is unchecked"

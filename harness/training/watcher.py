@@ -1,0 +1,101 @@
+"""Tells of a run while it goes on: on the terminal, in its files and to TensorBoard."""
+
+from typing import Any
+
+import jax
+
+from harness.records import summary
+from harness.records.record import Record
+from harness.records.run_folder import RunFolder
+from harness.training.console import Console
+
+
+class Watcher:
+    """Tells of a run's phases and steps on the terminal, in metrics.jsonl and status.json."""
+
+    def __init__(
+        self, folder: RunFolder, console: Console, record: Record, tensorboard: bool
+    ) -> None:
+        self._folder = folder
+        self._console = console
+        self._record = record
+        self._scalars: Any = _scalars(folder) if tensorboard else None
+        self.last_step: int | None = None
+        self.step_seconds = 0.0  # of all steps of this process
+
+    def phase(self, name: str) -> None:
+        """Announces a phase."""
+        self._console.begin(name)
+        self._folder.write_status(name, self.last_step)
+
+    def begin(self, first_step: int) -> None:
+        """Takes over the steps of a resumed run that are not run again."""
+        earlier = [entry for entry in self._folder.read_metrics() if entry["step"] < first_step]
+        self._record["steps"].extend(earlier)
+
+    def step(self, entry: dict[str, Any]) -> None:
+        """Writes a step's line wherever one is kept."""
+        self._console.end()
+        self.last_step = entry["step"]
+        self.step_seconds += entry["step_seconds"]
+        self._folder.append_metrics(entry)
+        self._folder.write_status("running", self.last_step)
+        rates = self._rates(entry)
+        loss = "nan" if entry["loss"] is None else f"{entry['loss']:.3f}"
+        tflops = "unknown" if rates["tflops"] is None else f"{rates['tflops']:.3f}"
+        self._console.line(
+            f"completed step: {entry['step']}, seconds: {entry['step_seconds']:.3f},"
+            f" TFLOP/s/device: {tflops}, Tokens/s/device: {rates['tokens']:.3f},"
+            f" total_weights: {entry['total_weights']:.0f}, loss: {loss}"
+        )
+        if self._scalars is not None:
+            self._write_scalars(entry, rates)
+
+    def program(self, text: str) -> None:
+        """Keeps the step's optimised program."""
+        self._folder.write_program(text)
+
+    def close(self, with_summary: bool) -> None:
+        """Says how the run ended."""
+        record = self._record
+        if record["error"] is not None:
+            self._console.line(f"error: {record['error']}")
+        for warning in record["warnings"]:
+            self._console.line(f"warning: {warning}")
+        if with_summary:
+            self._console.line(summary.table([record]))
+        self._console.line(f"record: {self._folder.record_path}")
+        self._console.close()
+        if self._scalars is not None:
+            self._scalars.close()
+
+    def _rates(self, entry: dict[str, Any]) -> dict[str, float | None]:
+        seconds, devices = entry["step_seconds"], self._record["environment"]["device_count"]
+        tflop = self._record["model"]["tflop_per_step_per_device"]
+        return {
+            "tflops": None if tflop is None else tflop / seconds,
+            "tokens": entry["total_weights"] / devices / seconds,
+        }
+
+    def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float | None]) -> None:
+        scalars = {
+            "learning/loss": entry["loss"],
+            "learning/grad_norm": entry["grad_norm"],
+            "learning/current_learning_rate": entry["learning_rate"],
+            "learning/total_weights": entry["total_weights"],
+            "perf/step_time_seconds": entry["step_seconds"],
+            "perf/per_device_tflops_per_sec": rates["tflops"],
+            "perf/per_device_tokens_per_sec": rates["tokens"],
+        }
+        for name, value in scalars.items():
+            if value is not None:
+                self._scalars.add_scalar(name, value, entry["step"])
+
+
+def _scalars(folder: RunFolder) -> Any:
+    """A writer of TensorBoard files, None in all processes but the first."""
+    if jax.process_index() != 0:
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder.path / "tensorboard"))

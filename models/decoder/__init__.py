@@ -1,0 +1,1 @@
+"""The decoder of 1.1 billion parameters, written twice."""

@@ -1,0 +1,1 @@
+"""Functions that models of both frameworks share: no framework in them but in stateful."""

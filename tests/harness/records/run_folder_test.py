@@ -1,0 +1,171 @@
+"""Where runs are kept: folders and buckets, and a run that is asked for again."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import pytest
+from commands import record_of, run
+
+from harness.cases import reading
+from harness.errors import UserError
+from harness.records import record, storage
+from harness.records.run_folder import RunFolder
+from harness.training import session
+
+
+def test_places() -> None:
+    assert storage.place("results/here") == Path("results/here")
+    for text in ("s3://bucket/runs", "gs://", "gs:///"):
+        with pytest.raises(UserError, match="must be a folder or gs://BUCKET/FOLDER"):
+            storage.place(text)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gcsfs") is not None, reason="the extra for buckets is installed"
+)
+def test_a_bucket_without_its_extra_is_refused_in_one_line() -> None:
+    asked = run("--case", "03_dropout", "--impl", "nnx", "--results-dir", "gs://bucket/runs")
+    assert asked.returncode == 2
+    (told,) = asked.stderr.splitlines()
+    assert told == "error: gs://bucket/runs: needs gcsfs; install the extra: pip install '.[gcs]'"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that a mirror wrote, in order."""
+    names: list[str] = []
+    write = Path.write_bytes
+
+    def noted(path: Path, content: bytes) -> int:
+        names.append(path.name)
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", noted)
+    return names
+
+
+def test_a_mirror_sends_what_has_changed_the_record_and_the_status_last(
+    sent: list[str], tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "profile").mkdir(parents=True)
+    for name in ("status.json", "record.json", "metrics.jsonl", "profile/a.pb", ".hidden.tmp"):
+        (here / name).write_text(name)
+    mirror = storage.Mirror(here, there)
+    mirror.sync()
+    assert sent == ["a.pb", "metrics.jsonl", "record.json", "status.json"]
+    mirror.sync()
+    assert len(sent) == 4
+    (here / "metrics.jsonl").write_text("more")
+    mirror.close()
+    assert sent[4:] == ["metrics.jsonl"]
+    assert (there / "metrics.jsonl").read_text() == "more"
+    assert (there / "profile" / "a.pb").read_text() == "profile/a.pb"
+
+
+def test_a_mirror_keeps_up_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(storage, "_UPLOAD_SECONDS", 0.01)
+    (tmp_path / "here").mkdir()
+    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "here" / "log.txt").write_text("init ...")
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "there" / "log.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    mirror.close()
+
+
+def test_a_mirror_that_cannot_write_says_so_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").write_text("a file")
+    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "here" / "log.txt").write_text("init ...")
+    with pytest.raises(UserError, match="File exists"):
+        mirror.close()
+
+
+def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storage, "is_remote", lambda path: str(path).startswith(str(tmp_path)))
+    (tmp_path / "run").mkdir()  # a bucket needs no folders
+    first = RunFolder(tmp_path, "run")
+    first.append_metrics({"step": 0})
+    first.log.write("one\n")
+    first.write_status("running", 0)
+    first.close()
+    assert not first.path.exists()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == 0
+
+    second = RunFolder(tmp_path, "run", resume=True)
+    second.append_metrics({"step": 1})
+    assert [entry["step"] for entry in second.read_metrics()] == [0, 1]
+    second.log.write("two\n")
+    other = RunFolder(tmp_path, "run", process=1, resume=True)
+    other.log.write("three\n")
+    assert other.read_metrics() == []
+    other.close()
+    second.close()
+    assert (tmp_path / "run" / "log.txt").read_text() == "one\ntwo\n"
+    assert (tmp_path / "run" / "log.1.txt").read_text() == "three\n"
+
+
+CASE = ("--case", "03_dropout", "--impl", "nnx", "--steps", "5", "--run-id", "asked")
+
+
+def test_a_run_that_is_asked_for_again(tmp_path: Path) -> None:
+    def asked(*arguments: str) -> tuple[int, str]:
+        ended = run(*CASE, "--results-dir", tmp_path, *arguments)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    assert asked("--set", "checkpoint.directory=/dev/null/x")[0] == 2  # nothing was saved: begins
+    assert record_of(tmp_path / "asked")["status"] == "failed"
+    assert asked()[0] == 0
+    complete = record_of(tmp_path / "asked")
+    assert [attempt["status"] for attempt in complete["attempts"]] == ["failed"]
+    assert len(complete["steps"]) == 5
+
+    where = tmp_path / "asked" / "record.json"
+    assert asked() == (0, f"asked: is complete\nrecord: {where}\n")
+    assert asked("--steps", "6") == (
+        2,
+        f"error: --run-id asked: {tmp_path / 'asked'} already holds a run that differs in"
+        " run.steps\n",
+    )
+    assert record_of(tmp_path / "asked") == complete
+
+
+def goes_on_as(where: Path, impl: str, init: str, *settings: str) -> None:
+    first = reading.load("03_dropout", "tiny", ())
+    start = {"impl": "nnx", "size": "tiny", "recipe": "reference", "init": "shared"}
+    before = record.blank("stopped", "preempted", **start)
+    before["case"]["hash"] = reading.case_hash(first, "tiny", "reference")
+    again = reading.load("03_dropout", "tiny", settings)
+    session.check_same(before, again, {**start, "impl": impl, "init": init}, where)
+
+
+def test_a_stopped_run_goes_on_with_other_steps_and_saves(tmp_path: Path) -> None:
+    goes_on_as(tmp_path, "nnx", "shared", "run.steps=20", "checkpoint.period=3")
+
+
+@pytest.mark.parametrize(
+    ("impl", "init", "setting", "differing"),
+    [
+        ("linen", "shared", "run.steps=10", "impl"),
+        ("nnx", "native", "run.steps=10", "init"),
+        ("nnx", "shared", "model.dropout_rate=0.2", "case"),
+    ],
+)
+def test_a_stopped_run_goes_on_only_as_itself(
+    impl: str, init: str, setting: str, differing: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as refused:
+        goes_on_as(tmp_path, impl, init, setting)
+    assert str(refused.value) == (
+        f"--run-id stopped: {tmp_path} already holds a run that differs in {differing}"
+    )

@@ -1,0 +1,63 @@
+"""Runs the project's commands as a user does, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness.records import record
+
+# One cache for all tests of a session: what one compiled, the next ones load.
+_CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-")
+ENVIRONMENT = {
+    **os.environ,
+    "XDG_CACHE_HOME": _CACHE.name,
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+}
+
+
+def command(*arguments: str | Path, module: str = "harness.run") -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def run(
+    *arguments: str | Path, module: str = "harness.run", seconds: float = 240
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, module=module),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return record.read(folder / "record.json")
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    return status
+
+
+def until_step(process: subprocess.Popen[str], step: int) -> None:
+    """Waits for the line of a step; what the process prints after it is still to be read."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"completed step: {step},"):
+            return
+    raise AssertionError(process.communicate()[1])

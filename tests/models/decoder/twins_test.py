@@ -1,0 +1,209 @@
+"""The two implementations are one model: the same names, tree, numbers and program."""
+
+import ast
+import inspect
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import models
+import models.decoder.linen
+import models.decoder.nnx
+from models.decoder.config import SIZES, ModelConfig
+from models.decoder.parameters import parameter_table
+from models.decoder.sites import Site
+from models.shared import ops
+
+TINY = replace(ModelConfig(**SIZES["tiny"]), attention="xla")
+CONFIGS = {
+    "plain": TINY,
+    "dropout": replace(TINY, dropout_rate=0.1),
+    "int8": replace(TINY, quantization="int8"),
+    "fp8": replace(TINY, quantization="fp8"),
+    "float32": replace(TINY, dtype="float32", dropout_rate=0.1),
+    "weights kept, unrolled": replace(TINY, remat="weights", unroll=True),
+    "grouped kv heads, not rematerialised": replace(TINY, kv_heads=2, remat="none"),
+}
+MODULES = [
+    (models.decoder.linen, models.decoder.nnx),
+    (models.decoder.linen, models.decoder.nnx),
+]
+
+
+def tokens(config: ModelConfig) -> jax.Array:
+    return jax.random.randint(jax.random.key(7), (2, 16), 0, config.vocab)
+
+
+def loss_and_gradients(impl: str, config: ModelConfig) -> Any:
+    """The jitted function, and what it gives at the shared parameters."""
+    implementation = models.get(impl)
+
+    def loss(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = implementation.apply(config, params, tokens(config), key)
+        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]), logits
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def shared_parameters(config: ModelConfig) -> Any:
+    return jax.jit(lambda: models.get("linen").init(config, jax.random.key(0)))()
+
+
+def assert_bit_equal(a: Any, b: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_logits_and_gradients_are_bit_equal_and_lower_to_one_text(config: ModelConfig) -> None:
+    params, key = shared_parameters(config), jax.random.key(1)
+    linen, nnx = (loss_and_gradients(impl, config) for impl in models.IMPLEMENTATIONS)
+    assert linen.lower(params, key).as_text() == nnx.lower(params, key).as_text()
+    assert_bit_equal(linen(params, key), nnx(params, key))
+
+
+@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("config", [ModelConfig(attention="xla"), TINY], ids=["full", "tiny"])
+def test_parameters_are_those_of_the_table(impl: str, config: ModelConfig) -> None:
+    shapes = jax.eval_shape(lambda: models.get(impl).init(config, jax.random.key(0)))
+    expected = jax.tree.map(
+        lambda parameter: jax.ShapeDtypeStruct(parameter.shape, jnp.float32),
+        parameter_table(config),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    assert shapes == expected
+
+
+def test_full_size_has_the_published_number_of_parameters() -> None:
+    leaves = jax.tree.leaves(
+        parameter_table(ModelConfig()), is_leaf=lambda leaf: hasattr(leaf, "axes")
+    )
+    assert sum(np.prod(leaf.shape) for leaf in leaves) == 1_104_218_112
+
+
+@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+def test_native_initial_parameters_have_the_reference_distributions(impl: str) -> None:
+    config = replace(TINY, embed=256, heads=8, kv_heads=8, head_dim=32, mlp=512, vocab=1024)
+    params = jax.jit(lambda: models.get(impl).init(config, jax.random.key(0)))()
+    layers = params["decoder"]["layers"]
+    attention, mlp = layers["self_attention"], layers["mlp"]
+    root = np.asarray(np.sqrt(32), jnp.bfloat16).astype(np.float64)
+    deviations = [
+        (params["token_embedder"]["embedding"], 1.0),
+        (attention["query"]["kernel"], 256**-0.5 / root),
+        (attention["key"]["kernel"], 256**-0.5),
+        (attention["value"]["kernel"], 256**-0.5),
+        (attention["out"]["kernel"], (8 * 32) ** -0.5),
+        (mlp["wi_0"]["kernel"], 256**-0.5),
+        (mlp["wi_1"]["kernel"], 256**-0.5),
+        (mlp["wo"]["kernel"], 512**-0.5),
+        (params["decoder"]["logits_dense"]["kernel"], 256**-0.5),
+    ]
+    for array, deviation in deviations:
+        values = np.asarray(array, np.float64)
+        assert values.std() == pytest.approx(deviation, rel=0.02)
+        assert abs(values.mean()) < 5 * deviation / values.size**0.5
+    truncated = np.asarray(mlp["wi_0"]["kernel"]) / 256**-0.5
+    assert 2.2 < np.abs(truncated).max() < 2.3  # two deviations, widened to keep the variance
+    assert np.abs(np.asarray(attention["key"]["kernel"])).max() * 256**0.5 > 3.5
+    first, second = np.moveaxis(np.asarray(mlp["wo"]["kernel"]), 1, 0)
+    assert not np.array_equal(first, second)
+    assert (np.asarray(params["decoder"]["decoder_norm"]["scale"]) == 1).all()
+
+
+def classes_and_attributes(module: Any, constructor: str) -> dict[str, list[str]]:
+    """The attributes that each class of a module sets in its constructor, in order."""
+    found = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            (body,) = (
+                part.body
+                for part in node.body
+                if isinstance(part, ast.FunctionDef) and part.name == constructor
+            )
+            targets = [line.targets[0] for line in body if isinstance(line, ast.Assign)]
+            found[node.name] = [
+                target.attr
+                for target in targets
+                if isinstance(target, ast.Attribute) and target.attr != "config"
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("linen", "nnx"), MODULES, ids=["layers", "decoder"])
+def test_same_classes_and_attributes_in_the_same_order(linen: Any, nnx: Any) -> None:
+    left = classes_and_attributes(linen, "setup")
+    right = classes_and_attributes(nnx, "__init__")
+    assert list(left.items()) == list(right.items())
+    assert all(left.values())
+
+
+def masks(config: ModelConfig, step: int) -> dict[tuple[int, Site], np.ndarray]:
+    """Which of 4096 features each site of each layer keeps, for two sequences."""
+    step_key = jax.random.fold_in(jax.random.key(0), step)
+    layer_keys, outer_key = ops.layer_keys(step_key, config.layers)
+    ones = jnp.ones((2, 3, 4096))
+    kept = {}
+    for layer in range(config.layers):
+        for site in (Site.MLP_DROPOUT, Site.LAYER_DROPOUT):
+            kept[layer, site] = ops.dropout(ones, 0.1, layer_keys[layer], site)
+    for site in (Site.EMBEDDING_DROPOUT, Site.HEAD_DROPOUT):
+        kept[config.layers, site] = ops.dropout(ones, 0.1, outer_key, site)
+    return {place: np.asarray(values) for place, values in kept.items()}
+
+
+def test_masks_differ_between_steps_layers_sites_and_sequences() -> None:
+    drawn = [
+        values[sequence, 0]
+        for step in range(3)
+        for values in masks(TINY, step).values()
+        for sequence in range(2)
+    ]
+    assert len({mask.tobytes() for mask in drawn}) == len(drawn)
+    agreement = np.mean([np.mean((a > 0) == (b > 0)) for a, b in pairwise(drawn)])
+    assert agreement == pytest.approx(0.9**2 + 0.1**2, abs=0.01)  # independent draws
+
+
+def test_dropout_is_shared_along_positions_and_keeps_the_mean() -> None:
+    for values in masks(TINY, 0).values():
+        assert (values == values[:, :1]).all()
+        assert set(np.unique(values)) == {0, np.float32(1) / np.float32(0.9)}
+        assert values.mean() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+def test_dropout_acts_at_every_site_of_the_model(impl: str) -> None:
+    """A mask that takes everything at a site leaves the mark that only that site can leave."""
+    config = replace(TINY, dropout_rate=0.5)
+    params, implementation = shared_parameters(config), models.get(impl)
+    text = jax.jit(lambda p, k: implementation.apply(config, p, tokens(config), k)).lower(
+        params, jax.random.key(0)
+    )
+    a, b = (
+        jax.jit(lambda key: implementation.apply(config, params, tokens(config), key))(
+            jax.random.key(seed)
+        )
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(a, b)
+    widths = [f"tensor<2x1x{width}xi1>" for width in (config.embed, config.mlp)]
+    assert all(width in text.as_text() for width in widths)
+
+
+def test_causality() -> None:
+    """A later token changes no earlier logits."""
+    params, given = shared_parameters(TINY), tokens(TINY)
+    changed = given.at[:, 9].set((given[:, 9] + 1) % TINY.vocab)
+    apply = jax.jit(lambda t: models.get("nnx").apply(TINY, params, t, jax.random.key(0)))
+    before, after = apply(given), apply(changed)
+    assert_bit_equal(before[:, :9], after[:, :9])
+    assert not np.array_equal(before[:, 9], after[:, 9])
+
+
+def test_unknown_implementation() -> None:
+    with pytest.raises(ValueError, match="impl='flux': must be one of linen, nnx"):
+        models.get("flux")
