@@ -34,10 +34,12 @@ def read(document: Document) -> Imported:
     record["case"]["config"] = dict(settings.flat)
     record["model"]["parameters"] = parameters
     record["warnings"] = ["a configuration, not a run: all that a run measures is null", *told]
-    if settings.left_out:
-        record["warnings"].append(
-            f"{settings.left_out} settings hold texts that are not taken over: null in case.config"
-        )
+    for number, what in (
+        (settings.values_left_out, "texts that are not taken over: null in case.config"),
+        (settings.paths_left_out, "texts in their paths that are not taken over: left out"),
+    ):
+        if number:
+            record["warnings"].append(f"{number} settings hold {what}")
     ours = reading.flatten(reading.load(_BASELINE))
     counted = "not counted" if parameters is None else f"{parameters:,}"
     findings = [

@@ -35,16 +35,22 @@ _TEXT_NAMES = frozenset((
 ))  # fmt: skip
 _TEXT_NAME_ENDS = ("fn", "dtype")
 _TEXT = re.compile(r"(?![/~])(?!.*(?://|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]))[\w.*()|\[\]:/<>$-]{0,200}")
-_BRACKETS_TAKEN = re.compile(rf"""\[['"(]*{_TEXT.pattern}['"), \w]*\]""")
+_BRACKETS_TAKEN = re.compile(
+    rf"""\[(?:['"(]*{_TEXT.pattern}['"), \w]*|{_MEMBER.pattern})\]""", re.ASCII
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A configuration's settings: flat, as groups within groups, and how many were not taken."""
+    """A configuration's settings: flat, as groups within groups, and how many were not taken.
+
+    Of those, a value is null in `flat`, and a path is not there.
+    """
 
     flat: Mapping[str, Value]
     groups: Group
-    left_out: int
+    values_left_out: int
+    paths_left_out: int
 
 
 def read(document: Document) -> Settings:
@@ -54,7 +60,7 @@ def read(document: Document) -> Settings:
     """
     flat: dict[str, Value] = {}
     groups: Group = {}
-    left_out = 0
+    values_left_out = paths_left_out = 0
     for place, line in enumerate(document.text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -68,8 +74,10 @@ def read(document: Document) -> Settings:
         _put(groups, parts, value, f"{where}: {path[:100]}")
         if all(_BRACKETS_TAKEN.fullmatch(part) for part in parts if part.startswith("[")):
             flat[path] = value
-        left_out += not (taken and path in flat)
-    return Settings(flat, groups, left_out)
+            values_left_out += not taken
+        else:
+            paths_left_out += 1
+    return Settings(flat, groups, values_left_out, paths_left_out)
 
 
 def groups_within(group: Group, path: str) -> Iterator[tuple[str, Group]]:

@@ -19,7 +19,7 @@ def of_ours(settings: Settings) -> dict[str, Value]:
     rate, peak = update.value("learning_rate"), schedule.value("peak_lr")
     b2 = update.value("gradient_square_ema_decay")
     found = {
-        **_sizes(Layer("", settings.groups, {}).child("model").child("decoder")),
+        **_sizes(Layer("", settings.groups, {}).child("model")),
         "checkpoint.keep_every": flat.get("checkpointer.keep_every_n_steps"),
         "checkpoint.keep_last": flat.get("checkpointer.keep_last_n"),
         "checkpoint.period": flat.get("checkpointer.save_policy.n"),
@@ -50,11 +50,14 @@ def decay_is_apart(settings: Settings) -> bool:
     return isinstance(name, str) and name.rpartition(".")[2] in _DECOUPLED
 
 
-def _sizes(decoder: Layer) -> dict[str, Value]:
-    """The decoder's sizes; those of the layers only where all are equal."""
+def _sizes(model: Layer) -> dict[str, Value]:
+    """The sizes of a decoder of text; those of its layers only where all are equal."""
+    decoder = model.child("decoder")
     stack = decoder.child("transformer")
     found: dict[str, Value] = {}
     try:
+        if model.told_class not in (None, "Model"):
+            return {}
         dim = decoder.size("dim")
         found |= {"model.embed": dim, "model.vocab": decoder.size("vocab_size")}
         found["model.layers"] = stack.size("num_layers")
