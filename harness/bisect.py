@@ -15,7 +15,7 @@ from harness.cases import checking, families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.saving import restoring
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.training import data, devices, train_step
 from harness.training.losses import cross_entropy
 from harness.training.optimizers import adamw

@@ -17,7 +17,7 @@ import jax
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError, Damaged, one_line
 from harness.saving.restoring import Restored
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class Checkpointer:
     def _owner(self, number: int) -> str:
         try:
             metadata = files.read_step(self._directory / str(number)).metadata
-        except (files.Damaged, UserError):
+        except (Damaged, UserError):
             return ""
         return f" of {metadata['case']['name']}" if metadata else " of another program"
 
@@ -237,4 +237,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     known = (os.strerror(number) for number in (errno.ENOSPC, errno.EROFS, errno.EACCES))
-    return next((words for words in known if words in str(error)), files.one_line(error))
+    return next((words for words in known if words in str(error)), one_line(error))

@@ -21,7 +21,7 @@ from harness.records import record as record_module
 from harness.records.record import Record, RecordError
 from harness.records.run_folder import KILLED, RunFolder, earlier_record
 from harness.saving.checkpointer import Checkpointer
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.training import devices, loop
 from harness.training.console import Console
 from harness.training.devices import Processes
