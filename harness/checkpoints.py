@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.saving import digest, files, foreign, matching
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
+from harness.text import aligned
 
 
 def parser() -> cli.Parser:
@@ -80,7 +81,7 @@ def _inspect(step: StoredStep) -> int:
         (name, str(array.dtype), str(list(array.shape)), f"{_bytes(array):,}")
         for name, array in sorted(arrays.items())
     ]
-    _print_table([("array", "type", "shape", "bytes"), *rows])
+    print("\n".join(aligned([("array", "type", "shape", "bytes"), *rows])))
     print(f"{len(arrays)} arrays, {sum(map(_bytes, arrays.values())):,} bytes")
     if step.metadata is not None:
         print(f"digest: {digest.combined(step.digests)}")
@@ -187,14 +188,6 @@ def _form(array: np.ndarray) -> str:
 
 def _bytes(array: jax.ShapeDtypeStruct) -> int:
     return int(array.size * array.dtype.itemsize)
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 if __name__ == "__main__":

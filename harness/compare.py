@@ -8,7 +8,7 @@ from harness.comparing import comparison, comparison_text
 from harness.comparing.comparison import Comparison, Limits
 from harness.errors import UserError
 from harness.records import finding
-from harness.records.figures import safe
+from harness.text import safe
 
 _REGRESSION, _NOT_COMPARABLE = 1, 3
 

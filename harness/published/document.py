@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.record import Record
+from harness.text import aligned
 
 LARGEST_BYTES = 64 * 2**20
 NUMBER = r"([+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf))(?![\w.])"
@@ -107,11 +108,7 @@ def facing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     for key, value in theirs.items():
         verdict = "equal" if ours[key] == value else "different"
         rows.append((key, _shown(ours[key]), _shown(value), verdict))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _shown(value: Any) -> str:

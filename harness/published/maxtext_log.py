@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
+from harness import hardware
 from harness.cases import reading
 from harness.published import maxtext_lines as lines
 from harness.published.document import Document, Imported, blank
 from harness.records.record import Record
-from harness.training import accounting
 from harness.training.timing import summarise
-from models.decoder.config import SIZES, ModelConfig
+from models.decoder import SIZES, ModelConfig, tflop_per_step
 
 KIND = "MaxText log"
 SIGN = lines.SIGN
@@ -145,12 +145,12 @@ def _model(record: Record, text: str, settings: dict[str, Any]) -> None:
         return
     if all(getattr(model, name) == getattr(ModelConfig(), name) for name in SIZES["tiny"]):
         record["size"] = "full"
-    flops = accounting.tflop_per_step(
+    tflop, attention_percent = tflop_per_step(
         model, settings["data.sequence_length"], settings["data.per_device_batch"]
     )
-    _compare(record, "TFLOP per step and device", told, round(flops.tflop, 2))
-    record["model"]["tflop_per_step_per_device"] = flops.tflop
-    record["model"]["attention_tflop_percent"] = flops.attention_percent
+    _compare(record, "TFLOP per step and device", told, round(tflop, 2))
+    record["model"]["tflop_per_step_per_device"] = tflop
+    record["model"]["attention_tflop_percent"] = attention_percent
 
 
 def _memory(record: Record, text: str) -> None:
@@ -158,8 +158,8 @@ def _memory(record: Record, text: str) -> None:
         record["memory"][name] = None if gib is None else round(gib * _GIB)
     used = lines.in_use_gib(text)
     record["memory"]["in_use_after_init_bytes"] = round(max(used) * _GIB) if used else None
-    limits = accounting.device_limits(record["environment"]["device_kind"] or "")
-    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
+    device = hardware.find(record["environment"]["device_kind"])
+    record["memory"]["capacity_bytes"] = device and device.hbm_bytes
 
 
 def _timing(record: Record, text: str) -> None:
@@ -180,7 +180,7 @@ def _timing(record: Record, text: str) -> None:
         timing["tokens_per_second_per_device"] = weights / devices / median
     if tflop:
         timing["tflops_per_device"] = tflop / median
-        timing["mfu_percent"] = accounting.mfu_percent(tflop / median, kind or "")
+        timing["mfu_percent"] = hardware.mfu_percent(tflop / median, kind)
 
 
 def _flag_impossible(record: Record) -> None:
@@ -190,7 +190,7 @@ def _flag_impossible(record: Record) -> None:
         return
     quantization = reading.load(name).model.quantization if name else "none"
     for step, rate in zip(record["steps"], record["source"]["tflops_per_device"], strict=True):
-        warning = None if rate is None else accounting.above_peak_warning(rate, kind, quantization)
+        warning = None if rate is None else hardware.above_peak_warning(rate, kind, quantization)
         if warning:
             record["warnings"].append(f"step {step['step']}: {warning}")
 

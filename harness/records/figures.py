@@ -56,9 +56,3 @@ def checkpoint_stall(record: Record) -> float | None:
     stalls = [number(save["blocking_seconds"]) for save in record["checkpoint"]["saves"]]
     known = [stall for stall in stalls if stall is not None]
     return sum(known) if known else None
-
-
-def safe(text: str, longest: int = 100) -> str:
-    """A text from a record on one line, without control characters, and not too long."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

@@ -68,6 +68,11 @@ def blank(
     return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
 
 
+def keys() -> set[str]:
+    """What a record may hold at its top."""
+    return {*_schema()["properties"]}
+
+
 def validate(record: object) -> None:
     """Raises RecordError naming the key and the reason when `record` breaks the schema."""
     if not isinstance(record, dict) or "schema_version" not in record:

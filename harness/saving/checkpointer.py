@@ -17,8 +17,9 @@ import jax
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
-from harness.saving.faults import CheckpointError, Damaged, one_line
+from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored
+from harness.text import one_line
 
 T = TypeVar("T")
 

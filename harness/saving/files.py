@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ import jax.numpy as jnp
 from harness.errors import UserError
 from harness.saving import foreign
 from harness.saving.digest import Digests
-from harness.saving.faults import CheckpointError, Damaged, one_line
+from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.foreign import Place
+from harness.text import one_line, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
-
-_MOST_NAMED = 3  # of many names, in one line
 
 # What a failed read can be without the checkpoint being at fault.
 _NOT_DAMAGE = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
@@ -206,12 +205,6 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
             branch = branch.setdefault(name, {})
         branch[last] = leaf
     return tree
-
-
-def shortlist(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_metadata(path: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.saving import digest, files, foreign
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
+from harness.text import shortlist
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
     digests = digest.array_digests(whole)
     changed = [name for name in digests if digests[name] != step.digests[name]]
     if changed:
-        raise Damaged(f"changed since it was saved: {files.shortlist(changed)}")
+        raise Damaged(f"changed since it was saved: {shortlist(changed)}")
     return Restored(whole, step.number, str(path))
 
 
@@ -123,7 +124,7 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
         and key != "run.steps"
         and not key.startswith("checkpoint.")
     ]
-    return f"{theirs['name']} ({files.shortlist(differing) or 'another size, recipe or tokens'})"
+    return f"{theirs['name']} ({shortlist(differing) or 'another size, recipe or tokens'})"
 
 
 def _tree_like(like: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:

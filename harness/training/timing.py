@@ -11,7 +11,7 @@ from typing import Any
 
 Clock = Callable[[], float]
 
-_WARM_UP_STEPS = 2
+WARM_UP_STEPS = 3  # of a process, the first one among them: the device is not at its pace yet
 
 
 def process_age_seconds() -> float | None:
@@ -97,7 +97,7 @@ class StepClock:
         if self._last is None:
             raise RuntimeError("StepClock.finished() before start()")
         now = self._clock()
-        warm = len(self._times) > _WARM_UP_STEPS
+        warm = len(self._times) >= WARM_UP_STEPS
         step = StepTime(now - self._last, self._after_save, warm and not self._from_idle)
         self._times.append(step)
         self._last, self._from_idle, self._after_save = now, False, False

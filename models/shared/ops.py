@@ -5,7 +5,7 @@ B batch, T position, D embed, N heads, K kv heads, H head width, F mlp width, V 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,17 +69,6 @@ def rope(x: jax.Array, timescale: float) -> jax.Array:
     return jnp.concatenate(
         [first * cosine - second * sine, second * cosine + first * sine], axis=-1
     )
-
-
-def attention_for(
-    platform: str, sequence_length: int, head_dim: int
-) -> Literal["splash", "cudnn", "xla"]:
-    """What "auto" stands for: the fastest attention that a platform has for these shapes."""
-    if platform == "tpu" and sequence_length % 128 == 0 and head_dim % 128 == 0:
-        return "splash"
-    if platform == "gpu" and sequence_length % 64 == 0 and head_dim in (64, 128):
-        return "cudnn"
-    return "xla"
 
 
 @jax.named_scope("attention")

@@ -10,14 +10,15 @@ scaled as if it were 2^-100, so zeros stay zeros and nothing is divided by zero.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.shared.settings import Quantization
+
 Dimensions = tuple[int, ...]
-Quantization = Literal["none", "int8", "fp8"]
 
 _SMALLEST = 2.0**-100
 _ACCUMULATORS = {

@@ -168,7 +168,9 @@ def test_what_is_not_read_is_named(files: list[str], words: str | None, tmp_path
 
 def test_a_file_of_another_form_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(UserError, match=r"model.safetensors: safetensors, .*: not read here, conve"):
+    with pytest.raises(
+        UserError, match=r"model.safetensors: safetensors, .*: not read here, conve"
+    ):
         checkpoints.main(["inspect", str(tmp_path / "model.safetensors")])
 
 
