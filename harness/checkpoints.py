@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.saving import digest, files, foreign, matching
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
-from harness.text import aligned
+from harness.text import aligned, counted
 
 
 def parser() -> cli.Parser:
@@ -82,7 +82,7 @@ def _inspect(step: StoredStep) -> int:
         for name, array in sorted(arrays.items())
     ]
     print("\n".join(aligned([("array", "type", "shape", "bytes"), *rows])))
-    print(f"{len(arrays)} arrays, {sum(map(_bytes, arrays.values())):,} bytes")
+    print(f"{counted(len(arrays), 'array')}, {sum(map(_bytes, arrays.values())):,} bytes")
     if step.metadata is not None:
         print(f"digest: {digest.combined(step.digests)}")
     return 0
@@ -170,7 +170,9 @@ def _verdict(step: StoredStep) -> str:
     if problems:
         raise Damaged("; ".join(problems))
     if step.metadata is None:
-        return f"{len(step.places)} arrays can be read; another program's, without digests"
+        return (
+            f"{counted(len(step.places), 'array')} can be read; another program's, without digests"
+        )
     return f"good, all {len(step.places)} arrays are as they were saved"
 
 

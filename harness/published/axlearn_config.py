@@ -8,6 +8,7 @@ from harness.published import axlearn_counting, axlearn_lines, axlearn_settings
 from harness.published.axlearn_layer import Uncountable
 from harness.published.axlearn_lines import Group
 from harness.published.document import Document, Imported, blank, facing, figure
+from harness.text import counted
 
 KIND = "AXLearn configuration"
 SIGN = re.compile(r"(?m)^[A-Za-z0-9_.]{0,80}klass: 'axlearn\.")
@@ -36,14 +37,14 @@ def read(document: Document) -> Imported:
     record["warnings"] = ["a configuration, not a run: all that a run measures is null", *told]
     for number, what in (
         (settings.values_left_out, "texts that are not taken over: null in case.config"),
-        (settings.paths_left_out, "texts in their paths that are not taken over: left out"),
+        (settings.paths_left_out, "texts in the path that are not taken over: left out"),
     ):
         if number:
-            record["warnings"].append(f"{number} settings hold {what}")
+            record["warnings"].append(f"{counted(number, 'setting')} with {what}")
     ours = reading.flatten(reading.load(_BASELINE))
-    counted = "not counted" if parameters is None else f"{parameters:,}"
+    shown = "not counted" if parameters is None else f"{parameters:,}"
     findings = [
-        f"parameters, from the dimensions: {counted}",
+        f"parameters, from the dimensions: {shown}",
         f"settings that {_BASELINE} has too:",
         *facing(ours, shared),
     ]
@@ -55,24 +56,32 @@ def read(document: Document) -> Imported:
 
 
 def _check_whole(document: Document, groups: Group) -> None:
-    """Raises UserError for a text cut short: the lines are sorted, others follow the model's."""
-    if "model" not in groups or list(groups)[-1] == "model":
-        raise UserError(f"{document.name}: no line after those of 'model': cut short?")
+    """Raises UserError for a text that ends within its model, or before it.
+
+    The lines are sorted: a decoder's vocabulary and a model's class follow what they are made of.
+    """
+    model = groups.get("model")
+    decoder = model.get("decoder") if isinstance(model, dict) else None
+    ends = isinstance(model, dict) and (
+        "klass" in model or (isinstance(decoder, dict) and "vocab_size" in decoder)
+    )
+    if list(groups)[-1] <= "model" and not ends:
+        raise UserError(f"{document.name}: ends before its model does: cut short?")
 
 
 def _parameters(groups: Group) -> tuple[int | None, list[str]]:
     """The model's parameters, None where they do not follow, and what to tell of them."""
     try:
-        counted = axlearn_counting.count(groups)
+        found = axlearn_counting.count(groups)
     except Uncountable as reason:
         return None, [f"parameters not counted: {reason}"]
     told = ["the parameters are counted from the dimensions: the configuration does not say them"]
-    if counted.assumed:
+    if found.assumed:
         told.append(
-            f"{len(counted.assumed)} layers name no class and were counted as AXLearn's plain ones "
-            "without biases, their norms as RMSNorm"
+            f"{counted(len(found.assumed), 'layer')} without a class, counted as AXLearn's plain "
+            "ones without biases, norms as RMSNorm"
         )
-    return counted.parameters, told
+    return found.parameters, told
 
 
 def _short(parameters: int | None) -> str:

@@ -30,15 +30,12 @@ class Layer:
 
     @property
     def told_class(self) -> str | None:
-        """The class that the text names, None where it names none: of AXLearn's, the last part.
-
-        Raises Uncountable where the text was not taken over.
-        """
-        name = self.settings.get("klass")
-        if name is None and "klass" not in self.settings:
+        """The class that the text names, None where it names none: of AXLearn's, the last part."""
+        if "klass" not in self.settings:
             return None
+        name = self.settings["klass"]
         if not isinstance(name, str):
-            raise Uncountable(f"{join(self.path, 'klass')} is no class's name")
+            raise UserError(f"{join(self.path, 'klass')}: must be the name of a class")
         return name.rpartition(".")[2] if name.startswith("axlearn.") else name
 
     def value(self, name: str) -> Value | Group:
@@ -46,8 +43,11 @@ class Layer:
         return self.settings.get(name)
 
     def is_on(self, name: str) -> bool:
-        """Whether a setting is True."""
-        return self.settings.get(name) is True
+        """Whether a setting is True; raises UserError unless it is that, False or not told."""
+        value = self.settings.get(name)
+        if value is not None and type(value) is not bool:
+            raise UserError(f"{join(self.path, name)}={value!r}: must be True or False")
+        return value is True
 
     def has(self, name: str) -> bool:
         """Whether there is a group of this name."""

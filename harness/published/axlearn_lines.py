@@ -10,6 +10,8 @@ from harness.published.document import Document
 Value = str | int | float | bool | None
 Group = dict[str, "Value | Group"]
 
+UNREAD = "(not taken over)"  # in the place of a value, so that nobody takes it for none
+
 # A path: names parted by dots, each with what stands in brackets behind it, such as
 # layer[0], init_by_param_name['.*weight$'] or path_rank_to_partition[(None, 1)].
 _BRACKETS = r"""\[(?:[^\[\]'"]|'[^']*'|"[^"]*")*\]"""
@@ -44,7 +46,7 @@ _BRACKETS_TAKEN = re.compile(
 class Settings:
     """A configuration's settings: flat, as groups within groups, and how many were not taken.
 
-    Of those, a value is null in `flat`, and a path is not there.
+    Of those, a value is null in `flat` and UNREAD in `groups`; a path is not in `flat`.
     """
 
     flat: Mapping[str, Value]
@@ -71,7 +73,7 @@ def read(document: Document) -> Settings:
         path = match["path"]
         parts = _PART.findall(path)
         value, taken = _value(parts, match["value"], f"{where}: {path[:100]}")
-        _put(groups, parts, value, f"{where}: {path[:100]}")
+        _put(groups, parts, value if taken else UNREAD, f"{where}: {path[:100]}")
         if all(_BRACKETS_TAKEN.fullmatch(part) for part in parts if part.startswith("[")):
             flat[path] = value
             values_left_out += not taken

@@ -197,7 +197,7 @@ def _norms(layer: Layer, dim: int) -> Contents:
 
 
 def _gate(layer: Layer) -> Contents:
-    if layer.value("residual_gate_init") is not None:
+    if layer.value("residual_gate_init") is not None:  # whatever it begins with, it is one number
         yield 1
 
 

@@ -3,7 +3,7 @@
 from typing import TypeGuard
 
 from harness.published.axlearn_layer import Layer, Uncountable
-from harness.published.axlearn_lines import Group, Settings, Value, groups_within
+from harness.published.axlearn_lines import UNREAD, Group, Settings, Value, groups_within
 from harness.published.axlearn_rules import heads
 
 _OPTIMIZER = "learner.optimizer"
@@ -40,7 +40,7 @@ def of_ours(settings: Settings) -> dict[str, Value]:
     return {
         key: value
         for key, value in sorted(found.items())
-        if value is not None and not isinstance(value, dict)
+        if value is not None and value != UNREAD and not isinstance(value, dict)
     }
 
 

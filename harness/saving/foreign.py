@@ -101,7 +101,8 @@ def expects(path: Any, item: str) -> bool:
 def refuse(path: Any) -> UserError:
     """What to say of a path at which no checkpoint of a form that can be read lies."""
     for pattern, words in _NOT_READ:
-        if path.match(pattern) or (path.is_dir() and any(path.glob(pattern))):
+        found = path.glob(pattern) if path.is_dir() else [path] if path.match(pattern) else []
+        if any(entry.is_file() or entry.name == "gda" for entry in found):
             return UserError(
                 f"{path}: {words}: not read here, convert it to an Orbax checkpoint first"
             )

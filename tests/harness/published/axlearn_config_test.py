@@ -19,7 +19,7 @@ def test_parameters_follow_from_the_dimensions() -> None:
     assert record["run_id"].startswith("published-axlearn-2.74B-")
     assert record["status"] == "imported"
     assert record["model"]["parameters"] == PARAMETERS
-    assert not [warning for warning in record["warnings"] if "no class" in warning]
+    assert not [warning for warning in record["warnings"] if "without a class" in warning]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_people_have_is_counted(name: str, parameters: int) -> None:
     (record,) = read(f"field/{name}.txt").records
     validate(record)
     assert record["model"]["parameters"] == parameters
-    assert any("layers name no class" in warning for warning in record["warnings"])
+    assert any("layers without a class" in warning for warning in record["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,12 @@ def test_what_is_not_known_is_not_counted(name: str, reason: str) -> None:
         (("output_norm.klass: 'axlearn.common", "output_norm.klass: 'elsewhere"),
          "model.decoder.output_norm is a elsewhere.layers.RMSNorm"),
         (("output_norm.klass: 'axlearn.common", "output_norm.klass: '/elsewhere"),
-         "model.decoder.output_norm.klass is no class's name"),
+         "model.decoder.output_norm is a (not taken over)"),
         (("hidden_dim: 8064", "hidden_dim.fn: 'axlearn.common.unknown'"),
          "feed_forward.hidden_dim is computed by a function that is not known here"),
         (("feed_forward.structure: 'prenorm'", "feed_forward.structure: 'sandwich'"),
+         "feed_forward.structure is not known here"),
+        (("feed_forward.structure: 'prenorm'", "feed_forward.structure: '/home/somebody'"),
          "feed_forward.structure is not known here"),
         (("decoder.dim: 3072", "decoder.dimension: 3072"), "model.decoder.dim is not told"),
         (("attention.num_heads: 24", "attention.num_heads: 25"), "3072 is no multiple of 25 heads"),
@@ -176,8 +178,8 @@ def test_texts_that_are_no_settings_stay_out() -> None:
     assert flat["input.source.dataset_name"] is None  # an address in a bucket
     assert flat["input.source.tfds_data_dir"] is None  # no setting we know
     warnings = record["warnings"]
-    assert "2 settings hold texts that are not taken over: null in case.config" in warnings
-    assert "1 settings hold texts in their paths that are not taken over: left out" in warnings
+    assert "2 settings with texts that are not taken over: null in case.config" in warnings
+    assert "1 setting with texts in the path that are not taken over: left out" in warnings
     assert "somebody" not in json.dumps(record)
 
 
@@ -186,6 +188,8 @@ def test_texts_that_are_no_settings_stay_out() -> None:
     [
         (("dim: 3072", "dim: -1"), "model.decoder.dim=-1: must be a positive number"),
         (("num_heads: 24", "num_heads: 2.5"), "num_heads=2.5: must be a positive number"),
+        (("linear1.bias: False", "linear1.bias: 1"), "linear1.bias=1: must be True or False"),
+        (("dim: 3072", "dim: 30720000000000000000"), "model.decoder.dim=.*: must be a positive"),
         (("max_step: 750000\nmesh", "max_step: 7 apples\nmesh"), "must be a number"),
         (("name: 'gpt_trainer'", "name: 'gpt_trai"), "a text in quotes"),
         (("mesh_shape[0]", "mesh_shape[0"), "line [0-9]+: must be `dotted.path: value`"),
@@ -199,8 +203,16 @@ def test_broken_configurations_are_refused(change: tuple[str, str], complaint: s
         read(NAME, change)
 
 
-def test_a_model_whose_end_is_missing_is_refused() -> None:
+@pytest.mark.parametrize("last", ["model.decoder.transformer.num_layers", "mesh_shape[5]", "klass"])
+def test_a_text_that_ends_before_its_model_does_is_refused(last: str) -> None:
     text = (DATA / NAME).read_text()
-    rest = text[text.index("\nmodel.klass") :]
-    with pytest.raises(UserError, match="no line after those of 'model': cut short"):
+    rest = text[text.index("\n", text.index(f"\n{last}: ") + 1) :]
+    with pytest.raises(UserError, match="ends before its model does: cut short"):
         read(NAME, (rest, ""))
+
+
+def test_what_follows_the_model_may_be_missing() -> None:
+    text = (DATA / NAME).read_text()
+    rest = text[text.index("\nmodel.dtype") :]
+    (record,) = read(NAME, (rest, "\n")).records
+    assert record["model"]["parameters"] == PARAMETERS

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness import checkpoints
 from harness.errors import UserError
+from harness.saving import restoring
 
 TREE = {"a": np.arange(8), "b": {"c": np.arange(3.0)}}
 TREE_ROWS = ["a int64 [8] 64", "b/c float64 [3] 24"]
@@ -238,3 +240,18 @@ def test_diff_tells_of_a_shape_that_changed_under_its_name(
     for option in ([], ["--match"]):
         assert checkpoints.main(["diff", *paths, *option]) == 1
         assert capsys.readouterr().out.splitlines()[2] == "w: int64[3] in a, int64[4] in b"
+
+
+def test_a_run_begins_with_what_flax_documents(tmp_path: Path) -> None:
+    params = make_state(3)["params"]
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "theirs", {"params": params})
+    restored = restoring.restore(tmp_path / "theirs", abstract_state(), CASE)
+    assert (restored.step, list(restored.state)) == (None, ["params"])
+    assert bits(restored.state["params"]) == bits(params)
+
+
+def test_a_run_does_not_begin_without_parameters(tmp_path: Path) -> None:
+    save_directly(tmp_path / "theirs")
+    with pytest.raises(UserError, match="holds no parameters under params/"):
+        restoring.restore(tmp_path / "theirs", abstract_state(), CASE)
