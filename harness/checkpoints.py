@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from harness import cli
-from harness.errors import UserError
+from harness.records import storage
 from harness.saving import digest, files, foreign, matching
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
     )
     verbs = arguments.add_subparsers(dest="verb", required=True, metavar="inspect | diff | verify")
     inspect = verbs.add_parser("inspect", help="the arrays of the newest step, and who wrote them")
-    inspect.add_argument("path", metavar="PATH")
+    inspect.add_argument("paths", nargs=1, metavar="PATH")
     diff = verbs.add_parser("diff", help="which arrays of two newest steps differ, and by how much")
     diff.add_argument("paths", nargs=2, metavar="PATH")
     diff.add_argument(
@@ -33,7 +33,7 @@ def parser() -> cli.Parser:
         help="pair arrays by shape and value, as a converter leaves them under other names",
     )
     verify = verbs.add_parser("verify", help="whether every step still holds what was saved")
-    verify.add_argument("path", metavar="PATH")
+    verify.add_argument("paths", nargs=1, metavar="PATH")
     return arguments
 
 
@@ -41,18 +41,17 @@ def main(argv: list[str]) -> int:
     """Runs what the arguments say; returns the exit code."""
     arguments = parser().parse_args(argv)
     jax.config.update("jax_platforms", "cpu")  # and leave accelerators to those who train
-    try:
-        if arguments.verb == "inspect":
-            return _inspect(_newest(arguments.path))
-        if arguments.verb == "diff":
-            one, other = map(_newest, arguments.paths)
-            return _diff(one, other, arguments.match)
-        return _verify(_paths(arguments.path))
-    except (CheckpointError, Damaged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    with storage.errors_told(" ".join(arguments.paths)):
+        try:
+            if arguments.verb == "inspect":
+                return _inspect(_newest(arguments.paths[0]))
+            if arguments.verb == "diff":
+                one, other = map(_newest, arguments.paths)
+                return _diff(one, other, arguments.match)
+            return _verify(_paths(arguments.paths[0]))
+        except (CheckpointError, Damaged) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def _paths(path: str) -> list[Any]:

@@ -14,7 +14,16 @@ import yaml
 
 from harness import optimizers
 from harness.cases import families
-from harness.cases.settings import CHOICES, LATER, Case, Checkpoint, Data, Parallel, Run
+from harness.cases.experiment import is_free
+from harness.cases.settings import (
+    CHOICES,
+    Case,
+    Checkpoint,
+    Data,
+    Parallel,
+    Run,
+    later_default,
+)
 from harness.errors import UserError
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
@@ -91,7 +100,7 @@ def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] =
 def flatten(case: Case) -> dict[str, Any]:
     """Every setting by its dotted key, sorted; last the twins, unless they are the project's.
 
-    Those of `LATER` are left out at their defaults.
+    One that came later than records is left out at its default.
     """
     sections = _sections(case.family, case.optimizer, case.twins)
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
@@ -99,18 +108,8 @@ def flatten(case: Case) -> dict[str, Any]:
         key: getattr(getattr(case, section), field.name)
         for key, (section, field) in _fields(sections).items()
     }
-    told = {
-        key: value
-        for key, value in sorted(settings.items())
-        if not (key.startswith(LATER) and value == _default(key, sections))
-    }
+    told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
     return told if case.twins is None else told | {_TWINS: case.twins}
-
-
-def _default(key: str, sections: Mapping[str, type[Any]]) -> Any:
-    if key in CHOICES:
-        return {"model.family": families.DEFAULT, "optim.name": optimizers.DEFAULT}[key]
-    return _fields(sections)[key][1].default
 
 
 def flat_text(case: Case) -> str:
@@ -130,14 +129,10 @@ def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
 def case_hash(case: Case, size: str, recipe: str) -> str:
     """What makes two runs the same experiment, as sha256.
 
-    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
-    file count by their content).
+    Left out: the implementation, what `is_free`, and where things lie (the tokens of a file count
+    by their content).
     """
-    settings = {
-        key: value
-        for key, value in flatten(case).items()
-        if key != "run.steps" and not key.startswith("checkpoint.")
-    }
+    settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
     lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
@@ -189,8 +184,8 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
 
 def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
     """The family and the optimizer that the settings name; UserError for one that is not there."""
-    family, where = settings.get("model.family", (families.DEFAULT, ""))
-    optimizer, said = settings.get("optim.name", (optimizers.DEFAULT, ""))
+    family, where = settings.get("model.family", (Case.family, ""))
+    optimizer, said = settings.get("optim.name", (Case.optimizer, ""))
     if where and twins is not None:
         raise UserError(f"{where}: model.family={family}: not with --twins {twins}")
     if family not in families.names():

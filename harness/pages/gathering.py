@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cases import reading
 from harness.comparing import comparison, statistics
-from harness.comparing.comparison import Comparison
+from harness.comparing.model import Comparison
 from harness.pages import sources, words
 from harness.pages.sources import Run
 from harness.records import finding

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import foreign
 from harness.saving.digest import Digests
 from harness.saving.faults import CheckpointError, Damaged
@@ -64,12 +65,12 @@ def orbax() -> Any:
 
 
 def folder(path: str | Path) -> Any:
-    """A path on this machine, or one such as gs://bucket/folder, with the methods of pathlib."""
-    if "://" not in str(path):
-        return Path(path).absolute()
-    from etils import epath
+    """Where checkpoints lie: an absolute path on this machine, or one in a bucket.
 
-    return epath.Path(path)
+    Raises UserError as `storage.place` does.
+    """
+    found = storage.place(str(path))
+    return found.absolute() if isinstance(found, Path) else found
 
 
 def step_numbers(directory: Any) -> list[int]:
@@ -193,18 +194,6 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata as JSON keeps it, with a checksum of its own."""
     plain = json.loads(json.dumps(metadata))
     return {**plain, "sha256": _checksum(plain)}
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of dicts whose leaves have these paths."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *branches, last = path.split("/")
-        branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[last] = leaf
-    return tree
 
 
 def _read_metadata(path: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Times:
     exposed_wire_seconds: float = 0.0
     exposed_copy_seconds: float = 0.0
 
-    def plus(self, other: "Times", times: int = 1) -> "Times":
+    def plus(self, other: "Times", times: float = 1) -> "Times":
         """The sum, with `other` taken so many times."""
         return Times(
             *(getattr(self, f.name) + times * getattr(other, f.name) for f in fields(Times))
@@ -57,7 +57,9 @@ class Schedule:
         self._program = program
         self._device = device
         self._chip = chip
-        self._trips = {loop.name: loop.trips or 1 for loop in hlo.walk(program).loops}
+        found = hlo.walk(program)
+        self._trips = {loop.name: 1 if loop.trips is None else loop.trips for loop in found.loops}
+        self._taken = {one.name: one.taken for one in found.conditionals}
 
     def play(self, computation: Computation) -> Times:
         """The seconds of one execution of the computation."""
@@ -67,12 +69,12 @@ class Schedule:
             opcode = instruction.opcode
             if opcode == "while":
                 body = references(instruction.attributes["body"])[0]
-                trip = self.play(self._program.computations[body])
-                total = total.plus(trip, self._trips[instruction.name])
+                trips = self._trips[instruction.name]
+                if trips:
+                    total = total.plus(self.play(self._program.computations[body]), trips)
                 continue
             if opcode in ("call", "conditional"):
-                called = [self.play(self._program.computations[n]) for n in instruction.called]
-                total = total.plus(max(called, key=lambda times: times.step_seconds))
+                total = total.plus(self._called(instruction))
                 continue
             started = opcode.removesuffix("-done")
             if started != opcode:
@@ -98,6 +100,19 @@ class Schedule:
             wire.advance(now.compute_seconds + now.kernel_seconds, pieces)
             copies.advance(now.step_seconds)
             total = total.plus(now)
+        return total
+
+    def _called(self, instruction: Instruction) -> Times:
+        """Of one execution: the mean of its branches by how often each runs, else the longest."""
+        taken = self._taken.get(instruction.name)
+        if taken is None:
+            called = [self.play(self._program.computations[name]) for name in instruction.called]
+            return max(called, key=lambda times: times.step_seconds)
+        total = Times()
+        for name, times in zip(instruction.called, taken, strict=True):
+            if times:
+                branch = self.play(self._program.computations[name])
+                total = total.plus(branch, times / sum(taken))
         return total
 
     def _alone(self, computation: Computation, instruction: Instruction, wire: float) -> Times:
