@@ -154,12 +154,11 @@ def train(
     }
     text = hlo.text(compiled)
     observer.program(text)
+    program = hlo.parse(text)
     record["program"] |= describing.describe(
-        hlo.stablehlo_sha256(lowered),
-        hlo.parse(text),
-        trainer.compiler_options,
-        plan.case.quantization,
+        hlo.stablehlo_sha256(lowered), program, trainer.compiler_options, plan.case.quantization
     )
+    record["warnings"].extend(describing.warnings(program, record["model"]))
 
 
 @contextmanager

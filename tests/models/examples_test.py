@@ -6,8 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from harness import hlo
 from harness.cases import checking, reading
 from harness.cases import families as pairs
+from harness.training import describing, train_step
+from harness.training.parallel import mesh
 
 EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]
 
@@ -34,3 +37,18 @@ def test_logits_are_bit_equal(twins: str) -> None:
     a, b = (logits(name) for name in pair.names)
     np.testing.assert_array_equal(a, b)
     assert np.isfinite(a).all()
+
+
+def test_the_batch_stays_split_over_the_devices() -> None:
+    """Each multiplies its share, of which the formula leaves out the upper half of attention."""
+    case = reading.load("03_dropout", "tiny", ["model.layers=1"], twins=EXAMPLES[0])
+    pair = pairs.load(case.twins)
+    for name in pair.names:
+        trainer = train_step.make_trainer(
+            case, pair.get(name), pair.get(pair.names[0]), mesh.make(jax.devices())
+        )
+        compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+        model = describing.describe_model(case, trainer)
+        whole = 1 + model["attention_tflop_percent"] / 100
+        multiplied = sum(one.flops for one in hlo.matmuls(hlo.parse(hlo.text(compiled)))) / 1e12
+        assert multiplied == pytest.approx(model["tflop_per_step_per_device"] * whole)
