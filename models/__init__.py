@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from models.decoder.config import SIZES, ModelConfig
+from models.decoder.parts import PARTS
 from models.seam import Implementation, SeamError, Twins
 from models.seam import load as _load
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMPLEMENTATIONS",
+    "PARTS",
     "SIZES",
     "Implementation",
     "ModelConfig",

@@ -1,6 +1,7 @@
 """What a case will need and do on a TPU slice: its step compiled, read and put on record."""
 
 import copy
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from harness import hlo
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.hlo import Program, parts
+from harness.hlo.parts import Parts
 from harness.records import environment
 from harness.records import record as record_module
 from harness.records.record import Record
@@ -41,13 +43,15 @@ class Question:
 class Forecast:
     """The answer; `program` is None when the step does not fit into the device's memory.
 
-    state_bytes: parameters, both moments and the counts, of one device.
+    state_bytes: parameters, both moments and the counts, of one device. parts: what the family
+    calls the parts of its programs, None where it does not say.
     """
 
     question: Question
     record: Record
     program: Program | None
     state_bytes: int
+    parts: Parts | None
 
     @property
     def stablehlo_sha256(self) -> str:
@@ -82,6 +86,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     with stopwatch.phase("trace_seconds"):
         over = mesh.make(devices)
         pair = families.load(case.twins)
+        named: Parts | None = getattr(importlib.import_module(pair.module), "PARTS", None)
         initial = pair.get(pair.names[0])
         trainer = train_step.make_trainer(case, pair.get(question.impl), initial, over)
         traced = train_step.trace_step(trainer)
@@ -102,7 +107,9 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
         record["warnings"].append(
             f"not compiled again: lowered to the very text of {twin.question.impl}"
         )
-        return Forecast(question, record, twin.program, state_bytes)
+        if twin.program is not None:
+            record["warnings"] += _warnings(record, twin.program)
+        return Forecast(question, record, twin.program, state_bytes, named)
     compiled = compilation.find(stablehlo, trainer.compiler_options, on)
     if compiled is not None:
         record["warnings"].append("not compiled again: taken from the cache, with its compile time")
@@ -112,10 +119,12 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
             compiled = compilation.compile_step(lowered, trainer, stablehlo, on)
     except compilation.DoesNotFit as error:
         record["error"] = f"does not fit: {error}"
-        return Forecast(question, record, None, state_bytes)
+        return Forecast(question, record, None, state_bytes, named)
     phase("read the program")
     parsed = _read(record, compiled, trainer, case.quantization)
-    return Forecast(question, record, parsed, state_bytes)
+    record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed, named)
+    record["warnings"] += _warnings(record, parsed)
+    return Forecast(question, record, parsed, state_bytes, named)
 
 
 def _read(record: Record, compiled: CompiledStep, trainer: Trainer, quantization: str) -> Program:
@@ -129,10 +138,16 @@ def _read(record: Record, compiled: CompiledStep, trainer: Trainer, quantization
     )
     kind = trainer.mesh.devices.flat[0].device_kind
     record["prediction"] |= prediction.predict(parsed, kind)
-    record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
-    if record["prediction"]["step_seconds"] is None:
-        record["warnings"].append(f"no step time: the constants of a {kind} are not published")
     return parsed
+
+
+def _warnings(record: Record, program: Program) -> list[str]:
+    """What a reader must know of the program and of what is predicted of it."""
+    found = describing.warnings(program, record["model"])
+    if record["prediction"]["step_seconds"] is None:
+        kind = record["environment"]["device_kind"]
+        found.append(f"no step time: the constants of a {kind} are not published")
+    return found
 
 
 def _blank(question: Question, devices: list[jax.Device]) -> Record:

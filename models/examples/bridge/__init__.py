@@ -5,7 +5,8 @@ The lazy way to migrate: nothing is written anew, flax wraps the Linen module as
 
 from models.decoder import linen
 from models.decoder.config import SIZES, ModelConfig
+from models.decoder.parts import PARTS
 
-__all__ = ["IMPLEMENTATIONS", "SIZES", "ModelConfig", "linen"]
+__all__ = ["IMPLEMENTATIONS", "PARTS", "SIZES", "ModelConfig", "linen"]
 
 IMPLEMENTATIONS = ("linen", "bridge")
