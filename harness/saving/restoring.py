@@ -8,11 +8,12 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from harness.cases.experiment import is_free
+from harness.cases.settings import is_free
 from harness.errors import UserError
 from harness.records.cautions import Caution
-from harness.saving import digest, files
-from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.saving import digest, files, foreign
+from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.files import StoredStep
 from harness.text import shortlist
 from harness.trees import named_leaves
 
@@ -92,7 +93,7 @@ def about(path: str | Path) -> dict[str, Any] | None:
     for step in [folder] if files.is_step(folder) else steps:
         try:
             return files.read_step(step).metadata
-        except (Damaged, UserError, OSError):
+        except (Damaged, CheckpointError, UserError, OSError):
             continue
     return None
 
@@ -116,8 +117,7 @@ def restore(
             raise CheckpointError(f"{folder}: {error}") from error
     restored = _restore_newest(folder, state, choice)
     if restored is None:
-        reason = "holds no checkpoint" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {reason}; give a folder of checkpoints, or one step in it")
+        raise foreign.refuse(folder)
     return restored
 
 
@@ -177,6 +177,8 @@ def _part(state: Any, taken: What) -> Any:
 def _wanted(step: StoredStep, state: Any, taken: What) -> dict[str, Any]:
     """The arrays to read; UserError unless they are what this run needs."""
     wanted = named_leaves(_part(state, taken))
+    if step.metadata is None and not any(name.startswith("params/") for name in step.places):
+        raise UserError(f"{step.path}: holds no parameters under params/")
     stored = {name: _described(leaf) for name, leaf in files.described(step).items()}
     for name, leaf in wanted.items():
         if stored.get(name) != _described(leaf):

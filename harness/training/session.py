@@ -18,7 +18,7 @@ from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder, earlier_record
 from harness.saving import restoring
 from harness.saving.checkpointer import Checkpointer
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.saving.restoring import What
 from harness.training import checking, devices, going_on, loop
 from harness.training.agreement import agreed, termination
