@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.comparing import digits, states
+from harness.comparing.digits import Allowed
+from harness.comparing.states import States
 from harness.records.record import Record
-
-# The logs that imported records are read from show three digits after the point.
-_ROUNDING = 0.0005 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,18 @@ class Parity:
     loss: Agreement
     grad_norm: Agreement
     learning_rates_part: int | None  # the first step at which both are known and differ
-    same_state: bool | None  # None where a digest is missing, or the runs end at different steps
+    states: States | None  # None where a digest is missing, or the runs end at different steps
     only_a: tuple[int, ...]  # steps that B lacks
     only_b: tuple[int, ...]
-    rounded: bool  # a side's losses have three digits after the point: equal as far as these tell
+    digits: int | None  # after the point, of a document's losses: equal as far as these tell
 
     @property
     def equal(self) -> bool:
         """Whether no number that both runs know differs."""
         return (
-            self.loss.equal and self.grad_norm.first_step is None and self.same_state is not False
+            self.loss.equal
+            and self.grad_norm.first_step is None
+            and (self.states is None or self.states.same)
         )
 
 
@@ -55,12 +57,11 @@ def compare(a: Record, b: Record) -> Parity:
     steps = [{entry["step"]: entry for entry in record["steps"]} for record in (a, b)]
     common = sorted(steps[0].keys() & steps[1].keys())
     pairs = [(step, steps[0][step], steps[1][step]) for step in common]
-    digests = a["checkpoint"]["digest"], b["checkpoint"]["digest"]
     same_end = all(steps) and max(steps[0]) == max(steps[1])
-    rounded = "imported" in (a["status"], b["status"])
+    is_told = "imported" in (a["status"], b["status"])
     return Parity(
-        loss=_agreement(pairs, "loss", rounded),
-        grad_norm=_agreement(pairs, "grad_norm", rounded),
+        loss=_agreement(pairs, "loss", is_told, digits.allowed(a, b, "loss")),
+        grad_norm=_agreement(pairs, "grad_norm", is_told, digits.allowed(a, b, "grad_norm")),
         learning_rates_part=next(
             (
                 step
@@ -70,29 +71,32 @@ def compare(a: Record, b: Record) -> Parity:
             ),
             None,
         ),
-        same_state=digests[0] == digests[1] if None not in digests and same_end else None,
+        states=states.compare(a, b) if same_end else None,
         only_a=tuple(sorted(steps[0].keys() - steps[1].keys())),
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
-        rounded=rounded,
+        digits=digits.told(a, b, "loss"),
     )
 
 
 def _agreement(
-    pairs: Sequence[tuple[int, dict[str, Any], dict[str, Any]]], key: str, rounded: bool
+    pairs: Sequence[tuple[int, dict[str, Any], dict[str, Any]]],
+    key: str,
+    is_told: bool,
+    allowed: Allowed,
 ) -> Agreement:
-    """Null is a number that was not finite; but in a log, one that it does not tell."""
+    """Null is a number that was not finite; but in a log (is_told), one that it does not tell."""
     largest: float | None = None
     largest_step = first_step = None
     compared = 0
     for step, a, b in pairs:
         values = a[key], b[key]
-        if rounded and None in values:
+        if is_told and None in values:
             continue
         compared += 1
         if values[0] == values[1]:
             continue
         difference = math.inf if None in values else _distance(*values)
-        if rounded and difference <= _ROUNDING:
+        if None not in values and difference <= allowed(*values):
             continue
         first_step = step if first_step is None else first_step
         if largest is None or difference > largest:
