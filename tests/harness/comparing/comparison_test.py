@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from compared_records import CONFIG, PROGRAM, Record, imported, make, noise
+from compared_records import CONFIG, PROGRAM, Record, imported, make
 
 from harness import hlo
 from harness.comparing import comparison, comparison_text
