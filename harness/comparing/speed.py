@@ -29,7 +29,7 @@ def of_steps(a: _Side, b: _Side, margin: float) -> Speed:
     if max(len(a), len(b)) > 1:
         return _by_runs(medians[0], medians[1], margin, same)
     ratio = statistics.compare(samples[0][0], samples[1][0], margin)
-    return Speed(ratio, "one run", "step", same, _advice(a[0], b[0]))
+    return Speed(ratio, "one run", "step", same, _advice(a[0], b[0], in_turns=True))
 
 
 def of_dispatch(a: _Side, b: _Side, margin: float) -> Speed:
@@ -42,7 +42,7 @@ def of_dispatch(a: _Side, b: _Side, margin: float) -> Speed:
     if max(len(a), len(b)) > 1:
         return _by_runs(seconds[0], seconds[1], margin, same)
     ratio = statistics.compare(seconds[0], seconds[1], margin, independent=True)
-    return Speed(ratio, "one run", "run", same, _advice(a[0], b[0], by_turns=False))
+    return Speed(ratio, "one run", "run", same, _advice(a[0], b[0], in_turns=False))
 
 
 def _by_runs(a: Sequence[float], b: Sequence[float], margin: float, same: bool) -> Speed:
@@ -52,14 +52,16 @@ def _by_runs(a: Sequence[float], b: Sequence[float], margin: float, same: bool) 
     return Speed(ratio, "runs", "run", same, advice)
 
 
-def _advice(a: Record, b: Record, by_turns: bool = True) -> str:
+def _advice(a: Record, b: Record, in_turns: bool) -> str:
     """What would show what one run a side does not; nobody runs again what a document tells."""
     if "imported" in (a["status"], b["status"]):
         return ""
-    repeats = f"--repeats {statistics.min_samples()}"
-    if by_turns and a["impl"] != b["impl"]:
-        return f"--impl both, which measures them in turns, or {repeats} would"
-    return f"{repeats} would"
+    repeats = f"--repeats {statistics.min_samples()} would"
+    commits = {one["environment"]["git_commit"] for one in (a, b)}
+    if not in_turns or len(commits) > 1:
+        return repeats
+    how = "--impl both" if a["impl"] != b["impl"] else f"--in-turns {a['run_id']} {b['run_id']}"
+    return f"turns ({how}) or {repeats}"
 
 
 def _blocks(a: _Side, b: _Side) -> tuple[tuple[float, ...], tuple[float, ...]]:

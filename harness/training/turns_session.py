@@ -16,7 +16,7 @@ from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
 from harness.saving.checkpointer import Checkpointer
 from harness.text import one_line, percent, size
-from harness.training import checking, devices, loop, turns
+from harness.training import checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
 from harness.training.parallel import mesh
 from harness.training.session import Options
@@ -112,11 +112,12 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Si
     """The run's step, compiled, and the state that it began with."""
     case = _case(record)
     grid = mesh.make(case, run_devices)
-    if record["environment"]["device_count"] != grid.devices:
+    count = record["environment"]["device_count"]
+    if count != grid.devices:
         raise UserError(
-            f"--in-turns {record['run_id']}: ran on {record['environment']['device_count']}"
-            f" devices, here are {grid.devices}"
+            f"--in-turns {record['run_id']}: ran on {count} devices, here are {grid.devices}"
         )
+    case = going_on.as_begun(case, record["case"], count, grid)
     checking.require(case)
     plan = loop.Plan(
         case=case,
@@ -124,6 +125,7 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Si
         init=record["init"],
         grid=grid,
         restore=options.restore,
+        restore_what=options.restore_what,
         nnx_state=record_module.at(record, "nnx_state"),
     )
     saves_nothing = Checkpointer("", Checkpoint(enabled=False), {"case": record["case"]})
