@@ -33,7 +33,7 @@ def chart(found: Comparison) -> Markup:
 
 
 def small(found: Comparison) -> Markup:
-    """The same in a line of a table: points, the interval as a band, a line where both are equal."""
+    """The same in a table: points, the interval as a band, a line where both are equal."""
     speed = found.speed
     ratios = _ratios(speed)[-_MOST:]
     if speed.ratio is None or not ratios:
