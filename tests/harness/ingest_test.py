@@ -85,12 +85,24 @@ def test_another_record_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
         (b"Dear Sir or Madam,\n", "none of MaxText log, MaxView page, Megatron-LM log, AXLearn"),
         (b"\x89PNG\r\n\x1a\n\0\0", "byte 0 is not UTF-8"),
         (b"line\nli\0ne\n", "line 2 holds control character 0"),
-        (b"completed step: \x1b[31m0", "line 1 holds control character 27"),
+        (b"completed step: \x1b(0", "line 1 holds control character 27"),
+        (b"\x1f\x8b\x08 no stream", "a damaged .gz file"),
         (b"a" * 10_000_000, "none of"),
         (b"completed step: " * 700_000, "no completed step"),
         (b"x" * (LARGEST_BYTES + 1), "larger than 67,108,864 bytes"),
     ],
-    ids=["empty", "blank", "foreign", "binary", "zero", "escape", "long", "repeated", "large"],
+    ids=[
+        "empty",
+        "blank",
+        "foreign",
+        "binary",
+        "zero",
+        "escape",
+        "gz",
+        "long",
+        "repeated",
+        "large",
+    ],
 )
 def test_what_is_no_document_is_one_line(
     bytes_: bytes, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
