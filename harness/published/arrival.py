@@ -23,6 +23,7 @@ _MOST_FOREIGN_BYTES = 0.001  # of all: more is another encoding, or no text
 _COLOURS = re.compile(
     r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])"
 )
+_PROGRESS = re.compile(r"[0-9]%\|")
 _HARMLESS_CONTROLS = re.compile(r"[\x07\x08\x0c]")  # bell, backspace, page
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # Where loggers put the message, the name of the machine and the time of an entry.
@@ -79,7 +80,7 @@ def decode(path: str, content: bytes) -> tuple[str, list[str]]:
             text = text.removesuffix("\N{REPLACEMENT CHARACTER}")
         else:
             notes.append(f"places that are not UTF-8, read as unknown letters: {foreign:,}")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _line_feeds(text)
     text = _HARMLESS_CONTROLS.sub("", _COLOURS.sub("", text))
     control = _CONTROL.search(text)
     if control:
@@ -87,6 +88,18 @@ def decode(path: str, content: bytes) -> tuple[str, list[str]]:
         character = ord(control[0])
         raise UserError(f"{path}: not text: line {line:,} holds control character {character}")
     return text, notes
+
+
+def _line_feeds(text: str) -> str:
+    """The text with one kind of line end, without progress bars that were drawn over at once."""
+    text = text.replace("\r\n", "\n")
+    if "\r" not in text:
+        return text
+    kept = []
+    for line in text.split("\n"):
+        *drawn_over, last = line.split("\r")
+        kept += [part for part in drawn_over if not _PROGRESS.search(part)] + [last]
+    return "\n".join(kept)
 
 
 def lines(text: str) -> list[Line]:

@@ -3,6 +3,7 @@
 A log may hold several starts of one run, lines of several processes, or a part of its lines only.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -85,6 +86,12 @@ def whole(told: Sequence[Told]) -> tuple[Sequence[Told], list[str]]:
     return told[:-1], [f"the text ends inside the line of step {last.step}: that step is left out"]
 
 
+def usual_distance(told: Sequence[Told]) -> int:
+    """Of two lines, in steps; a single line may stand for one."""
+    distances = Counter(b.step - a.step for a, b in pairwise(told) if b.step > a.step)
+    return distances.most_common(1)[0][0] if distances else 1
+
+
 def in_order(told: Sequence[Told], starts: Sequence[int], every: int = 1) -> Steps:
     """The steps of a log's lines.
 
@@ -94,7 +101,7 @@ def in_order(told: Sequence[Told], starts: Sequence[int], every: int = 1) -> Ste
     told, notes = whole(told)
     if not told:
         return Steps((), (), notes)
-    told, repeated = _without_repeats(told)
+    told, repeated = _without_repeats(told, starts)
     notes += repeated
     if len(told) > 1 and all(a.step > b.step for a, b in pairwise(told)):
         told = told[::-1]
@@ -144,12 +151,14 @@ def _first_sample(steps: Steps, starts: Sequence[int]) -> int:
     return WARM_UP_STEPS if is_excerpt else first + WARM_UP_STEPS
 
 
-def _without_repeats(told: Sequence[Told]) -> tuple[Sequence[Told], list[str]]:
-    """Lines that were printed twice, as by two loggers, once."""
-    seen: set[tuple[int, tuple[tuple[str, str], ...]]] = set()
+def _without_repeats(
+    told: Sequence[Told], starts: Sequence[int]
+) -> tuple[Sequence[Told], list[str]]:
+    """Lines that one start printed twice, as by two loggers, once."""
+    seen: set[tuple[int, int, tuple[tuple[str, str], ...]]] = set()
     found = []
     for one in told:
-        key = (one.step, tuple(sorted(one.fields.items())))
+        key = (bisect_left(starts, one.at), one.step, tuple(sorted(one.fields.items())))
         if key not in seen:
             seen.add(key)
             found.append(one)

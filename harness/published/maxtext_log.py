@@ -1,7 +1,6 @@
 """A log of one MaxText run, made a record."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -216,7 +215,7 @@ def _timing(record: Record, steps: Steps, text: str) -> None:
         return
     timing["tokens_per_second_per_device"] = _tokens_per_second(record, steps, samples, median)
     timing["tflops_per_device"] = (
-        tflop / median if tflop else _median(samples, *maxtext_steps.TFLOPS)
+        tflop / median if tflop else telling.median(samples, *maxtext_steps.TFLOPS)
     )
     rate = timing["tflops_per_device"]
     timing["mfu_percent"] = None if rate is None else accounting.mfu_percent(rate, kind or "")
@@ -236,13 +235,7 @@ def _tokens_per_second(
         return None
     length = record["case"]["config"].get("data.sequence_length") or 1
     tokens = maxtext_steps.tokens_per_step(told, length)
-    return tokens / median if tokens else _median(samples, maxtext_steps.TOKENS)
-
-
-def _median(samples: Sequence[Told], *names: str) -> float | None:
-    """Of the rates that the samples' own lines tell."""
-    known = [value for one in samples if (value := one.value(*names)) is not None]
-    return statistics.median(known) if known else None
+    return tokens / median if tokens else telling.median(samples, maxtext_steps.TOKENS)
 
 
 def _flag_impossible(record: Record) -> None:

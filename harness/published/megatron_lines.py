@@ -1,13 +1,10 @@
 """What single lines of a Megatron-LM log say: iterations, validations, saves, ranks."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
-from harness.published.attempts import Told
+from harness.published.attempts import Told, usual_distance
 from harness.published.document import NUMBER, in_bytes, number
 
 SIGN = re.compile(
@@ -75,7 +72,7 @@ def told(text: str, log_interval: int | None) -> tuple[list[Told], int]:
                     whole=text.find("\n", match.end()) >= 0,
                 )
             )
-    every = log_interval or _usual_distance(found)
+    every = log_interval or usual_distance(found)
     return [replace(one, covers=_covered(one, every)) for one in found], every
 
 
@@ -155,12 +152,6 @@ def ranks(text: str, ranks_per_stage: int | None) -> dict[int, dict[str, int | N
         for name, value in zip(_MEMORY_NAMES, map(number, match.groups()[1:]), strict=True):
             found.setdefault(int(match[1]), {})[f"{name}_bytes"] = in_bytes(value, _MIB)
     return dict(sorted(found.items()))
-
-
-def _usual_distance(found: Sequence[Told]) -> int:
-    """Of two lines, in iterations; a single line may stand for one."""
-    distances = Counter(b.step - a.step for a, b in pairwise(found) if b.step > a.step)
-    return distances.most_common(1)[0][0] if distances else 1
 
 
 def _covered(one: Told, every: int) -> int:

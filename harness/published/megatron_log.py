@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -146,8 +145,8 @@ def _timing(record: Record, steps: Steps, every: int) -> None:
     samples = telling.add_step_seconds(record, steps)
     timing, arguments = record["timing"], record["case"]["config"]
     median = timing["step_seconds"]["median"]
-    timing["tflops_per_device"] = _median(samples, lines.TFLOPS)
-    timing["tokens_per_second_per_device"] = _median(samples, lines.TOKENS)
+    timing["tflops_per_device"] = telling.median(samples, *lines.TFLOPS)
+    timing["tokens_per_second_per_device"] = telling.median(samples, *lines.TOKENS)
     batches = {one.value(lines.BATCH) for one in samples}
     length, devices = arguments.get("seq_length"), arguments.get("world_size")
     batch = batches.pop() if len(batches) == 1 else None
@@ -158,12 +157,6 @@ def _timing(record: Record, steps: Steps, every: int) -> None:
 def _seconds(one: Told) -> float | None:
     milliseconds = one.value(lines.MILLISECONDS)
     return one.value(lines.SECONDS) if milliseconds is None else milliseconds / 1e3
-
-
-def _median(samples: Sequence[Told], names: Sequence[str]) -> float | None:
-    """Of the rates that the samples' own lines tell."""
-    known = [value for one in samples if (value := one.value(*names)) is not None]
-    return statistics.median(known) if known else None
 
 
 def _differences(listed: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """What the readers of logs share: steps, evaluations and times put into a record."""
 
+import statistics
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
@@ -14,6 +15,12 @@ from harness.training.timing import summarise
 def whole(value: float | None) -> float | int | None:
     """A count that was printed with a point, as a whole number where it is one."""
     return int(value) if value is not None and value == int(value) else value
+
+
+def median(samples: Sequence[Told], *names: str) -> float | None:
+    """Of the rates that the samples' own lines tell."""
+    known = [value for one in samples if (value := one.value(*names)) is not None]
+    return statistics.median(known) if known else None
 
 
 def following(told: Sequence[Told], events: Sequence[int]) -> set[int]:
