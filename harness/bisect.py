@@ -1,25 +1,25 @@
 """Where two implementations part: `python -m harness.bisect --case 03_dropout` shows how."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
-import optax
 
 from harness import cli
 from harness.bisecting import parting
 from harness.bisecting.capture import Node, Trace, capture
-from harness.bisecting.parting import Distance, Parting
-from harness.cases import checking, families, reading
+from harness.bisecting.parting import Distance, Parting, Row
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import restoring
 from harness.saving.files import CheckpointError
-from harness.training import data, devices, train_step
-from harness.training.losses import cross_entropy
-from harness.training.optimizers import adamw
+from harness.text import capped
+from harness.training import checking, data, devices, train_step
 from harness.training.parallel import mesh
+from harness.training.parallel.mesh import Grid
 from models.seam import Implementation
 
 _KINDS = ("activations", "gradients", "updates")
@@ -65,22 +65,20 @@ def main(argv: list[str]) -> int:
         families.chosen(pair, name)
     case = reading.load(arguments.case, arguments.size, arguments.set, twins=arguments.twins)
     checking.require(case)
-    over = mesh.make(devices.prepare(None)[:1])
+    grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)
-    params = _parameters(case, pair.get(pair.names[0]), over, arguments.restore, arguments.size)
+    params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
     found = bisect(case, names, a, b, params)
     print(text(found))
     return 0 if found.parting is None else 1
 
 
-def _parameters(
-    case: Case, initial: Implementation, over: Any, restore: str | None, size: str
-) -> Any:
+def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: str) -> Any:
     """A checkpoint's parameters, or fresh ones, each moved a little.
 
     A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
     """
-    trainer = train_step.make_trainer(case, initial, initial, over)
+    trainer = train_step.make_trainer(case, impl, grid)
     if restore is not None:
         about = {
             "name": case.name,
@@ -88,10 +86,13 @@ def _parameters(
             "config": reading.flatten(case),
         }
         try:
-            return restoring.restore(restore, trainer.state, about).state["params"]
+            with storage.errors_told(f"--restore {restore}"):
+                return restoring.restore(restore, trainer.state, about).state["params"]
         except CheckpointError as error:
             raise UserError(f"--restore {restore}: {error}") from None
-    return perturbed(jax.jit(trainer.init)()["params"], case.run.seed)
+    return perturbed(
+        jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))["params"], case.run.seed
+    )
 
 
 def perturbed(params: Any, seed: int) -> Any:
@@ -111,12 +112,12 @@ def bisect(
 ) -> Found:
     """One step of two implementations from the same parameters, on the same batch and one device.
 
-    Its learning rate is the schedule's highest: that of a real first step is 0.
+    Its learning rate is 1, that updates are as large as what they are added to: one of a real first
+    step is 0, and of a later one so small that adding it would round most of it away.
     """
-    case = replace(case, optim=replace(case.optim, warmup_fraction=0.0))
-    over = mesh.make(jax.devices()[:1])
-    batch = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, over)))
-    model = train_step.with_attention(case, over.devices.flat[0].platform)
+    grid = mesh.make(case, jax.devices()[:1])
+    batch = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, grid)))
+    model = train_step.resolved(case, grid.platform)
     key = jax.random.key(case.run.seed, impl="threefry2x32")
     one, other = (capture(_step(side, case, model), params, batch, key) for side in (a, b))
     axes = a.logical_axes(model)
@@ -128,18 +129,14 @@ def bisect(
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:
-    """The train step's mathematics, with everything that it makes on the way."""
-    optimizer = train_step.optimizer_of(implementation, case)
+    """The train step's own update, with everything that it makes on the way."""
+    optimizer = train_step.optimizer_of(case, implementation, lambda _: jax.numpy.float32(1))
 
     def step(params: Any, batch: data.Batch, key: jax.Array) -> dict[str, Any]:
-        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
-            logits = implementation.apply(model, params, batch["inputs"], key)
-            return cross_entropy(logits, batch["targets"])[0], logits
-
-        (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        clipped = adamw.clip(gradients, optax.tree.norm(gradients), case.optim.clip_norm)
-        updates, _ = optimizer.update(clipped, optimizer.init(params), params)
-        return {"logits": logits, "loss": loss, "gradients": gradients, "updates": updates}
+        state = {"step": jax.numpy.int32(0), "params": params, **optimizer.init(params)}
+        done = train_step.update(case, implementation, model, optimizer, state, batch, key)
+        updates = jax.tree.map(jax.numpy.subtract, done.state["params"], params)
+        return {"loss": done.metrics["loss"], "gradients": done.gradients, "updates": updates}
 
     return step
 
@@ -152,18 +149,13 @@ def text(found: Found) -> str:
         for kind, rows in tables.items()
     )
     if found.parting is None:
-        return f"no difference: logits, loss, {told} are equal bit for bit"
+        return f"no difference: loss, {told} are equal bit for bit"
     lines = [_first(found, found.parting), f"equal bit for bit: {told}"]
     for kind, rows in tables.items():
         differing = [row for row in rows if row.distance is not None]
         if differing:
             lines.append(f"\n{kind} that differ, in order:")
-            lines += [
-                f"  {_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
-                for row in differing[:_LONGEST_TABLE]
-            ]
-            if len(differing) > _LONGEST_TABLE:
-                lines.append(f"  and {len(differing) - _LONGEST_TABLE} more")
+            lines += capped(list(map(_difference, differing)), _LONGEST_TABLE)
     return "\n".join(lines)
 
 
@@ -185,6 +177,10 @@ def _operation(node: Node | None) -> str:
     of = f" with {', '.join(with_)}" if with_ else ""
     scope = f", in {node.at.scope}" if node.at.scope else ""
     return f"{node.operation} {shape}{of}, at {node.at.source or '?'}{scope}"
+
+
+def _difference(row: Row) -> str:
+    return f"{_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
 
 
 def _layer(layer: int | None) -> str:

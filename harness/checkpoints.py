@@ -9,8 +9,10 @@ import numpy as np
 
 from harness import cli
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import digest, files
 from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.text import aligned
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -24,11 +26,11 @@ def parser() -> cli.Parser:
     )
     verbs = arguments.add_subparsers(dest="verb", required=True, metavar="inspect | diff | verify")
     inspect = verbs.add_parser("inspect", help="the arrays of the newest step, and who wrote them")
-    inspect.add_argument("path", metavar="PATH")
+    inspect.add_argument("paths", nargs=1, metavar="PATH")
     diff = verbs.add_parser("diff", help="which arrays of two newest steps differ, and by how much")
     diff.add_argument("paths", nargs=2, metavar="PATH")
     verify = verbs.add_parser("verify", help="whether every step still holds what was saved")
-    verify.add_argument("path", metavar="PATH")
+    verify.add_argument("paths", nargs=1, metavar="PATH")
     return arguments
 
 
@@ -36,15 +38,16 @@ def main(argv: list[str]) -> int:
     """Runs what the arguments say; returns the exit code."""
     arguments = parser().parse_args(argv)
     jax.config.update("jax_platforms", "cpu")  # and leave accelerators to those who train
-    try:
-        if arguments.verb == "inspect":
-            return _inspect(_newest(arguments.path))
-        if arguments.verb == "diff":
-            return _diff(*map(_newest, arguments.paths))
-        return _verify(_paths(arguments.path))
-    except (CheckpointError, Damaged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with storage.errors_told(" ".join(arguments.paths)):
+        try:
+            if arguments.verb == "inspect":
+                return _inspect(_newest(arguments.paths[0]))
+            if arguments.verb == "diff":
+                return _diff(*map(_newest, arguments.paths))
+            return _verify(_paths(arguments.paths[0]))
+        except (CheckpointError, Damaged) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def _paths(path: str) -> list[Any]:
@@ -74,7 +77,7 @@ def _inspect(step: StoredStep) -> int:
         (name, str(array.dtype), str(list(array.shape)), f"{_bytes(array):,}")
         for name, array in sorted(arrays.items())
     ]
-    _print_table([("array", "type", "shape", "bytes"), *rows])
+    print("\n".join(aligned([("array", "type", "shape", "bytes"), *rows])))
     print(f"{len(arrays)} arrays, {sum(map(_bytes, arrays.values())):,} bytes")
     if step.metadata is not None:
         print(f"digest: {digest.combined(step.digests)}")
@@ -164,14 +167,6 @@ def _form(array: jax.ShapeDtypeStruct) -> str:
 
 def _bytes(array: jax.ShapeDtypeStruct) -> int:
     return int(array.size * array.dtype.itemsize)
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import cli
-from harness.cases import checking, families, reading
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import record
 from harness.slices import forecast_text, topology
 from harness.slices.forecast import Forecast, Question, make
 from harness.slices.topology import Slice
+from harness.training import checking
 from harness.training.console import Console
 
 _DOES_NOT_FIT = 1

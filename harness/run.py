@@ -10,13 +10,14 @@ from pathlib import Path
 from types import FrameType
 
 from harness import cli
-from harness.cases import checking, families, reading
+from harness.cases import families, reading
 from harness.comparing import comparison, comparison_text
 from harness.errors import UserError
-from harness.records import figures, finding, record, storage, summary
+from harness.records import finding, record, storage, summary
 from harness.records.finding import Found
 from harness.records.run_folder import check_writable
-from harness.training import session
+from harness.text import safe
+from harness.training import checking, session
 from harness.training.devices import Processes
 
 
@@ -185,7 +186,7 @@ def _compare(sides: Sequence[Sequence[Found]]) -> None:
     if len(sides) == 2:
         programs, warnings = finding.programs(sides[0][0], sides[1][0])
         compared = comparison.compare(records[0], records[1], programs=programs)
-        told = [f"warning: {figures.safe(warning, 400)}" for warning in warnings]
+        told = [f"warning: {safe(warning, 400)}" for warning in warnings]
         print("\n".join(["", *told, comparison_text.terminal(compared)]))
     elif sides and len(sides[0]) > 1:
         print(f"\n{summary.table(records[0])}")

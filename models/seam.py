@@ -1,18 +1,18 @@
-"""The seam: what a pair of models offers to be trained, and how a pair from elsewhere is loaded.
+"""The seam: what a family of models offers to be trained, and how a module becomes one.
 
-A pair is a module. `models` itself is one; `--twins package.module` names another. It has
+A family is a module: `models.decoder` is one, `--twins package.module` names another. It has
 
-* `ModelConfig`, a frozen dataclass with defaults for everything, among it `vocab`: the keys of
-  `--set model.*`;
+* `ModelConfig`, a frozen dataclass with defaults for everything: the keys of `--set model.*`;
 * two implementations, each a submodule or an attribute that has the functions of `Implementation`.
   They are called "linen" and "nnx", or as `IMPLEMENTATIONS` lists them; the first one's initial
   parameters are shared.
 
-It may have `SIZES`, which settings make its "tiny", and `tflop_per_step(config, sequence_length,
-batch)`, the matrix products of a step in 10^12 operations and attention's percentage of them.
+Whatever else a family says of itself is an option of `Family`, and in the module an attribute of
+that option's name (`SIZES` for `sizes`).
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -21,11 +21,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import jax
+if TYPE_CHECKING:  # a family can be told of without JAX
+    import jax
+    import numpy as np
+    from flax import nnx
 
 Params = Mapping[str, Any]  # nested by path; the leaves are arrays, or whatever is said of them
+Batch = Mapping[str, Any]  # arrays by name, the sequences or examples along the first axis
+USUAL_NAMES = ("linen", "nnx")
 
 _FUNCTIONS = {
     "init": ("config", "key"),
@@ -34,21 +39,48 @@ _FUNCTIONS = {
 }
 
 
+class Variables(NamedTuple):
+    """What `init` makes of a model that holds more than parameters.
+
+    model_state: what a step changes and no optimizer does, such as running statistics.
+    """
+
+    params: Params
+    model_state: Params
+
+
+class Outcome(NamedTuple):
+    """One forward pass: a scalar loss, scalar metrics by name, the model's state after it.
+
+    The metrics hold `total_weights`, over how many targets the loss is a mean.
+    """
+
+    loss: "jax.Array"
+    metrics: "Mapping[str, jax.Array]"
+    model_state: Params | None = None
+
+
 class Implementation(Protocol):
     """What is trained: pure functions of plain trees.
 
-    All implementations of one model hold the same tree of parameters. No random state lives in it:
+    All implementations of one family hold the same tree of parameters. No random state lives in it:
     everything random is a function of the key that `apply` is given.
 
-    One may also have `optimizer(settings, learning_rate)`, of the case's `optim` section and its
-    schedule: the optax transformation to train with, instead of AdamW that decays every parameter.
+    One may also have, in place of the family's:
+
+    * `optimizer(settings, learning_rate)`, of the case's `optim` section and its schedule: what to
+      train with, an optax transformation or an Optimizer of harness/optimizers;
+    * `loss(config, params, model_state, batch, key)`, an Outcome: the whole forward pass; needed of
+      a model with state.
     """
 
-    def init(self, config: Any, key: jax.Array) -> Params:
+    def init(self, config: Any, key: "jax.Array") -> Params | Variables:
         """Fresh parameters: a nested dict of arrays."""
         ...
 
-    def apply(self, config: Any, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:
+    def apply(
+        self, config: Any, params: Params, tokens: "jax.Array", key: "jax.Array"
+    ) -> "jax.Array":
         """Logits [B, T, V] in float32 of tokens [B, T]; `key` is this step's, for dropout."""
         ...
 
@@ -57,55 +89,114 @@ class Implementation(Protocol):
         ...
 
 
+def _as_it_is(config: Any, platform: str, sequence_length: int) -> Any:
+    return config
+
+
+def _no_format(config: Any) -> str:
+    return "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Everything the harness may ask of a family; what has a default here is an option.
+
+    resolve: the config with "auto" settled for a platform and a sequence length; ValueError, in the
+    words of the config's own, for what a platform lacks.
+    tflop_per_step: the matrix products of a step, forward and backward, in 10^12 operations of one
+    device's batch, and attention's percentage of them.
+    parts: names, as they stand in the paths of operations and parameters, by the part of the model
+    that they belong to; without it a part is the top module of the path.
+    quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
+    loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
+    batch: the arrays of one step, of a generator, their number and the sequence length; token
+    sequences when not given.
+    optimizer: as Implementation has it. metrics: those beside loss and grad_norm.
+    module: builds the NNX model, so that its own objects can be taken across jit.
+    rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
+    which each is a key of `parallel`.
+    """
+
+    name: str
+    config: type[Any]
+    names: tuple[str, ...]  # of the implementations, the first one's parameters are shared
+    get: Callable[[str], Implementation]  # by one of these names
+    sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    resolve: Callable[[Any, str, int], Any] = _as_it_is
+    tflop_per_step: Callable[[Any, int, int], tuple[float, float]] | None = None
+    parts: Mapping[str, tuple[str, ...]] | None = None
+    quantization: Callable[[Any], str] = _no_format
+    quantized: tuple[str, ...] = ()
+    loss: "Callable[[jax.Array, Batch], tuple[jax.Array, Mapping[str, jax.Array]]] | None" = None
+    batch: "Callable[[Any, np.random.Generator, int, int], dict[str, np.ndarray]] | None" = None
+    optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
+    metrics: tuple[str, ...] = ()
+    module: "Callable[[Any], nnx.Module] | None" = None
+    rules: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
+    mesh_axes: tuple[str, ...] = ()
+
+
+_OPTIONS = [
+    field.name
+    for field in dataclasses.fields(Family)
+    if not field.default is field.default_factory is dataclasses.MISSING
+]
+
+
 class SeamError(ValueError):
-    """A module that is no pair; `faults` has a line for each reason."""
+    """A module that is no family; `faults` has a line for each reason."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
 
 
-@dataclasses.dataclass(frozen=True)
-class Twins:
-    """A pair that was loaded: everything here is known to be there."""
+def load(name: str, check: bool = True) -> Family:
+    """The family that the module `name` is; SeamError with a line for each thing that is missing.
 
-    module: str
-    config: type[Any]
-    sizes: Mapping[str, Mapping[str, Any]]
-    names: tuple[str, ...]  # of the implementations, the first one's parameters are shared
-    get: Callable[[str], Implementation]  # by one of these names
-    tflop_per_step: Callable[[Any, int, int], tuple[float, float]] | None = None
-
-
-def load(name: str) -> Twins:
-    """The pair that the module `name` is; SeamError with a line for each thing that is missing."""
+    check: whether to import both implementations now, to say what they lack; else each is imported,
+    and the framework it is written in, when it is first asked for.
+    """
     module = _import(name)
     if isinstance(module, str):
         raise SeamError([f"{name}: {module}"])
     faults = _config_faults(name, module)
-    names = tuple(getattr(module, "IMPLEMENTATIONS", ("linen", "nnx")))
+    names = tuple(getattr(module, "IMPLEMENTATIONS", USUAL_NAMES))
     if len(names) != 2 or not all(isinstance(one, str) for one in names):
         faults.append(f"{name}: IMPLEMENTATIONS={names!r}: must be two names")
         names = ()
-    found: dict[str, Any] = {}
-    for one in names:
-        found[one] = getattr(module, one, None)
-        if found[one] is None:
-            found[one] = _import(f"{name}.{one}")
-        if isinstance(found[one], str):
-            faults.append(f"{name}: no implementation {one!r}: {name}.{one} {found[one]}")
-        else:
-            faults += _function_faults(f"{name}.{one}", found[one])
+    for one in names if check else ():
+        faults += _implementation_faults(name, one, _implementation(module, one))
     if faults:
         raise SeamError(faults)
-    return Twins(
-        name,
-        module.ModelConfig,
-        getattr(module, "SIZES", {}),
-        names,
-        found.__getitem__,
-        getattr(module, "tflop_per_step", None),
-    )
+    get = functools.cache(lambda one: _get(module, one))
+    options = {
+        option: getattr(module, attribute)
+        for option in _OPTIONS
+        if hasattr(module, attribute := "SIZES" if option == "sizes" else option)
+    }
+    return Family(name, module.ModelConfig, names, get, **options)
+
+
+def _get(module: ModuleType, one: str) -> Implementation:
+    found = _implementation(module, one)
+    faults = _implementation_faults(module.__name__, one, found)
+    if faults:
+        raise SeamError(faults)
+    implementation: Implementation = found
+    return implementation
+
+
+def _implementation(module: ModuleType, one: str) -> Any:
+    """The implementation, or in words why there is none."""
+    found = getattr(module, one, None)
+    return _import(f"{module.__name__}.{one}") if found is None else found
+
+
+def _implementation_faults(name: str, one: str, found: Any) -> list[str]:
+    if isinstance(found, str):
+        return [f"{name}: no implementation {one!r}: {name}.{one} {found}"]
+    return _function_faults(f"{name}.{one}", found)
 
 
 def _import(name: str) -> ModuleType | str:
@@ -132,7 +223,7 @@ def _config_faults(name: str, module: ModuleType) -> list[str]:
     if not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         faults.append(f"{where}: is not frozen; write @dataclass(frozen=True)")
     fields = {field.name: field for field in dataclasses.fields(config)}
-    if "vocab" not in fields:
+    if "vocab" not in fields and not hasattr(module, "batch"):
         faults.append(f"{where}: has no vocab, from which the tokens are drawn")
     no_default = [
         field.name

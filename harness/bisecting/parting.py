@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.bisecting.capture import Node, Trace
 
-FORWARD = ("logits", "loss")
+FORWARD = ("loss",)
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _activation_rows(a: Trace, b: Trace) -> list[Row]:
     sides: list[dict[tuple[str, int | None], Node]] = []
     for trace in (a, b):
         taken: dict[tuple[str, int | None], Node] = {}
-        for node in trace.nodes[: trace.outputs["logits"].order + 1]:
+        for node in trace.nodes[: trace.outputs["loss"].order + 1]:
             if node.follows_tokens and node.parameters:
                 tensor = ", ".join(sorted(node.parameters))
                 taken.setdefault((tensor, layer_of(node, tensor)), node)

@@ -1,26 +1,47 @@
-"""The pair of models that a command is about: the project's own, or the module of `--twins`."""
+"""The family that a command is about: a folder of models/, or the module of `--twins`."""
 
+import pkgutil
 from functools import cache
 
 import models
+from harness.cases.settings import Case
 from harness.errors import UserError
-from models.seam import SeamError, Twins
+from models import seam
+from models.seam import Family, SeamError
+
+_NO_FAMILIES = ("examples", "shared")
+
+
+def names() -> list[str]:
+    """The families that come with the project."""
+    folders = (one.name for one in pkgutil.iter_modules(models.__path__) if one.ispkg)
+    return sorted(name for name in folders if name not in _NO_FAMILIES)
 
 
 @cache
-def load(name: str | None) -> Twins:
-    """The pair; UserError with a line for each thing that a module lacks to be one."""
+def load(twins: str | None, family: str = Case.family) -> Family:
+    """The module `twins` or, without one, the family called so.
+
+    Raises UserError with a line for each thing that a module lacks to be one.
+    """
+    if twins is None:
+        return seam.load(f"{models.__name__}.{family}", check=False)
     try:
-        return models.load(name)
+        return seam.load(twins)
     except SeamError as error:
         raise UserError("\nerror: ".join(f"--twins {fault}" for fault in error.faults)) from None
 
 
-def chosen(twins: Twins, impl: str) -> tuple[str, ...]:
+def of(case: Case) -> Family:
+    """The family of a case."""
+    return load(case.twins, case.family)
+
+
+def chosen(family: Family, impl: str) -> tuple[str, ...]:
     """The implementations that `--impl` asks for."""
     if impl == "both":
-        return twins.names
-    if impl not in twins.names:
-        known = ", ".join(map(repr, (*twins.names, "both")))
+        return family.names
+    if impl not in family.names:
+        known = ", ".join(map(repr, (*family.names, "both")))
         raise UserError(f"argument --impl: invalid choice: {impl!r} (choose from {known})")
     return (impl,)

@@ -12,13 +12,24 @@ from typing import Any, Literal
 
 import yaml
 
-from harness.cases import families as pairs
-from harness.cases.settings import SECTIONS, Case
+from harness import optimizers
+from harness.cases import families
+from harness.cases.experiment import is_free
+from harness.cases.settings import (
+    CHOICES,
+    Case,
+    Checkpoint,
+    Data,
+    Parallel,
+    Run,
+    later_default,
+)
 from harness.errors import UserError
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
 _TWINS = "twins"  # the key of a flattened case that has no section
+_Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
 # backward pass computes all of a layer again. fast: keeps it, the layers are no loop, the state
 # lies in memory as the step wants it, weights are gathered beside the computation, and int8
@@ -55,18 +66,19 @@ def load(
     that does not hold.
     """
     path = _find(case)
-    settings = _read(path)
+    said = _read(path)
+    last = _overrides(overrides)
+    chosen = _chosen(said | last, twins)
+    sections = _sections(*chosen, twins)
     if size == "tiny":
-        settings |= {
-            f"model.{key}": (value, "--size tiny")
-            for key, value in pairs.load(twins).sizes.get(size, {}).items()
-        }
-        settings["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
-    known = _fields(_sections(twins))
-    settings |= {
+        tiny = families.load(twins, chosen[0]).sizes.get(size, {})
+        said |= {f"model.{key}": (value, "--size tiny") for key, value in tiny.items()}
+        said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    known = _fields(sections)
+    said |= {
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
     }
-    return _build(path.stem, settings | _overrides(overrides), twins)
+    return _build(path.stem, said | last, twins)
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
@@ -86,13 +98,18 @@ def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] =
 
 
 def flatten(case: Case) -> dict[str, Any]:
-    """Every setting by its dotted key, sorted; last the twins, unless they are the project's."""
-    settings = {
-        f"{section}.{_key(field.name)}": getattr(getattr(case, section), field.name)
-        for section, cls in sorted(_sections(case.twins).items())
-        for field in sorted(dataclasses.fields(cls), key=lambda field: _key(field.name))
+    """Every setting by its dotted key, sorted; last the twins, unless they are the project's.
+
+    One that came later than records is left out at its default.
+    """
+    sections = _sections(case.family, case.optimizer, case.twins)
+    settings = {key: getattr(case, field) for key, field in CHOICES.items()}
+    settings |= {
+        key: getattr(getattr(case, section), field.name)
+        for key, (section, field) in _fields(sections).items()
     }
-    return settings if case.twins is None else settings | {_TWINS: case.twins}
+    told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
+    return told if case.twins is None else told | {_TWINS: case.twins}
 
 
 def flat_text(case: Case) -> str:
@@ -100,17 +117,22 @@ def flat_text(case: Case) -> str:
     return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
 
 
+def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
+    """The record's `case`."""
+    return {
+        "name": case.name,
+        "hash": case_hash(case, size, recipe),
+        "config": flatten(case),
+    }
+
+
 def case_hash(case: Case, size: str, recipe: str) -> str:
     """What makes two runs the same experiment, as sha256.
 
-    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
-    file count by their content).
+    Left out: the implementation, what `is_free`, and where things lie (the tokens of a file count
+    by their content).
     """
-    settings = {
-        key: value
-        for key, value in flatten(case).items()
-        if key != "run.steps" and not key.startswith("checkpoint.")
-    }
+    settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
     lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
@@ -160,8 +182,39 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     return value
 
 
-def _sections(twins: str | None) -> dict[str, type[Any]]:
-    return SECTIONS | {"model": pairs.load(twins).config}
+def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
+    """The family and the optimizer that the settings name; UserError for one that is not there."""
+    family, where = settings.get("model.family", (Case.family, ""))
+    optimizer, said = settings.get("optim.name", (Case.optimizer, ""))
+    if where and twins is not None:
+        raise UserError(f"{where}: model.family={family}: not with --twins {twins}")
+    if family not in families.names():
+        raise UserError(
+            f"{where}: model.family={family!r}: must be one of {', '.join(families.names())};"
+            " a module of your own goes by --twins"
+        )
+    try:
+        optimizers.load(str(optimizer))
+    except ValueError as error:
+        raise UserError(f"{said}: optim.{error}") from None
+    return family, optimizer
+
+
+def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
+    """The dataclass of each section of a case."""
+    pair = families.load(twins, family)
+    own: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in pair.mesh_axes]
+    parallel: type[Any] = Parallel
+    if own:
+        parallel = dataclasses.make_dataclass("Parallel", own, bases=(Parallel,), frozen=True)
+    return {
+        "checkpoint": Checkpoint,
+        "data": Data,
+        "model": pair.config,
+        "optim": optimizers.load(optimizer).Settings,
+        "parallel": parallel,
+        "run": Run,
+    }
 
 
 def _fields(
@@ -175,13 +228,16 @@ def _fields(
     }
 
 
-def _build(name: str, settings: Mapping[str, tuple[Any, str]], twins: str | None) -> Case:
-    sections = _sections(twins)
+def _build(name: str, settings: _Settings, twins: str | None) -> Case:
+    family, optimizer = _chosen(settings, twins)
+    sections = _sections(family, optimizer, twins)
     known = _fields(sections)
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for key, (value, where) in settings.items():
+        if key in CHOICES:
+            continue
         if key not in known:
-            raise UserError(f"{where}: {key}: no such key{_choices(key, list(known))}")
+            raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
         values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
@@ -193,7 +249,7 @@ def _build(name: str, settings: Mapping[str, tuple[Any, str]], twins: str | None
             field_name = _key(str(error).partition("=")[0])
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
-    return Case(name, **built, twins=twins)
+    return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
 
 
 def _convert(value: Any, allowed: Any, where: str) -> Any:

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from models.decoder.config import ModelConfig
-from models.shared.requiring import require
+from models.shared.settings import require
 
 
 def _at_least(settings: Any, name: str, minimum: int) -> None:
@@ -18,40 +17,13 @@ class Data:
 
     sequence_length: int = 2048
     per_device_batch: int = 1
-    global_batch: int | None = None  # instead of per_device_batch x devices
+    global_batch: int | None = None  # instead of per_device_batch x the devices that divide it
     tokens: str | None = None  # an integer array [B, T+1]
 
     def __post_init__(self) -> None:
         """Refuses an empty batch."""
         for name in ("sequence_length", "per_device_batch", "global_batch"):
             _at_least(self, name, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Optim:
-    """AdamW under a linear warm-up and a cosine."""
-
-    learning_rate: float = 3e-5
-    warmup_fraction: float = 0.1
-    final_fraction: float = 0.1  # of learning_rate, at the schedule's end
-    schedule_steps: int | None = None  # run.steps when not given
-    b1: float = 0.9
-    b2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuses rates that are none."""
-        for name in ("learning_rate", "weight_decay"):
-            _at_least(self, name, 0)
-        for name in ("warmup_fraction", "final_fraction"):
-            require(self, name, 0 <= getattr(self, name) <= 1, "must lie in [0, 1]")
-        for name in ("b1", "b2"):
-            require(self, name, 0 <= getattr(self, name) < 1, "must lie in [0, 1)")
-        for name in ("epsilon", "clip_norm"):
-            require(self, name, getattr(self, name) > 0, "must be positive")
-        _at_least(self, "schedule_steps", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,33 +61,68 @@ class Checkpoint:
     directory: str | None = None  # the run's own folder when not given
 
     def __post_init__(self) -> None:
-        """Refuses periods that are none."""
+        """Refuses a period of no step at all."""
         for name in ("period", "keep_last", "keep_every"):
             _at_least(self, name, 1)
 
 
 @dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How many ways each kind of parallelism divides the work; -1, once: all devices left.
+
+    data, fsdp: the batch; fsdp also the state. tensor: features and heads. stage: the layers.
+    """
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+    stage: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that are none, and a second -1."""
+        free = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) == -1]
+        for field in dataclasses.fields(self):
+            size = getattr(self, field.name)
+            require(self, field.name, size >= 1 or size == -1, "must be at least 1, or -1")
+        for name in free[1:]:
+            require(self, name, False, f"only one may be -1, and {free[0]} is")
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
-    """One benchmark case; `name` is its file's, `twins` a module that is not the project's own."""
+    """One benchmark case; `name` is its file's.
+
+    model: the ModelConfig of `family`, a folder of models/, or of the module `twins`.
+    optim: the Settings of the optimizer `optimizer`. parallel: with the family's own axes.
+    """
 
     name: str
-    model: Any = dataclasses.field(default_factory=ModelConfig)  # or the ModelConfig of `twins`
+    model: Any
+    optim: Any
     data: Data = Data()
-    optim: Optim = Optim()
     run: Run = Run()
     checkpoint: Checkpoint = Checkpoint()
+    parallel: Parallel = Parallel()
+    family: str = "decoder"
+    optimizer: str = "adamw"
     twins: str | None = None
 
-    @property
-    def quantization(self) -> str:
-        """The format of the matmuls; "none" where the model has no such setting."""
-        return getattr(self.model, "quantization", "none")
 
-
-SECTIONS: dict[str, type[Any]] = {
-    "model": ModelConfig,
-    "data": Data,
-    "optim": Optim,
-    "run": Run,
-    "checkpoint": Checkpoint,
+# Keys that choose which dataclass a section is of, and where a Case keeps them.
+CHOICES = {"model.family": "family", "optim.name": "optimizer"}
+# Settings that came after records were kept: told only where they are not at their defaults, so
+# that a case is the same experiment that it was.
+_LATER = {
+    "model.family": Case.family,
+    "optim.name": Case.optimizer,
+    **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
 }
+NO_DEFAULT = object()
+
+
+def later_default(key: str) -> Any:
+    """The default of a setting that is told only where it has another; NO_DEFAULT of all others.
+
+    A mesh axis of a family's own is as large as 1.
+    """
+    return _LATER.get(key, 1 if key.startswith("parallel.") else NO_DEFAULT)

@@ -1,12 +1,15 @@
 """Whether two runs are the same experiment, and every setting and version that differs."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from harness import hardware
+from harness.cases.experiment import is_free
+from harness.cases.settings import NO_DEFAULT, later_default
 from harness.errors import UserError
 from harness.records.record import Record, at
+from harness.text import nearest
 
 # severe: the figures cannot be compared; mild: they can, and this may be why they differ;
 # intended: named by --across, the point of the comparison.
@@ -83,9 +86,9 @@ def _experiment(a: Record, b: Record, across: Sequence[str]) -> list[Difference]
     """What makes it another case: by the hashes, and then by the settings that are in them."""
     hashes = a["case"]["hash"], b["case"]["hash"]
     keys = sorted({*a["case"]["config"], *b["case"]["config"]})
-    free = [key for key in keys if key == "run.steps" or key.startswith("checkpoint.")]
-    inside = ["recipe", *(_CONFIG + key for key in keys if key not in free)]
-    found = [one for key in free for one in _difference(_CONFIG + key, a, b, "mild")]
+    inside = ["recipe", *(_CONFIG + key for key in keys if not is_free(key))]
+    free = [_CONFIG + key for key in keys if is_free(key)]
+    found = [one for key in free for one in _difference(key, a, b, "mild")]
     if None in hashes:
         unknown = _unknown(*hashes)
         missing = "neither has one" if unknown == "AB" else f"{unknown} has none"
@@ -119,21 +122,17 @@ def _unknown(a: Any, b: Any, missing: Any = None) -> str:
     return "".join(name for name, value in (("A", a), ("B", b)) if value is missing)
 
 
-def _same_device(a: Any, b: Any) -> bool:
+def _same_device(a: str | None, b: str | None) -> bool:
     """Whether two names are one device's: JAX has two for some TPUs."""
-    from harness.training import accounting  # imports JAX, which nothing else here needs
-
-    return (
-        a is not None
-        and b is not None
-        and accounting.device_limits(a) is not None
-        and (accounting.device_limits(a) == accounting.device_limits(b))
-    )
+    return hardware.find(a) is not None and hardware.find(a) is hardware.find(b)
 
 
 def _value(record: Record, key: str) -> Any:
     if key.startswith(_CONFIG):
-        return record["case"]["config"].get(key.removeprefix(_CONFIG), _NOT_THERE)
+        setting = key.removeprefix(_CONFIG)
+        default = later_default(setting)
+        absent = _NOT_THERE if default is NO_DEFAULT else default
+        return record["case"]["config"].get(setting, absent)
     return at(record, key)
 
 
@@ -143,6 +142,6 @@ def _check(across: Sequence[str], a: Record, b: Record) -> None:
     known += [_CONFIG + key for key in sorted({*a["case"]["config"], *b["case"]["config"]})]
     for name in across:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = near[0] if near else "such as environment.jax, recipe or case.config.run.seed"
-            raise UserError(f"--across {name!r}: no such key (nearest: {hint})")
+            usual = " (nearest: such as environment.jax, recipe or case.config.run.seed)"
+            hint = nearest(name, known, likeness=0.4) or usual
+            raise UserError(f"--across {name!r}: no such key{hint}")

@@ -8,10 +8,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from harness.comparing.comparability import Difference
-from harness.comparing.comparison import Comparison, Row
-from harness.comparing.verdicts import MARKS, percent, size
-from harness.records.figures import safe
+from harness.comparing.model import Comparison, Row
+from harness.comparing.verdicts import MARKS
 from harness.records.record import Record
+from harness.text import aligned, capped, percent, safe, shortlist, size, times
 
 _SHOWN = 12  # lines of a list
 
@@ -21,9 +21,9 @@ def terminal(found: Comparison) -> str:
     lines = [_title(found)]
     lines += [f"{name}: {_runs(side)}" for name, side in zip("AB", (found.a, found.b), strict=True)]
     lines += _differences(found)
-    lines += ["", *_table([_headings(found), *(_cells(row) for row in found.rows)]), ""]
+    lines += ["", *aligned([_headings(found), *(_cells(row) for row in found.rows)], "rest"), ""]
     if found.programs.operations:
-        lines += ["operations that differ, A -> B:", *_capped(found.programs.operations), ""]
+        lines += ["operations that differ, A -> B:", *capped(found.programs.operations, _SHOWN), ""]
     lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
     return "\n".join([*lines, *_verdicts(found)])
 
@@ -95,8 +95,7 @@ def _title(found: Comparison) -> str:
 
 def _runs(side: Sequence[Record]) -> str:
     ids = [record["run_id"] for record in side]
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    parts = [", ".join(ids[:3]) + more, side[0]["impl"] or "impl ?"]
+    parts = [shortlist(ids), side[0]["impl"] or "impl ?"]
     if side[0]["status"] != "completed":
         parts.append(side[0]["status"])
     return ", ".join(parts)
@@ -144,7 +143,7 @@ def _verdicts(found: Comparison) -> list[str]:
         width = max(len(one.area) for one in found.verdicts)
         return [f"{one.area.ljust(width)}  {safe(one.words, 400)}" for one in found.verdicts]
     severe = _of(found, "severe")
-    lines = ["not comparable:", *_capped([_difference(one) for one in severe])]
+    lines = ["not comparable:", *capped([_difference(one) for one in severe], _SHOWN)]
     liftable = [one.key for one in severe if one.key != "steps"]
     if liftable:
         more = " ..." if len(liftable) > 3 else ""
@@ -182,28 +181,8 @@ def _ratio(row: Row) -> str:
     if row.ratio is None:
         return "≠"
     if row.low is None or row.high is None:
-        return _short(row.ratio)
-    return f"{_short(row.ratio)} ({_short(row.low)} to {_short(row.high)})"
-
-
-def _short(ratio: float) -> str:
-    return f"{ratio:.3f}" if 0.1 < ratio < 1000 else f"{ratio:.3g}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _capped(lines: Sequence[str]) -> list[str]:
-    shown = [f"  {safe(line, 200)}" for line in lines[:_SHOWN]]
-    more = len(lines) - _SHOWN
-    return [*shown, f"  and {more} more"] if more > 0 else shown
+        return times(row.ratio)
+    return f"{times(row.ratio)} ({times(row.low)} to {times(row.high)})"
 
 
 def _escaped(text: str, longest: int = 100) -> str:

@@ -2,17 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from harness.comparing import statistics
+from harness.comparing.model import Comparison, Limits, Outcome, Verdict
 from harness.comparing.parity import Agreement, Parity
 from harness.records.figures import number
-
-if TYPE_CHECKING:
-    from harness.comparing.comparison import Comparison, Limits
-
-Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
+from harness.text import counted, percent, shortlist, size
 
 MARKS: dict[Outcome, str] = {
     "worse": "▲",
@@ -22,22 +17,11 @@ MARKS: dict[Outcome, str] = {
     "unclear": "?",
     "unknown": "-",
 }
-_GIB = 2**30
 _STEPS = "case.config.run.steps"
 _MANY = 5000  # steps or runs that nobody would call few
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What to make of one area. regression: B is worse than the limits allow, beyond doubt."""
-
-    area: str
-    outcome: Outcome
-    words: str
-    regression: bool = False
-
-
-def judge(found: "Comparison", limits: "Limits") -> list[Verdict]:
+def judge(found: Comparison, limits: Limits) -> list[Verdict]:
     """The verdict of each area, of runs that are comparable."""
     return [
         _numbers(found, limits.loss_difference),
@@ -57,7 +41,7 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
     parts = []
     if loss.equal:
         what = "losses and gradient norms" if norm.equal else "losses"
-        parts.append(f"{what} {exact} over {_counted(loss.steps, 'step')}")
+        parts.append(f"{what} {exact} over {counted(loss.steps, 'step')}")
     else:
         digits = " (three digits are known)" if parity.rounded else ""
         parts.append(f"losses {_apart(loss)}{digits}")
@@ -71,7 +55,7 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
     return "; ".join(parts)
 
 
-def _numbers(found: "Comparison", allowed: float) -> Verdict:
+def _numbers(found: Comparison, allowed: float) -> Verdict:
     parity, words = found.parity, numbers_in_words(found.parity, found.names)
     if parity.loss.steps == 0:
         return Verdict("numbers", "unknown", words)
@@ -87,15 +71,15 @@ def _numbers(found: "Comparison", allowed: float) -> Verdict:
     return Verdict("numbers", "different", words, regression=too_far)
 
 
-def _speed(found: "Comparison", margin: float) -> Verdict:
+def _speed(found: Comparison, margin: float) -> Verdict:
     speed, ratio, (a, b) = found.speed, found.speed.ratio, found.names
     if ratio is None:
         return Verdict("speed", "unknown", "not enough to say: no timed steps on both sides")
     unit = "run" if speed.by_runs else "step"
     counts = (
-        _counted(ratio.samples_a, unit) + " each"
+        counted(ratio.samples_a, unit) + " each"
         if ratio.samples_a == ratio.samples_b
-        else f"{ratio.samples_a} and {_counted(ratio.samples_b, unit)}"
+        else f"{ratio.samples_a} and {counted(ratio.samples_b, unit)}"
     )
     change = f"step time {percent(ratio.value)} ({counts})"
     if ratio.low is not None and ratio.high is not None:
@@ -117,7 +101,7 @@ def _speed(found: "Comparison", margin: float) -> Verdict:
     return Verdict("speed", "worse" if slower else "better", words, regression=slower)
 
 
-def _memory(found: "Comparison", allowed: float) -> Verdict:
+def _memory(found: Comparison, allowed: float) -> Verdict:
     parts, worse, better, regression = [], False, False, False
     for row in found.rows:
         what, a, b = row.name.removeprefix("memory "), row.a, row.b
@@ -136,7 +120,7 @@ def _memory(found: "Comparison", allowed: float) -> Verdict:
     return Verdict("memory", outcome, ", ".join(parts), regression)
 
 
-def _program(found: "Comparison") -> Verdict:
+def _program(found: Comparison) -> Verdict:
     programs = found.programs
     if programs.same is None:
         return Verdict("program", "unknown", "not known of both")
@@ -145,19 +129,17 @@ def _program(found: "Comparison") -> Verdict:
     lowered = {True: "one lowered text, compiled otherwise", False: "different", None: "different"}
     words = lowered[programs.same_lowered]
     if programs.changes:
-        names = [name for name, _, _ in programs.changes]
-        words += f": {', '.join(names[:4])}"
-        words += f" and {len(names) - 4} more" if len(names) > 4 else ""
+        words += f": {shortlist([name for name, _, _ in programs.changes], 4)}"
     else:
         words += ", though collectives, bytes and cycles agree"
     if programs.operations is None:
         words += "; program.txt.gz of both runs would name the operations"
     else:
-        words += f"; {_counted(len(programs.operations), 'kind')} of operation differ"
+        words += f"; {counted(len(programs.operations), 'kind')} of operation differ"
     return Verdict("program", "different", words)
 
 
-def _checkpoints(found: "Comparison") -> Verdict:
+def _checkpoints(found: Comparison) -> Verdict:
     first, second = found.a[0]["checkpoint"], found.b[0]["checkpoint"]
     stall = next(row for row in found.rows if row.name == "checkpoint stall")
     if not first["saves"] and not second["saves"]:
@@ -174,25 +156,9 @@ def _checkpoints(found: "Comparison") -> Verdict:
     if outcome == "same":
         parts.append(f"the same {first['arrays']:,} arrays, {size(number(first['bytes']) or 0)}")
     stalls = " and ".join("unknown" if s is None else f"{s:.3f} s" for s in (stall.a, stall.b))
-    saves = f"{len(first['saves'])} and {_counted(len(second['saves']), 'save')}"
+    saves = f"{len(first['saves'])} and {counted(len(second['saves']), 'save')}"
     parts.append(f"training stood still for {stalls} in {saves}")
     return Verdict("checkpoints", outcome, "; ".join(parts))
-
-
-def percent(ratio: float) -> str:
-    """A ratio as what it adds: 1.05 is +5.0 %; from twice on, as it is: 2.1 x."""
-    if not 0.5 < ratio < 2:
-        return f"{ratio:.3g} x"
-    change = 100 * (ratio - 1)
-    return f"{change:+.2f} %" if abs(change) < 1 else f"{change:+.1f} %"
-
-
-def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit, scale in (("GiB", _GIB), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= scale:
-            return f"{count / scale:.3f} {unit}"
-    return f"{count:.0f} bytes"
 
 
 def _apart(agreement: Agreement) -> str:
@@ -202,10 +168,6 @@ def _apart(agreement: Agreement) -> str:
         f"part at step {agreement.first_step}, by at most {agreement.largest:.3g}"
         f" (step {agreement.largest_step})"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _listed(steps: Sequence[int]) -> str:

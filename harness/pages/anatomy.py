@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from harness.comparing import verdicts
 from harness.pages import bars, words
 from harness.pages.bars import Bar, Piece
 from harness.pages.sources import Run
 from harness.records import figures
 from harness.records.record import Record
+from harness.text import size
 
 _MEMORY = (("k0", "arguments"), ("k1", "outputs of their own"), ("k2", "temporaries"),
            ("k3", "code"), ("peak", "peak in use"))  # fmt: skip
@@ -43,18 +43,18 @@ def memory(named: Sequence[tuple[str, Run]]) -> Markup:
         elif total is not None and argument is not None and temp is not None:
             own = total - argument - temp
         parts = [argument, own, temp, code]
-        told = [] if total is None else [verdicts.size(total)]
+        told = [] if total is None else [size(total)]
         capacity = figures.number(found["capacity_bytes"])
         if capacity and total is not None:
-            told.append(f"{words.percent(100 * total / capacity)} of {verdicts.size(capacity)}")
+            told.append(f"{words.percent(100 * total / capacity)} of {size(capacity)}")
         mark = None
         if peak is not None:
-            mark = Piece("peak", peak, 0.0, f"peak in use {verdicts.size(peak)}")
-            told.append(f"peak {verdicts.size(peak)}")
-        pieces = _stacked(parts, _MEMORY, verdicts.size)
+            mark = Piece("peak", peak, 0.0, f"peak in use {size(peak)}")
+            told.append(f"peak {size(peak)}")
+        pieces = _stacked(parts, _MEMORY, size)
         if pieces or mark is not None:
             rows.append(Bar(name, pieces, ", ".join(told), mark))
-    return bars.draw("Memory of one device", rows, _MEMORY, verdicts.size)
+    return bars.draw("Memory of one device", rows, _MEMORY, size)
 
 
 def step(preflights: dict[str, Run]) -> Markup:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import models
 from harness.cases import reading
 from harness.comparing import comparison, statistics
-from harness.comparing.comparison import Comparison
+from harness.comparing.model import Comparison
 from harness.pages import sources, words
 from harness.pages.sources import Run
 from harness.records import finding
 from harness.records.finding import Found
 from harness.records.record import Record, at, twins
+from models.seam import USUAL_NAMES
 
 _MOST_REPEATS = 10  # of a side: the newest
 
@@ -121,8 +121,8 @@ def _asked_for(content: Record) -> list[str]:
 def _pair_names(runs: Iterable[Run]) -> tuple[str, str]:
     """Which two implementations stand side by side: the project's own, or those that were run."""
     ran = {run.impl for run in runs}
-    others = sorted(ran - {*models.IMPLEMENTATIONS})
-    own = [impl for impl in models.IMPLEMENTATIONS if impl in ran or not others]
+    others = sorted(ran - {*USUAL_NAMES})
+    own = [impl for impl in USUAL_NAMES if impl in ran or not others]
     a, b, *_ = [*own, *others, "the other"]
     return a, b
 

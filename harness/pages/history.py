@@ -5,19 +5,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.comparing import verdicts
 from harness.pages import charts, rendering, words
 from harness.pages.charts import Series
 from harness.pages.gathering import Collection, Group
 from harness.pages.sources import Run
 from harness.records import figures
 from harness.records.record import Record
+from harness.text import size
 
 _MOST = 300  # runs of one chart: the newest
 _METRICS: tuple[tuple[str, Callable[[Record], float | None], Callable[[float], str], str], ...] = (
     ("Median step", figures.step_seconds, words.seconds, "s"),
     ("Memory compiled for", lambda content: figures.number(content["memory"]["total_bytes"]),
-     verdicts.size, "bytes"),
+     size, "bytes"),
     ("Final loss", figures.last_loss, words.plain, ""),
 )  # fmt: skip
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import models
 from harness.pages import rendering
 from harness.pages.gathering import Case, Collection, Group
 from harness.pages.sources import Run
 from harness.records import figures
+from models.seam import USUAL_NAMES
 
 _NEWEST = 12
 
@@ -36,7 +36,7 @@ def page(name: str, collection: Collection) -> str:
         others=collection.others,
         warnings=collection.warnings,
         step_seconds=figures.step_seconds,
-        implementations=models.IMPLEMENTATIONS,
+        implementations=USUAL_NAMES,
     )
 
 

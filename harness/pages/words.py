@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.comparing import verdicts
 from harness.records import figures
+from harness.text import size, times
 
 MISSING = "\u2013"
 _LONGEST = 2000  # letters of one text
@@ -100,9 +100,9 @@ def figure(form: Callable[[float], str]) -> Callable[[Any], Markup]:
 def unit(key: str) -> Callable[[Any], Markup]:
     """The filter for a key of the record, whose name ends with its unit."""
     for ending, form in (
-        ("_bytes_per_second", lambda value: f"{verdicts.size(value)}/s"),
+        ("_bytes_per_second", lambda value: f"{size(value)}/s"),
         ("_seconds", seconds),
-        ("_bytes", verdicts.size),
+        ("_bytes", size),
         ("_percent", percent),
     ):
         if f"_{key}".endswith(ending):
@@ -147,11 +147,6 @@ def as_is(value: float) -> str:
     return f"{value:,.10g}"
 
 
-def ratio(value: float) -> str:
-    """How many times as much."""
-    return f"{value:.3f}" if 0.1 <= value < 1000 else f"{value:.3g}"
-
-
 def millions(value: float) -> str:
     """A count in millions, which the heading says."""
     return f"{value / 1e6:,.2f}"
@@ -161,9 +156,9 @@ FILTERS = {
     "asis": figure(as_is),
     "signed": figure(signed),
     "millions": figure(millions),
-    "ratio": figure(ratio),
+    "ratio": figure(times),
     "seconds": figure(seconds),
-    "size": figure(verdicts.size),
+    "size": figure(size),
     "plain": figure(plain),
     "exact": figure(exact),
     "percent": figure(percent),

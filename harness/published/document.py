@@ -17,6 +17,7 @@ from harness.published import arrival, prefixes
 from harness.published.arrival import LARGEST_BYTES, Line
 from harness.records import record as record_module
 from harness.records.record import Record
+from harness.text import aligned
 
 ANY_NUMBER = r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf)(?![\w.])"
 NUMBER = f"({ANY_NUMBER})"
@@ -129,11 +130,7 @@ def facing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     for key, value in theirs.items():
         verdict = "equal" if ours[key] == value else "different"
         rows.append((key, _shown(ours[key]), _shown(value), verdict))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _shown(value: Any) -> str:

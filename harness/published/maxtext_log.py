@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from harness import hardware
 from harness.cases import reading
 from harness.errors import UserError
 from harness.published import attempts, maxtext_steps, prefixes, telling
@@ -11,8 +12,7 @@ from harness.published import maxtext_lines as lines
 from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, blank, in_bytes
 from harness.records.record import Record
-from harness.training import accounting
-from models.decoder.config import SIZES, ModelConfig
+from models.decoder import SIZES, ModelConfig, tflop_per_step
 
 KIND = "MaxText log"
 SIGN = lines.SIGN
@@ -187,12 +187,12 @@ def _model(record: Record, text: str, settings: dict[str, Any]) -> None:
         return
     if all(getattr(model, name) == getattr(ModelConfig(), name) for name in SIZES["tiny"]):
         record["size"] = "full"
-    flops = accounting.tflop_per_step(
+    tflop, attention_percent = tflop_per_step(
         model, settings["data.sequence_length"], settings["data.per_device_batch"]
     )
-    if _agree(record, "TFLOP per step and device", told, round(flops.tflop, 2)):
-        record["model"]["tflop_per_step_per_device"] = flops.tflop
-        record["model"]["attention_tflop_percent"] = flops.attention_percent
+    if _agree(record, "TFLOP per step and device", told, round(tflop, 2)):
+        record["model"]["tflop_per_step_per_device"] = tflop
+        record["model"]["attention_tflop_percent"] = attention_percent
 
 
 def _memory(record: Record, text: str) -> None:
@@ -200,8 +200,8 @@ def _memory(record: Record, text: str) -> None:
         record["memory"][name] = in_bytes(gib, _GIB)
     used = max(lines.in_use_gib(text), default=None)
     record["memory"]["in_use_after_init_bytes"] = in_bytes(used, _GIB)
-    limits = accounting.device_limits(record["environment"]["device_kind"] or "")
-    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
+    device = hardware.find(record["environment"]["device_kind"])
+    record["memory"]["capacity_bytes"] = device and device.hbm_bytes
 
 
 def _timing(record: Record, steps: Steps, text: str) -> None:
@@ -218,7 +218,7 @@ def _timing(record: Record, steps: Steps, text: str) -> None:
         tflop / median if tflop else telling.median(samples, *maxtext_steps.TFLOPS)
     )
     rate = timing["tflops_per_device"]
-    timing["mfu_percent"] = None if rate is None else accounting.mfu_percent(rate, kind or "")
+    timing["mfu_percent"] = None if rate is None else hardware.mfu_percent(rate, kind)
 
 
 def _tokens_per_second(
@@ -245,7 +245,7 @@ def _flag_impossible(record: Record) -> None:
         return
     quantization = reading.load(name).model.quantization if name else "none"
     for step, rate in zip(record["steps"], record["source"]["tflops_per_device"], strict=True):
-        warning = None if rate is None else accounting.above_peak_warning(rate, kind, quantization)
+        warning = None if rate is None else hardware.above_peak_warning(rate, kind, quantization)
         if warning:
             record["warnings"].append(f"step {step['step']}: {warning}")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.published import attempts
 from harness.published.attempts import Steps, Told
+from harness.records.figures import summarise
 from harness.records.record import Record
-from harness.training.timing import summarise
 
 
 def whole(value: float | None) -> float | int | None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness import hardware
+
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Key of the record -> name of the distribution that carries the version.
@@ -20,16 +22,6 @@ _DISTRIBUTIONS = {
     "flax": "flax",
     "optax": "optax",
     "orbax": "orbax-checkpoint",
-}
-
-# JAX's device kind -> XPK's name of the family. XPK numbers a slice by its TensorCores:
-# v6e-32 has 32 chips of one, v5p-8 has 4 chips of two.
-_XPK_FAMILIES = {
-    "TPU v4": "v4",
-    "TPU v5 lite": "v5litepod",
-    "TPU v5": "v5p",
-    "TPU v6 lite": "v6e",
-    "TPU7x": "tpu7x",
 }
 
 
@@ -64,8 +56,11 @@ def _version(distribution: str) -> str | None:
 
 
 def _topology(devices: Sequence[Any]) -> str | None:
-    family = _XPK_FAMILIES.get(devices[0].device_kind) if devices else None
-    return family and f"{family}-{sum(device.num_cores for device in devices)}"
+    """The slice's name, such as v6e-32; None where the devices are of none."""
+    known = hardware.find(devices[0].device_kind) if devices else None
+    if known is None or known.family is None:
+        return None
+    return f"{known.family.name}-{sum(device.num_cores for device in devices)}"
 
 
 def _git_state(checkout: Path) -> dict[str, Any]:

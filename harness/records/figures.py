@@ -1,13 +1,16 @@
-"""A record's figures as plain numbers, and its texts as harmless ones."""
+"""A record's figures as plain numbers."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.records.record import Record, at
 
-_WARM_UP_STEPS = 3  # of a run whose record does not count its samples
+# The first steps of a process, which no `step_seconds` counts: the first one, which a record has
+# apart, and two in which the device comes to its pace.
+UNTIMED_STEPS = 3
 _BEYOND_MEASUREMENT = 1e100  # JSON has integers of any length; sums of these must stay finite
 
 
@@ -28,7 +31,7 @@ def step_samples(record: Record) -> list[float]:
 
     The first step of the last start, its warm-up and the steps after a save or an evaluation are
     none; what remains are the last ones, as many as the record says. In a log that does not say,
-    all but three.
+    all but the first.
     """
     evaluated = sorted(entry["step"] for entry in record.get("evals", ()))
     steps = []
@@ -41,8 +44,26 @@ def step_samples(record: Record) -> list[float]:
             steps.append(seconds)
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:
-        count = max(0, len(steps) - _WARM_UP_STEPS)
+        count = max(0, len(steps) - UNTIMED_STEPS)
     return steps[max(0, len(steps) - int(count)) :]
+
+
+def summarise(samples: Sequence[float]) -> dict[str, Any]:
+    """Returns {median, p10, p90, samples}: seconds, None without any, and their count."""
+    ordered = sorted(samples)
+    quantiles = {"median": 0.5, "p10": 0.1, "p90": 0.9}
+    values = {name: _quantile(ordered, share) for name, share in quantiles.items()}
+    return {**values, "samples": len(ordered)}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Returns a quantile, interpolated between the two nearest values (numpy's default)."""
+    if not ordered:
+        return None
+    position = share * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
 def step_seconds(record: Record) -> float | None:
@@ -62,9 +83,3 @@ def checkpoint_stall(record: Record) -> float | None:
     stalls = [number(save["blocking_seconds"]) for save in record["checkpoint"]["saves"]]
     known = [stall for stall in stalls if stall is not None]
     return sum(known) if known else None
-
-
-def safe(text: str, longest: int = 100) -> str:
-    """A text from a record on one line, without control characters, and not too long."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

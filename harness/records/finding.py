@@ -1,6 +1,5 @@
 """Finds records: of one run, of repeats, or all below a folder; bad ones are told and skipped."""
 
-import difflib
 import gc
 import gzip
 import itertools
@@ -14,8 +13,8 @@ from pathlib import Path
 from harness import hlo
 from harness.errors import UserError
 from harness.records import record as record_module
-from harness.records.figures import safe
 from harness.records.record import Record, RecordError
+from harness.text import nearest, safe
 
 _LONGEST_PROGRAM = 2**29  # characters; a forged archive must not fill the memory
 
@@ -81,8 +80,7 @@ def find(reference: str, results: Path, twins: str | None = None) -> tuple[list[
     numbered = [path for path in _runs(results) if _is_repeat(path.parent.name, reference)]
     if numbered:
         return _repeats(reference, *load_all(numbered))
-    near = difflib.get_close_matches(reference, [path.parent.name for path in _runs(results)], n=1)
-    hint = f" (nearest: {near[0]})" if near else ""
+    hint = nearest(reference, (path.parent.name for path in _runs(results)), likeness=0.6)
     raise UserError(
         f"{reference!r}: no such run, file or folder, and no run of {results}{hint}; may be a run"
         " id, record file, run's folder, folder of repeats, or case:impl for the latest"

@@ -1,6 +1,5 @@
 """The record of a run: a JSON file that must fit record.schema.json to be read or written."""
 
-import contextlib
 import functools
 import json
 import math
@@ -12,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
+from harness.records import atomic
+
+SCHEMA_VERSION = 2
 
 Record = dict[str, Any]
 Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
@@ -68,6 +69,12 @@ def blank(
     return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
 
 
+def keys(section: str | None = None) -> set[str]:
+    """What a record may hold at its top, or in one of its sections."""
+    held: dict[str, Any] = _schema()["properties"]
+    return {*(held if section is None else held[section]["properties"])}
+
+
 def validate(record: object) -> None:
     """Raises RecordError naming the key and the reason when `record` breaks the schema."""
     if not isinstance(record, dict) or "schema_version" not in record:
@@ -105,23 +112,13 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     Raises RecordError for an invalid record, a number that is not finite (null stands for it) and
     a path that cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         validate(record)
-        text = _text(record)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic.write(path, _text(record))
     except (RecordError, ValueError, TypeError) as error:
         raise RecordError(f"{path}: not written: {error}") from None
     except OSError as error:
         raise RecordError(f"{path}: not written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def read(path: str | os.PathLike[str]) -> Record:

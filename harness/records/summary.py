@@ -3,25 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from harness.records.record import Record, at
-
-_GIB = 2**30
+from harness.text import GIB, aligned
 
 
 def table(records: Sequence[Record]) -> str:
     """One column per record; "-" stands for what was not measured."""
-    columns = [["", *(name for name, _ in _ROWS)]]
-    for record in records:
-        heading = record["impl"] or record["run_id"]
-        columns.append([heading, *(_cell(read, record) for _, read in _ROWS)])
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in zip(*columns, strict=True):
-        first, *rest = (
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    return "\n".join(lines)
+    rows = [["", *(record["impl"] or record["run_id"] for record in records)]]
+    rows += [[name, *(_cell(read, record) for record in records)] for name, read in _ROWS]
+    return "\n".join(aligned(rows, right="rest"))
 
 
 def _cell(read: Callable[[Record], str | None], record: Record) -> str:
@@ -68,6 +57,6 @@ _ROWS: list[tuple[str, Callable[[Record], str | None]]] = [
     ("init, s", _number("timing.init_seconds", "{:.2f}")),
     ("first step, s", _number("timing.first_step_seconds", "{:.3f}")),
     ("wall, s", _number("timing.wall_seconds", "{:.1f}")),
-    ("memory compiled for, GiB", _number("memory.total_bytes", "{:.3f}", _GIB)),
-    ("memory at peak, GiB", _number("memory.peak_in_use_bytes", "{:.3f}", _GIB)),
+    ("memory compiled for, GiB", _number("memory.total_bytes", "{:.3f}", GIB)),
+    ("memory at peak, GiB", _number("memory.peak_in_use_bytes", "{:.3f}", GIB)),
 ]

@@ -1,6 +1,7 @@
 """Saves the state of a run while it trains: in the background or not, and never silently wrong."""
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -19,6 +20,8 @@ from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
 from harness.saving.files import CheckpointError
 from harness.saving.restoring import Restored
+from harness.text import one_line
+from harness.trees import named_leaves, nested
 
 T = TypeVar("T")
 
@@ -69,13 +72,18 @@ class Checkpointer:
         about: Mapping[str, Any],
         timeout_seconds: float = 1200,
     ) -> None:
-        self._directory = files.folder(directory)
+        self._given = directory
         self._settings = settings
         self._about = about
         self._timeout_seconds = timeout_seconds
         self._manager: Any = None
         self._pending: tuple[Save, Future[None]] | None = None
         self.saves: list[Save] = []
+
+    @functools.cached_property
+    def _directory(self) -> Any:
+        """The folder; opened when it is first needed, so that the run's record tells of a fault."""
+        return files.folder(self._given)
 
     @property
     def enabled(self) -> bool:
@@ -177,7 +185,7 @@ class Checkpointer:
         """Copies the state off the devices and, unless that goes on in the background, writes."""
         if int(state["step"]) != step + 1:
             raise ValueError(f"the state is not that after step {step}")
-        arrays = digest.named_leaves(state)
+        arrays = named_leaves(state)
         metadata = {
             "format": FORMAT,
             "step": step,
@@ -187,7 +195,7 @@ class Checkpointer:
         }
         ocp = files.orbax()
         items = {
-            files.STATE: ocp.args.StandardSave(files.nested(arrays)),
+            files.STATE: ocp.args.StandardSave(nested(arrays)),
             files.METADATA: ocp.args.JsonSave(files.sealed(metadata)),
         }
         if self._manager is None:
@@ -237,4 +245,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     known = (os.strerror(number) for number in (errno.ENOSPC, errno.EROFS, errno.EACCES))
-    return next((words for words in known if words in str(error)), files.one_line(error))
+    return next((words for words in known if words in str(error)), one_line(error))

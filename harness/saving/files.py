@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving.digest import Digests
+from harness.text import one_line, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
 _FOREIGN_STATE = ("items", "default")  # where MaxText and others keep theirs
 
 # Linen's collection name, which MaxText keeps in its paths and ours have not.
 _FOREIGN_COLLECTION = re.compile(r"^(params|opt_state/\d+/[mn]u)/params/")
-_MOST_NAMED = 3  # of many names, in one line
 _FOREIGN_EXTRAS = "nnx_aux/"  # states of random generators, of no use here
 
 # What a failed read can be without the checkpoint being at fault.
@@ -77,12 +78,12 @@ def orbax() -> Any:
 
 
 def folder(path: str | Path) -> Any:
-    """A path on this machine, or one such as gs://bucket/folder, with the methods of pathlib."""
-    if "://" not in str(path):
-        return Path(path).absolute()
-    from etils import epath
+    """Where checkpoints lie: an absolute path on this machine, or one in a bucket.
 
-    return epath.Path(path)
+    Raises UserError as `storage.place` does.
+    """
+    found = storage.place(str(path))
+    return found.absolute() if isinstance(found, Path) else found
 
 
 def step_numbers(directory: Any) -> list[int]:
@@ -199,30 +200,6 @@ def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata as JSON keeps it, with a checksum of its own."""
     plain = json.loads(json.dumps(metadata))
     return {**plain, "sha256": _checksum(plain)}
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of dicts whose leaves have these paths."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *branches, last = path.split("/")
-        branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[last] = leaf
-    return tree
-
-
-def shortlist(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's first words, without the pages that storage libraries add."""
-    text = " ".join(str(error).partition(" [tensorstore_spec")[0].split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def _read_metadata(path: Any) -> dict[str, Any]:

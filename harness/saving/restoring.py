@@ -8,9 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from harness.cases.experiment import is_free
 from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.text import shortlist
+from harness.trees import named_leaves
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,13 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
     digests = digest.array_digests(whole)
     changed = [name for name in digests if digests[name] != step.digests[name]]
     if changed:
-        raise Damaged(f"changed since it was saved: {files.shortlist(changed)}")
+        raise Damaged(f"changed since it was saved: {shortlist(changed)}")
     return Restored(whole, step.number, str(path))
 
 
 def _wanted(step: StoredStep, state: Any, case: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays to read; UserError unless they are what this run needs."""
-    wanted = digest.named_leaves(state)
+    wanted = named_leaves(state)
     if step.metadata is None:
         wanted = {name: leaf for name, leaf in wanted.items() if name.startswith("params/")}
     elif step.metadata["case"]["hash"] != case["hash"]:
@@ -117,15 +120,13 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     differing = [
         f"{key}={there.get(key)} there and {here.get(key)} here"
         for key in sorted({*there, *here})
-        if there.get(key) != here.get(key)
-        and key != "run.steps"
-        and not key.startswith("checkpoint.")
+        if there.get(key) != here.get(key) and not is_free(key)
     ]
-    return f"{theirs['name']} ({files.shortlist(differing) or 'another size, recipe or tokens'})"
+    return f"{theirs['name']} ({shortlist(differing) or 'another size, recipe or tokens'})"
 
 
 def _tree_like(like: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:
-    leaves = [arrays[prefix + name] for name in digest.named_leaves(like)]
+    leaves = [arrays[prefix + name] for name in named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

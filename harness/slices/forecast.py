@@ -1,6 +1,7 @@
 """What a case will need and do on a TPU slice: its step compiled, read and put on record."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import Any
 import jax
 
 from harness import hlo
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.hlo import Program, parts
 from harness.records import environment
 from harness.records import record as record_module
+from harness.records.cautions import Caution
 from harness.records.record import Record
+from harness.records.recorder import Recorder
 from harness.slices import compilation, prediction
 from harness.slices.compilation import CompiledStep
 from harness.slices.topology import Slice
@@ -76,62 +79,53 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     """
     case, on = question.case, question.on
     devices = on.devices()
-    record = _blank(question, devices)
+    recorder = Recorder(_blank(question, devices))
     stopwatch = Stopwatch()
     phase("trace")
     with stopwatch.phase("trace_seconds"):
-        over = mesh.make(devices)
-        pair = families.load(case.twins)
-        initial = pair.get(pair.names[0])
-        trainer = train_step.make_trainer(case, pair.get(question.impl), initial, over)
+        trainer = train_step.make_trainer(case, question.impl, mesh.make(case, devices))
         traced = train_step.trace_step(trainer)
     phase("lower")
     with stopwatch.phase("lower_seconds"):
         lowered = traced.lower()
     stablehlo = hlo.stablehlo_sha256(lowered)
-    record["timing"] |= stopwatch.seconds
-    record["model"] |= describing.describe_model(case, trainer)
-    record["warnings"].extend(describing.unknown_of_model(record["model"]))
-    record["program"]["stablehlo_sha256"] = stablehlo
-    limits = accounting.device_limits(devices[0].device_kind)
-    record["memory"]["capacity_bytes"] = limits and limits.hbm_bytes
-    state_bytes = _bytes_per_device(trainer.state)
+    recorder.note("timing", stopwatch.seconds)
+    describing.describe_model(case, trainer, recorder)
+    recorder.note("program", stablehlo_sha256=stablehlo)
+    answer = functools.partial(
+        Forecast, question, recorder.record, state_bytes=_bytes_per_device(trainer.state)
+    )
     if twin is not None and twin.stablehlo_sha256 == stablehlo:
-        record |= {name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM}
-        record["timing"]["compile_seconds"] = twin.record["timing"]["compile_seconds"]
-        record["warnings"].append(
-            f"not compiled again: lowered to the very text of {twin.question.impl}"
-        )
-        return Forecast(question, record, twin.program, state_bytes)
+        recorder.set(**{name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM})
+        recorder.note("timing", compile_seconds=twin.record["timing"]["compile_seconds"])
+        recorder.warn(Caution.SAME_TEXT, twin=twin.question.impl)
+        return answer(twin.program)
     compiled = compilation.find(stablehlo, trainer.compiler_options, on)
     if compiled is not None:
-        record["warnings"].append("not compiled again: taken from the cache, with its compile time")
+        recorder.warn(Caution.KEPT)
     try:
         if compiled is None:
             phase("compile")
             compiled = compilation.compile_step(lowered, trainer, stablehlo, on)
     except compilation.DoesNotFit as error:
-        record["error"] = f"does not fit: {error}"
-        return Forecast(question, record, None, state_bytes)
+        recorder.set(error=f"does not fit: {error}")
+        return answer(None)
     phase("read the program")
-    parsed = _read(record, compiled, trainer, case.quantization)
-    return Forecast(question, record, parsed, state_bytes)
+    return answer(_read(recorder, compiled, trainer, case))
 
 
-def _read(record: Record, compiled: CompiledStep, trainer: Trainer, quantization: str) -> Program:
+def _read(recorder: Recorder, compiled: CompiledStep, trainer: Trainer, case: Case) -> Program:
     """Puts what the compiled step is on record."""
-    record["timing"]["compile_seconds"] = compiled.compile_seconds
-    record["memory"] |= accounting.compiled_memory(compiled)
+    recorder.note("timing", compile_seconds=compiled.compile_seconds)
+    recorder.note("memory", accounting.compiled_memory(compiled))
     parsed = hlo.parse(compiled.text)
-    stablehlo = record["program"]["stablehlo_sha256"]
-    record["program"] |= describing.describe(
-        stablehlo, parsed, trainer.compiler_options, quantization
-    )
-    kind = trainer.mesh.devices.flat[0].device_kind
-    record["prediction"] |= prediction.predict(parsed, kind)
-    record["prediction"]["cycles_by_part"] = parts.cycles_by_part(parsed)
-    if record["prediction"]["step_seconds"] is None:
-        record["warnings"].append(f"no step time: the constants of a {kind} are not published")
+    stablehlo = recorder.record["program"]["stablehlo_sha256"]
+    recorder.note("program", describing.describe(case, stablehlo, parsed, trainer.compiler_options))
+    kind = trainer.grid.kind
+    recorder.note("prediction", prediction.predict(parsed, kind))
+    recorder.note("prediction", cycles_by_part=parts.cycles_by_part(parsed))
+    if recorder.record["prediction"]["step_seconds"] is None:
+        recorder.warn(Caution.NO_CONSTANTS, kind=kind)
     return parsed
 
 
@@ -145,11 +139,7 @@ def _blank(question: Question, devices: list[jax.Device]) -> Record:
         recipe=question.recipe,
         init="shared",
     )
-    record["case"] = {
-        "name": case.name,
-        "hash": reading.case_hash(case, question.size, question.recipe),
-        "config": reading.flatten(case),
-    }
+    record["case"] = reading.described(case, question.size, question.recipe)
     # Where it was compiled says nothing about the slice.
     record["environment"] = environment.collect(devices) | {"hostname": None}
     return record

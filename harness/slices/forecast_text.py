@@ -8,8 +8,9 @@ from harness import hlo
 from harness.hlo import Program, buffers, parts
 from harness.records.record import Record
 from harness.slices.forecast import Forecast
+from harness.text import GIB, aligned, gib, safe
 
-_GIB, _MIB = 2**30, 2**20
+_MIB = 2**20
 _SHOWN = 8
 _KEYS = re.compile(r"\['(\w+)'\]")
 
@@ -33,8 +34,8 @@ def fit(forecast: Forecast) -> str:
     needed, left = forecast.needed_bytes, capacity - forecast.needed_bytes
     verdict = "fits" if forecast.fits else "does not fit"
     return (
-        f"{what}: {verdict}: {needed / _GIB:.3f} of {capacity / _GIB:.1f} GiB,"
-        f" headroom {left / _GIB:.3f} GiB ({100 * left / capacity:.1f} %)"
+        f"{what}: {verdict}: {gib(needed)} of {capacity / GIB:.1f} GiB,"
+        f" headroom {gib(left)} GiB ({100 * left / capacity:.1f} %)"
     )
 
 
@@ -73,7 +74,7 @@ def scaling(forecasts: Sequence[Forecast]) -> str:
             (
                 name,
                 str(chips),
-                f"{record['memory']['total_bytes'] / _GIB:.3f}",
+                gib(record["memory"]["total_bytes"]),
                 f"{record['program']['wire_bytes'] / 1e9:.3f}",
                 f"{record['program']['fusion_cycles'] / 1e6:.2f}",
                 f"{seconds:.4f}" if seconds else "-",
@@ -129,7 +130,7 @@ def _row(forecast: Forecast) -> list[str]:
     sizes.append(memory["capacity_bytes"] - forecast.needed_bytes)
     predicted = record["prediction"]
     seconds, unchecked = predicted["step_seconds"], "~" if predicted.get("caution") else ""
-    row += [f"{size / _GIB:.3f}" for size in sizes]
+    row += map(gib, sizes)
     row += [f"{found['wire_bytes'] / 1e9:.4f}", f"{found['fusion_cycles'] / 1e6:.2f}"]
     row += [f"{unchecked}{seconds:.4f}" if seconds else "-"]
     return [*row, f"`{found['optimized_sha256'][:12]}`"]
@@ -148,7 +149,7 @@ def _model(forecast: Forecast) -> str:
     tflop = model["tflop_per_step_per_device"]
     return (
         f"per device: {model['parameters_per_device']:,} of {model['parameters']:,} parameters,"
-        f" state {forecast.state_bytes / _GIB:.3f} GiB,"
+        f" state {gib(forecast.state_bytes)} GiB,"
         f" {'unknown' if tflop is None else f'{tflop:.4f}'} TFLOP a step,"
         f" attention {model['attention'] or 'its own'}"
     )
@@ -157,7 +158,7 @@ def _model(forecast: Forecast) -> str:
 def _memory(forecast: Forecast) -> str:
     memory = forecast.record["memory"]
     kinds = ("argument", "output", "temp", "alias", "generated_code", "total")
-    sizes = ", ".join(f"{kind} {memory[f'{kind}_bytes'] / _GIB:.3f}" for kind in kinds)
+    sizes = ", ".join(f"{kind} {gib(memory[f'{kind}_bytes'])}" for kind in kinds)
     return f"memory, GiB: {sizes} (argument + output + temp - alias)"
 
 
@@ -167,7 +168,7 @@ def _buffers(program: Program) -> str:
     for buffer in moment.buffers:
         alike[buffer.shape, buffer.where] += buffer.bytes
     rows = [
-        (f"{size / _MIB:.2f}", _short(shape), where)
+        (f"{size / _MIB:.2f}", safe(shape, 60), where)
         for (shape, where), size in alike.most_common(_SHOWN)
     ]
     heading = (
@@ -181,7 +182,7 @@ def _collectives(program: Program) -> str:
     totals: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for found in hlo.list_collectives(program):
         tensor = "/".join(_KEYS.findall(found.argument)) or hlo.where(found.op_name)
-        row = totals[found.kind, found.dtype, _short(found.shape), tensor]
+        row = totals[found.kind, found.dtype, safe(found.shape, 60), tensor]
         row[0] += found.times
         row[1] += found.wire_bytes
     ordered = sorted(totals.items(), key=lambda item: -item[1][1])
@@ -201,7 +202,7 @@ def _compute(program: Program) -> str:
         for part, cycles in by_part.items()
     ]
     largest = [
-        (f"{cost.cycles / 1e6:.3f}", f"{cost.times} x", cost.opcode, _short(cost.shape),
+        (f"{cost.cycles / 1e6:.3f}", f"{cost.times} x", cost.opcode, safe(cost.shape, 60),
          cost.part, cost.where)
         for cost in parts.list_costs(program)[:_SHOWN]
     ]  # fmt: skip
@@ -246,20 +247,6 @@ def _errors(record: Record) -> list[str]:
     ]
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns: numbers to the right, the rest to the left."""
-    if not rows:
-        return ["  none"]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    """Aligned columns, a step to the right of what they are about."""
+    return [f"  {line}" for line in aligned(rows, right="numbers") or ["none"]]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from harness import hlo
+from harness.hardware import Chip, Device
 from harness.hlo import Computation, Instruction, Program
 from harness.hlo.collectives import KINDS, chain, describe
 from harness.hlo.parse import references
@@ -15,21 +16,6 @@ _KERNEL = re.compile(r"_(fwd|dq|dkv)_")
 # Products of [T, H] by [H, T] or [T, T] by [T, H] in each kernel of splash attention.
 _KERNEL_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 _KERNEL_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class Chip:
-    """What the model knows of a chip beside accounting.device_limits.
-
-    clock_hz: of the TensorCore. link_bytes_per_second: of one inter-chip link, one way.
-    hop_seconds: until the next chip has the first byte. matrix_unit: its width; products with
-    fewer rows or columns leave the rest of it idle.
-    """
-
-    clock_hz: float
-    link_bytes_per_second: float
-    hop_seconds: float
-    matrix_unit: int
 
 
 @dataclass(frozen=True)
@@ -67,13 +53,10 @@ class Times:
 class Schedule:
     """Plays a program's operations in their order."""
 
-    def __init__(
-        self, program: Program, chip: Chip, peak_tflops: float, memory_bytes_per_second: float
-    ) -> None:
+    def __init__(self, program: Program, device: Device, chip: Chip) -> None:
         self._program = program
+        self._device = device
         self._chip = chip
-        self._peak_tflops = peak_tflops
-        self._memory = memory_bytes_per_second
         self._trips = {loop.name: loop.trips or 1 for loop in hlo.walk(program).loops}
 
     def play(self, computation: Computation) -> Times:
@@ -178,11 +161,11 @@ class Schedule:
         operands = (operand.shape.dimensions for operand in computation.operands(instruction))
         *heads, length, width = max(operands, key=math.prod)  # of query, key and value alike
         flops = kernel_flops(kernel[1], math.prod(heads), length, width)
-        return flops / kernel_rate(width, self._chip, self._peak_tflops)
+        return flops / kernel_rate(width, self._device, self._chip)
 
     def _copy_seconds(self, start: Instruction) -> float:
         sizes = [array.bytes for array in start.shape.arrays if not array.is_index]
-        return min(sizes, default=0) / self._memory
+        return min(sizes, default=0) / self._device.hbm_bytes_per_second
 
 
 def rings(backend_config: str) -> int:
@@ -197,9 +180,9 @@ def kernel_flops(kernel: str, heads: int, length: int, width: int) -> float:
     return _KERNEL_PRODUCTS[kernel] * 2 * heads * length**2 * width * computed
 
 
-def kernel_rate(width: int, chip: Chip, peak_tflops: float) -> float:
+def kernel_rate(width: int, device: Device, chip: Chip) -> float:
     """FLOP/s of a kernel whose heads are so wide, at the peak of the units that it fills."""
-    return peak_tflops * 1e12 * min(1, width / chip.matrix_unit)
+    return device.bf16_tflop_per_second * 1e12 * min(1, width / chip.matrix_unit)
 
 
 class _Queue:

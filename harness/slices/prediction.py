@@ -13,39 +13,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.hlo import Program
-from harness.slices.playing import Chip, Schedule, kernel_flops, kernel_rate, rings
-from harness.training import accounting
+from harness.slices.playing import Schedule, kernel_flops, kernel_rate, rings
 
 _PUBLISHED = Path(__file__).with_name("published_runs.json")
 
-# Sources. Links and hops: "How to Scale Your Model" (jax-ml.github.io/scaling-book), chapters
-# "How to Think About TPUs" (v5e 5e10, v6e 1e11 bytes/s one way; the same as a quarter of half the
-# bidirectional figure in Google's "System architecture" tables) and "Sharded Matrices" (about 1
-# microsecond a hop). Widths: the same. Clocks: the published bfloat16 peak over the operations of a
-# cycle (v5e 4 units of 128 x 128, v6e 4 of 256 x 256, two each). Chips of two cores are left out:
-# how these share a program's estimated cycles is not published.
-CHIPS = {
-    "TPU v5 lite": Chip(1.5e9, 5e10, 1e-6, 128),
-    "TPU v6 lite": Chip(1.75e9, 1e11, 1e-6, 256),
-}
+_PUBLISHED_ON = "TPU v6 lite"
 
 
 def predict(program: Program, device_kind: str) -> dict[str, Any]:
     """The record's `prediction`: step_seconds (None for a chip without constants) and its parts."""
-    chip, limits = CHIPS.get(device_kind), accounting.device_limits(device_kind)
-    if chip is None or limits is None:
+    device = hardware.find(device_kind)
+    if device is None or device.chip is None:
         return {"step_seconds": None}
-    schedule = Schedule(program, chip, limits.bf16_tflop_per_second, limits.hbm_bytes_per_second)
-    times = schedule.play(program.entry)
+    times = Schedule(program, device, device.chip).play(program.entry)
     return {
         "step_seconds": times.step_seconds,
         **asdict(times),
         "matmul_tflop": sum(matmul.flops for matmul in hlo.matmuls(program)) / 1e12,
-        "constants": asdict(chip),
+        "constants": asdict(device.chip),
         "caution": _caution(program),
-        "checked_against": check() if chip == CHIPS["TPU v6 lite"] else [],
+        "checked_against": check() if _PUBLISHED_ON in device.kinds else [],
     }
 
 
@@ -55,8 +44,10 @@ def check() -> list[dict[str, Any]]:
     Of those programs only sums are known, so nothing is taken as hidden: each time is the longest
     that the model allows, and `hidden_step_seconds` the shortest, with every permute hidden.
     """
-    chip, limits = CHIPS["TPU v6 lite"], accounting.device_limits("TPU v6 lite")
-    assert limits is not None
+    device = hardware.find(_PUBLISHED_ON)
+    assert device is not None
+    assert device.chip is not None
+    chip = device.chip
     checked = []
     for run in json.loads(_PUBLISHED.read_text())["runs"]:
         wire = run["wire_bytes"] / chip.link_bytes_per_second
@@ -68,7 +59,7 @@ def check() -> list[dict[str, Any]]:
         )
         step = (
             run["fusion_cycles"] / chip.clock_hz
-            + kernels / kernel_rate(run["attention"][2], chip, limits.bf16_tflop_per_second)
+            + kernels / kernel_rate(run["attention"][2], device, chip)
             + wire
         )
         measured = run["measured_step_seconds"]

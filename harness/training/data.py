@@ -4,50 +4,60 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
+from harness.cases import families
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.training.parallel import mesh as mesh_module
+from harness.training.parallel.mesh import Grid
 
 Batch = dict[str, Any]  # "inputs" and "targets", int32 [B, T]
 
 
-def global_batch(case: Case, device_count: int) -> int:
-    """B, the sequences of one step; UserError when the devices cannot divide it."""
+def global_batch(case: Case, parts: int) -> int:
+    """B, the sequences of one step; UserError when it cannot be divided into `parts`."""
     data = case.data
-    batch = data.global_batch or data.per_device_batch * device_count
-    if batch % device_count:
-        raise UserError(
-            f"data.global_batch={batch}: must be a multiple of the {device_count} devices"
-        )
+    batch = data.global_batch or data.per_device_batch * parts
+    if batch % parts:
+        raise UserError(f"data.global_batch={batch}: must be a multiple of the {parts} devices")
     return batch
 
 
-def abstract_batch(case: Case, mesh: Mesh) -> Batch:
+def abstract_batch(case: Case, grid: Grid) -> Batch:
     """The batch's shapes and shardings."""
-    shape = (global_batch(case, mesh.size), case.data.sequence_length)
-    tokens = jax.ShapeDtypeStruct(shape, np.int32, sharding=mesh_module.batch_sharding(mesh))
-    return {"inputs": tokens, "targets": tokens}
+    arrays = _arrays(case, grid, shapes_only=True)
+    return {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=grid.batch)
+        for name, array in arrays.items()
+    }
 
 
-def make_batch(case: Case, mesh: Mesh) -> Batch:
+def make_batch(case: Case, grid: Grid) -> Batch:
     """The batch on the devices; targets are the inputs one position on."""
-    batch = global_batch(case, mesh.size)
-    tokens = _synthetic(case, batch) if case.data.tokens is None else _read(case, batch)
 
-    def place(part: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(
-            part.shape, mesh_module.batch_sharding(mesh), lambda index: part[index]
-        )
+    def place(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, grid.batch, lambda index: array[index])
 
-    return {"inputs": place(tokens[:, :-1]), "targets": place(tokens[:, 1:])}
+    return {name: place(array) for name, array in _arrays(case, grid).items()}
 
 
-def _synthetic(case: Case, batch: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.PCG64(case.run.seed))
-    shape = (batch, case.data.sequence_length + 1)
-    return generator.integers(0, case.model.vocab, shape, np.int32)
+def _arrays(case: Case, grid: Grid, shapes_only: bool = False) -> dict[str, np.ndarray]:
+    """The whole batch on the host."""
+    batch, length = global_batch(case, grid.batch_parts), case.data.sequence_length
+    own = families.of(case).batch
+    if own is not None:
+        return own(case.model, _generator(case), batch, length)
+    if shapes_only:
+        tokens = np.broadcast_to(np.int32(0), (batch, length + 1))
+    elif case.data.tokens is None:
+        shape = (batch, length + 1)
+        tokens = _generator(case).integers(0, case.model.vocab, shape, np.int32)
+    else:
+        tokens = _read(case, batch)
+    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
+
+
+def _generator(case: Case) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(case.run.seed))
 
 
 def _read(case: Case, batch: int) -> np.ndarray:

@@ -2,53 +2,60 @@
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import jax
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.cases import families
 from harness.cases.settings import Case
+from harness.records.cautions import Caution
+from harness.records.recorder import Recorder
 from harness.training import accounting, data
 from harness.training.compiler_options import Options
+from harness.training.parallel.mesh import Grid
 from harness.training.train_step import Trainer
-from models.decoder.config import ModelConfig
-from models.decoder.sites import QUANTIZED
 
 
-def describe_model(case: Case, trainer: Trainer) -> dict[str, Any]:
-    """The keys of the record's `model`."""
+def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
+    """Notes what is trained, on what, and warns of what is not known of either."""
     params = trainer.state["params"]
-    batch = data.global_batch(case, trainer.mesh.size) // trainer.mesh.size
-    tflop, attention_percent = _tflop(case, batch)
+    tflop, attention_percent = _tflop(case, trainer.grid)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-    return {
-        "parameters": accounting.parameter_count(params),
-        "parameters_per_device": accounting.parameters_per_device(params, shardings),
-        "tflop_per_step_per_device": tflop,
-        "attention_tflop_percent": attention_percent,
-        "attention": getattr(trainer.model, "attention", None),
-    }
+    recorder.note(
+        "model",
+        parameters=accounting.parameter_count(params),
+        parameters_per_device=accounting.parameters_per_device(params, shardings),
+        tflop_per_step_per_device=tflop,
+        attention_tflop_percent=attention_percent,
+        attention=getattr(trainer.model, "attention", None),
+    )
+    if tflop is None:
+        recorder.warn(Caution.NO_FLOPS)
+    kind = trainer.grid.kind
+    device = hardware.find(kind)
+    recorder.note("memory", capacity_bytes=device and device.hbm_bytes)
+    if device is None and kind != "cpu":  # a CPU has no peaks that would mean anything
+        recorder.warn(Caution.UNKNOWN_DEVICE, kind=kind)
 
 
-def _tflop(case: Case, batch: int) -> tuple[float | None, float | None]:
-    if isinstance(case.model, ModelConfig):
-        return accounting.tflop_per_step(case.model, case.data.sequence_length, batch)
-    count = families.load(case.twins).tflop_per_step
-    return (None, None) if count is None else count(case.model, case.data.sequence_length, batch)
-
-
-def unknown_of_model(described: dict[str, Any]) -> list[str]:
-    """Warnings of what twins from elsewhere do not say of themselves."""
-    if described["tflop_per_step_per_device"] is not None:
-        return []
-    return ["no TFLOP and no MFU: the twins have no tflop_per_step"]
+def _tflop(case: Case, grid: Grid) -> tuple[float | None, float | None]:
+    """Of one device: those that share a part of the batch share its work."""
+    count = families.of(case).tflop_per_step
+    if count is None:
+        return None, None
+    batch = data.global_batch(case, grid.batch_parts) // grid.batch_parts
+    tflop, attention_percent = count(case.model, case.data.sequence_length, batch)
+    return tflop * grid.batch_parts / grid.devices, attention_percent
 
 
 def describe(
-    stablehlo_sha256: str, program: hlo.Program, options: Options, quantization: str
+    case: Case, stablehlo_sha256: str, program: hlo.Program, options: Options
 ) -> dict[str, Any]:
     """The keys of the record's `program`; of `quantized`, [] when nothing was to be quantised."""
+    family = families.of(case)
+    names = family.quantized if family.quantization(case.model) != "none" else ()
     collectives = hlo.collectives(program)
     return {
         "stablehlo_sha256": stablehlo_sha256,
@@ -59,20 +66,20 @@ def describe(
             kind: {"count": entry["count"], "bytes": entry["wire_bytes"]}
             for kind, entry in collectives.items()
         },
-        "quantized": quantized_matmuls(program) if quantization != "none" else [],
+        "quantized": quantized_matmuls(program, names),
         "compiler_options": options,
     }
 
 
-def quantized_matmuls(program: hlo.Program) -> list[dict[str, Any]]:
-    """What each of the layers' matmuls was compiled into, by name and pass.
+def quantized_matmuls(program: hlo.Program, names: Collection[str]) -> list[dict[str, Any]]:
+    """What each matmul of these names was compiled into, by name and pass.
 
     Entries such as {"matmul": "wi_0", "pass": "backward", "operation": "s8 x s8 -> s32",
     "count": 32}: the executions in one step. One that fell back to bfloat16 says so.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for matmul in hlo.matmuls(program):
-        name = next((part for part in _names(matmul.op_name) if part in QUANTIZED), None)
+        name = next((part for part in _names(matmul.op_name) if part in names), None)
         if name is not None:
             formats = f"{matmul.lhs.dtype} x {matmul.rhs.dtype} -> {matmul.result.dtype}"
             counts[name, _pass(matmul.op_name), formats] += matmul.times or 0

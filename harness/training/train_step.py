@@ -1,143 +1,214 @@
-"""The one train step of both implementations, and its ahead-of-time lowering for any mesh."""
+"""The one train step of every family, and its ahead-of-time lowering for any mesh."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jax.experimental.layout import Format, Layout
-from jax.sharding import Mesh
 
-import models
+from harness import optimizers
+from harness.cases import families
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.training import data
+from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
+from harness.training import data, losses
 from harness.training.compiler_options import Options, compiler_options
-from harness.training.losses import cross_entropy
-from harness.training.optimizers import adamw
-from harness.training.parallel import mesh
-from models import Implementation
-from models.decoder.config import ModelConfig
-from models.shared import ops
-from models.shared.partitioning import axis_rules
+from harness.training.parallel.mesh import Grid
+from models.seam import Implementation, Params, Variables
 
 if TYPE_CHECKING:
     from models.shared.stateful import Carrier
 
-State = dict[str, Any]  # "step", "params", "opt_state": 39 arrays for the decoder
-Metrics = dict[str, jax.Array]
+# "step", "params", "opt_state" and, where there are such, "model_state" and "loss_scale"; 39 arrays
+# for the decoder.
+State = dict[str, Any]
+Metrics = Mapping[str, jax.Array]
+Init = Literal["shared", "native"]
 NnxState = Literal["dict", "state", "jit"]  # how the NNX implementation's state crosses jit
 
 
 class Trainer(NamedTuple):
     """Everything about training that can be said before an array exists."""
 
-    init: Callable[[], State]
-    step: Callable[[State, data.Batch], tuple[State, Metrics]]
+    init: Callable[[Any], State]  # of the seed
+    step: Callable[[State, "Inputs"], tuple[State, Metrics]]
     state: State  # ShapeDtypeStructs that carry their shardings
-    batch: data.Batch  # likewise
-    mesh: Mesh
+    inputs: "Inputs"  # likewise
+    grid: Grid
     model: Any  # the case's, with "auto" resolved
-    layout: Any  # of the state: None, JAX's usual one, or Layout.AUTO, the compiler's
+    state_layout: Any  # None, JAX's usual one, or Layout.AUTO, the compiler's
     compiler_options: Options
     carrier: "Carrier | None" = None  # where the state crosses jit as other than plain trees
 
 
+class Inputs(NamedTuple):
+    """What a step takes beside the state, the same every time.
+
+    Seed and learning rates are among it, so that a run with others compiles nothing anew.
+    """
+
+    batch: data.Batch
+    seed: Any  # uint32
+    schedule: Any  # a LearningRate whose numbers are arrays
+
+
+class Update(NamedTuple):
+    """What one step computes: the state after it, and what bisect looks into."""
+
+    state: State
+    metrics: Metrics
+    gradients: Params
+
+
 def make_trainer(
     case: Case,
-    implementation: Implementation,
-    initial: Implementation,
-    over: Mesh,
+    impl: str,
+    grid: Grid,
+    init: Init = "shared",
     nnx_state: NnxState = "dict",
 ) -> Trainer:
-    """The training of `case` by `implementation`, from the parameters `initial` makes.
+    """The training of `case` by the implementation called `impl`.
 
-    nnx_state: other than "dict" only of the project's NNX implementation.
+    init: whose parameters it starts from: those of the family's first implementation, which all
+    share, or its own. nnx_state: other than "dict" only of a family that builds its NNX module.
 
     Raises UserError when the mesh cannot divide the parameters or the batch, and for a layout of
     the state that NNX's own objects cannot carry.
     """
-    layout = None if case.run.state_layout == "default" else Layout.AUTO
-    if layout is not None and nnx_state != "dict":
+    state_layout = None if case.run.state_layout == "default" else Layout.AUTO
+    if state_layout is not None and nnx_state != "dict":
         raise UserError(
             f"run.state_layout={case.run.state_layout}: not with --nnx-state {nnx_state}"
         )
-    platform = over.devices.flat[0].platform
-    model = with_attention(case, platform)
-    learning_rate = adamw.schedule(case.optim, case.run.steps)
-    optimizer = optimizer_of(implementation, case)
+    family = families.of(case)
+    implementation = family.get(impl)
+    initial = family.get(family.names[0]) if init == "shared" else implementation
+    model = resolved(case, grid.platform)
+    inputs = _abstract_inputs(case, grid)
+    optimizer = optimizer_of(case, implementation, inputs.schedule)
 
-    def init() -> State:
-        params = initial.init(model, jax.random.key(case.run.seed, impl="threefry2x32"))
-        return {"step": jnp.int32(0), "params": params, "opt_state": optimizer.init(params)}
+    def begin(seed: jax.Array) -> State:
+        params, model_state = variables_of(initial.init(model, _key(seed)))
+        state = {"step": jnp.int32(0), "params": params, **optimizer.init(params)}
+        return state if model_state is None else state | {"model_state": model_state}
 
-    def step(state: State, batch: data.Batch) -> tuple[State, Metrics]:
-        seed_key = jax.random.key(case.run.seed, impl="threefry2x32")
-        step_key = jax.random.fold_in(seed_key, state["step"])
+    def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(_key(inputs.seed), state["step"])
+        optimizer = optimizer_of(case, implementation, inputs.schedule)
+        done = update(case, implementation, model, optimizer, state, inputs.batch, key)
+        return done.state, done.metrics
 
-        def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
-            logits = implementation.apply(model, params, batch["inputs"], step_key)
-            return cross_entropy(logits, batch["targets"])
-
-        (loss, total_weights), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            state["params"]
-        )
-        with jax.named_scope("optimizer"):
-            norm = optax.tree.norm(gradients)
-            clipped = adamw.clip(gradients, norm, case.optim.clip_norm)
-            updates, opt_state = optimizer.update(clipped, state["opt_state"], state["params"])
-            params = optax.apply_updates(state["params"], updates)
-        metrics = {
-            "loss": loss,
-            "grad_norm": norm,
-            "learning_rate": learning_rate(state["step"]),
-            "total_weights": total_weights,
-        }
-        return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, metrics
-
-    with jax.set_mesh(over), axis_rules(mesh.RULES):  # as in lower_init, which finds this trace
-        shapes = jax.eval_shape(init)
-    shardings = mesh.parameter_shardings(shapes["params"], initial.logical_axes(model), over)
+    with grid.in_force():  # as in lower_init, which finds this trace
+        shapes = jax.eval_shape(begin, inputs.seed)
+    shardings = grid.shardings(shapes["params"], initial.logical_axes(model))
     state = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
-        _state_shardings(shapes, shardings, over),
+        _state_shardings(shapes, shardings, grid),
     )
-    carrier = None if nnx_state == "dict" else models.carrier(nnx_state, model, optimizer, state)
-    batch = data.abstract_batch(case, over)
-    options = compiler_options(case, platform)
-    return Trainer(init, step, state, batch, over, model, layout, options, carrier)
+    carrier = None if nnx_state == "dict" else _carrier(nnx_state, case, model, optimizer, state)
+    return Trainer(
+        begin,
+        step,
+        state,
+        inputs,
+        grid,
+        model,
+        state_layout,
+        compiler_options(case, grid.platform),
+        carrier,
+    )
 
 
-def optimizer_of(implementation: Implementation, case: Case) -> optax.GradientTransformation:
-    """The implementation's own optimizer, or the project's."""
-    own = getattr(implementation, "optimizer", None)
-    if own is None:
-        return adamw.optimizer(case.optim, case.run.steps)
-    made: optax.GradientTransformation = own(case.optim, adamw.schedule(case.optim, case.run.steps))
-    return made
+def make_inputs(case: Case, grid: Grid) -> Inputs:
+    """A step's inputs on the devices."""
+    numbers = _numbers(case)
+    return Inputs(data.make_batch(case, grid), *jax.device_put(numbers, grid.replicated))
 
 
-def with_attention(case: Case, platform: str) -> Any:
-    """The model with "auto" resolved; UserError for an attention that the platform lacks.
-
-    Of other twins than the decoder, the model as it is.
-    """
-    model = case.model
-    if not isinstance(model, ModelConfig):
-        return model
-    if model.attention == "auto":
-        chosen = ops.attention_for(platform, case.data.sequence_length, model.head_dim)
-        return replace(model, attention=chosen)
-    needs = {"splash": "tpu", "cudnn": "gpu"}.get(model.attention, platform)
-    if platform != needs:
-        raise UserError(f"model.attention={model.attention}: needs a {needs}, this is a {platform}")
-    return model
+def _abstract_inputs(case: Case, grid: Grid) -> Inputs:
+    numbers = jax.tree.map(
+        lambda number: jax.ShapeDtypeStruct((), number.dtype, sharding=grid.replicated),
+        _numbers(case),
+    )
+    return Inputs(data.abstract_batch(case, grid), *numbers)
 
 
-def _state_shardings(shapes: State, params: Any, over: Mesh) -> State:
+def _numbers(case: Case) -> tuple[np.uint32, Any]:
+    """Seed and schedule."""
+    schedule = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
+    return np.uint32(case.run.seed), schedule
+
+
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def update(
+    case: Case,
+    implementation: Implementation,
+    model: Any,
+    optimizer: Optimizer,
+    state: State,
+    batch: data.Batch,
+    key: jax.Array,
+) -> Update:
+    """The mathematics of one step: forward, backward, and the optimizer's update."""
+    family = families.of(case)
+    scale = state["loss_scale"]["scale"] if "loss_scale" in state else None
+
+    def loss_of(params: Params) -> tuple[jax.Array, losses.Outcome]:
+        outcome = losses.evaluate(
+            family, implementation, model, (params, state.get("model_state")), batch, key
+        )
+        return outcome.loss if scale is None else outcome.loss * scale, outcome
+
+    (_, outcome), gradients = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
+    params, changed, metrics = optimizer.update(gradients, state, state["params"])
+    after: State = {"step": state["step"] + 1, "params": params, **changed}
+    if outcome.model_state is not None:
+        after["model_state"] = outcome.model_state
+    return Update(after, {"loss": outcome.loss, **metrics, **outcome.metrics}, gradients)
+
+
+def variables_of(made: Params | Variables) -> tuple[Params, Params | None]:
+    """Parameters and model state of what an implementation's `init` made; None: it has no state."""
+    return (made.params, made.model_state) if isinstance(made, Variables) else (made, None)
+
+
+def optimizer_of(
+    case: Case, implementation: Implementation, learning_rate: LearningRate
+) -> Optimizer:
+    """The implementation's own optimizer, or its family's, or the case's."""
+    own = getattr(implementation, "optimizer", None) or families.of(case).optimizer
+    made: Any = (own or optimizers.load(case.optimizer).make)(case.optim, learning_rate)
+    if isinstance(made, Optimizer):
+        return made
+    return clipped(made, case.optim.clip_norm, learning_rate)  # an optax transformation
+
+
+def resolved(case: Case, platform: str) -> Any:
+    """The model with "auto" settled; UserError for what the platform lacks."""
+    try:
+        return families.of(case).resolve(case.model, platform, case.data.sequence_length)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from None
+
+
+def _carrier(mode: Any, case: Case, model: Any, optimizer: Optimizer, state: State) -> "Carrier":
+    from models.shared.stateful import Carrier
+
+    build = families.of(case).module
+    if build is None:
+        raise UserError(f"--nnx-state {mode}: the family builds no NNX module")
+    if state.keys() - {"step", "params", "opt_state"}:
+        raise UserError(f"--nnx-state {mode}: carries parameters and moments alone")
+    return Carrier(mode, lambda: build(model), lambda p: optimizer.init(p)["opt_state"], state)
+
+
+def _state_shardings(shapes: State, params: Any, grid: Grid) -> State:
     """Every tree in the state that has the parameters' structure lies as they do."""
     structure = jax.tree.structure(params)
 
@@ -146,42 +217,41 @@ def _state_shardings(shapes: State, params: Any, over: Mesh) -> State:
         return bool(found is not None and found == structure)
 
     return jax.tree.map(
-        lambda tree: params if is_like_params(tree) else mesh.replicated(over),
+        lambda tree: params if is_like_params(tree) else grid.replicated,
         shapes,
         is_leaf=is_like_params,
     )
 
 
 def lower_init(trainer: Trainer) -> jax.stages.Lowered:
-    """The program that makes the state where it lies: no device ever holds all of it."""
+    """The program that makes the state, of a seed, where it lies: no device ever holds all."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
-    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
-        return jax.jit(trainer.init, out_shardings=shardings).lower()
+    with trainer.grid.in_force():
+        return jax.jit(trainer.init, out_shardings=shardings).lower(trainer.inputs.seed)
 
 
 def trace_step(trainer: Trainer) -> jax.stages.Traced:
     """The step's trace; it donates the state and leaves the metrics on every device."""
     if trainer.carrier is not None:
-        everywhere = mesh.replicated(trainer.mesh)
-        with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
+        with trainer.grid.in_force():
             traced: jax.stages.Traced = trainer.carrier.trace(
-                trainer.step, trainer.batch, everywhere
+                trainer.step, trainer.inputs, trainer.grid.replicated
             )
         return traced
-    formats = jax.tree.map(lambda leaf: Format(trainer.layout, leaf.sharding), trainer.state)
+    formats = jax.tree.map(lambda leaf: Format(trainer.state_layout, leaf.sharding), trainer.state)
     jitted = jax.jit(
         trainer.step,
         donate_argnums=0,
         in_shardings=(formats, None),
-        out_shardings=(formats, mesh.replicated(trainer.mesh)),
+        out_shardings=(formats, trainer.grid.replicated),
     )
-    with jax.set_mesh(trainer.mesh), axis_rules(mesh.RULES):
-        return jitted.trace(trainer.state, trainer.batch)
+    with trainer.grid.in_force():
+        return jitted.trace(trainer.state, trainer.inputs)
 
 
 def lay_out(trainer: Trainer, compiled: jax.stages.Compiled, state: State) -> State:
     """The state in the layout in which the compiled step takes it."""
-    if trainer.layout is None:
+    if trainer.state_layout is None:
         return state
     formats = compiled.input_formats[0][0]
     laid_out: State = jax.jit(lambda state: state, out_shardings=formats)(state)

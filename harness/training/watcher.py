@@ -5,20 +5,25 @@ from typing import Any
 import jax
 
 from harness.records import summary
-from harness.records.record import Record
+from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
 from harness.training.console import Console
+
+# What every step tells.
+_USUAL = {"step", "loss", "grad_norm", "learning_rate", "step_seconds", "total_weights"}
+_USUAL |= {"after_save"}
 
 
 class Watcher:
     """Tells of a run's phases and steps on the terminal, in metrics.jsonl and status.json."""
 
     def __init__(
-        self, folder: RunFolder, console: Console, record: Record, tensorboard: bool
+        self, folder: RunFolder, console: Console, recorder: Recorder, tensorboard: bool
     ) -> None:
         self._folder = folder
         self._console = console
-        self._record = record
+        self._recorder = recorder
+        self._record = recorder.record
         self._scalars: Any = _scalars(folder) if tensorboard else None
         self.last_step: int | None = None
         self.step_seconds = 0.0  # of all steps of this process
@@ -31,7 +36,7 @@ class Watcher:
     def begin(self, first_step: int) -> None:
         """Takes over the steps of a resumed run that are not run again."""
         earlier = [entry for entry in self._folder.read_metrics() if entry["step"] < first_step]
-        self._record["steps"].extend(earlier)
+        self._recorder.earlier(earlier)
 
     def step(self, entry: dict[str, Any]) -> None:
         """Writes a step's line wherever one is kept."""
@@ -46,7 +51,7 @@ class Watcher:
         self._console.line(
             f"completed step: {entry['step']}, seconds: {entry['step_seconds']:.3f},"
             f" TFLOP/s/device: {tflops}, Tokens/s/device: {rates['tokens']:.3f},"
-            f" total_weights: {entry['total_weights']:.0f}, loss: {loss}"
+            f" total_weights: {entry['total_weights']:.0f}, loss: {loss}{_others(entry)}"
         )
         if self._scalars is not None:
             self._write_scalars(entry, rates)
@@ -79,6 +84,7 @@ class Watcher:
 
     def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float | None]) -> None:
         scalars = {
+            **{f"learning/{name}": entry[name] for name in entry.keys() - _USUAL},
             "learning/loss": entry["loss"],
             "learning/grad_norm": entry["grad_norm"],
             "learning/current_learning_rate": entry["learning_rate"],
@@ -90,6 +96,15 @@ class Watcher:
         for name, value in scalars.items():
             if value is not None:
                 self._scalars.add_scalar(name, value, entry["step"])
+
+
+def _others(entry: dict[str, Any]) -> str:
+    """The metrics that the family declares."""
+    return "".join(
+        f", {name}: {'nan' if entry[name] is None else format(entry[name], '.4g')}"
+        for name in entry
+        if name not in _USUAL
+    )
 
 
 def _scalars(folder: RunFolder) -> Any:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.shared.quant import Quantization
-from models.shared.requiring import require
+from models.shared.settings import Quantization, require
 
 
 @dataclass(frozen=True)

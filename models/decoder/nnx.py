@@ -14,7 +14,7 @@ from models.seam import Params
 from models.shared import ops, partitioning
 from models.shared.projection import rounding
 
-__all__ = ["apply", "init", "logical_axes"]
+__all__ = ["apply", "init", "logical_axes", "module"]
 
 _STACKED = nnx.StateAxes([(nnx.Param, LAYER_AXIS), (..., 0)])
 
@@ -184,11 +184,16 @@ def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array
     return nnx.merge(_graph(config), params)(tokens, key)
 
 
+def module(config: ModelConfig) -> Transformer:
+    """The model as NNX's own object."""
+    return Transformer(config, nnx.Rngs(0))
+
+
 @cache
 def _graph(config: ModelConfig) -> nnx.GraphDef[Transformer]:
     """The module's structure without arrays, made once and outside of any trace."""
-    module = nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0)))
-    other = nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
+    shapes = nnx.eval_shape(lambda: module(config))
+    other = nnx.to_pure_dict(nnx.state(shapes, nnx.Not(nnx.Param)))
     if other:
         raise TypeError(f"state other than parameters: {other}")
-    return nnx.graphdef(module)
+    return nnx.graphdef(shapes)

@@ -38,7 +38,6 @@ _KERNEL_AXES: dict[Site, Axes] = {
     Site.LOGITS: ("embed_vocab", "vocab"),
 }
 _NEVER_QUANTIZED = Site.LOGITS
-QUANTIZED = tuple(site.name.lower() for site in _KERNEL_AXES if site != _NEVER_QUANTIZED)
 
 
 def projection(config: ModelConfig, site: Site) -> Projection:

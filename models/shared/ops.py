@@ -5,7 +5,7 @@ B batch, T position, D embed, N heads, K kv heads, H head width, F mlp width, V 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,8 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     """x over its root mean square, times scale [D]; statistics in float32, result as x."""
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-    return (x32 * jax.lax.rsqrt(mean_square + epsilon)).astype(x.dtype) * scale.astype(x.dtype)
+    normed = (x32 * jax.lax.rsqrt(mean_square + epsilon)).astype(x.dtype)
+    return normed * jax.lax.broadcast_to_rank(scale.astype(x.dtype), x.ndim)
 
 
 @jax.named_scope("rope")
@@ -62,24 +63,17 @@ def rope(x: jax.Array, timescale: float) -> jax.Array:
     """Rotates the halves of x [B, T, N, H] by position, at wavelengths 1 to `timescale`."""
     T, H = x.shape[1], x.shape[3]
     frequencies = timescale ** -(jnp.arange(H // 2, dtype=jnp.float32) * 2 / H)
-    angles = jnp.arange(T, dtype=jnp.float32)[:, None] * frequencies  # [T, H/2]
+    angles = jnp.arange(T, dtype=jnp.float32)[:, None] * frequencies[None]  # [T, H/2]
     sine = jnp.sin(angles).astype(x.dtype)[:, None, :]  # [T, 1, H/2]
     cosine = jnp.cos(angles).astype(x.dtype)[:, None, :]
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate(
-        [first * cosine - second * sine, second * cosine + first * sine], axis=-1
+        [
+            first * cosine[None] - second * sine[None],
+            second * cosine[None] + first * sine[None],
+        ],
+        axis=-1,
     )
-
-
-def attention_for(
-    platform: str, sequence_length: int, head_dim: int
-) -> Literal["splash", "cudnn", "xla"]:
-    """What "auto" stands for: the fastest attention that a platform has for these shapes."""
-    if platform == "tpu" and sequence_length % 128 == 0 and head_dim % 128 == 0:
-        return "splash"
-    if platform == "gpu" and sequence_length % 64 == 0 and head_dim in (64, 128):
-        return "cudnn"
-    return "xla"
 
 
 @jax.named_scope("attention")

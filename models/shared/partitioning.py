@@ -13,13 +13,14 @@ import jax
 from jax.sharding import PartitionSpec
 
 Axes = tuple[str, ...]
+Rules = Mapping[str, str | tuple[str, ...] | None]  # logical axis -> mesh axes; None: replicated
 
-_RULES: ContextVar[Mapping[str, str | None]] = ContextVar("axis_rules")
+_RULES: ContextVar[Rules] = ContextVar("axis_rules")
 
 
 @contextmanager
-def axis_rules(rules: Mapping[str, str | None]) -> Iterator[None]:
-    """Puts `rules` (logical axis -> mesh axis, None for replicated) in force for a trace."""
+def axis_rules(rules: Rules) -> Iterator[None]:
+    """Puts `rules` in force for a trace."""
     token = _RULES.set(rules)
     try:
         yield
@@ -27,9 +28,22 @@ def axis_rules(rules: Mapping[str, str | None]) -> Iterator[None]:
         _RULES.reset(token)
 
 
-def partition_spec(axes: Axes, rules: Mapping[str, str | None]) -> PartitionSpec:
-    """The mesh axes of a tensor with these logical axes; KeyError for a name without a rule."""
-    return PartitionSpec(*(rules[axis] for axis in axes))
+def partition_spec(axes: Axes, rules: Rules) -> PartitionSpec:
+    """The mesh axes of a tensor with these logical axes.
+
+    Raises KeyError for a name without a rule, ValueError where two would lie on one mesh axis.
+    """
+    spec = PartitionSpec(*(rules[axis] for axis in axes))
+    taken = [one for over in spec for one in mesh_axes(over)]
+    twice = sorted({one for one in taken if taken.count(one) > 1})
+    if twice:
+        raise ValueError(f"its axes {', '.join(axes)} lie on {', '.join(twice)} twice")
+    return spec
+
+
+def mesh_axes(rule: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes of one rule."""
+    return (rule,) if isinstance(rule, str) else rule or ()
 
 
 def is_sharded(axis: str) -> bool:
@@ -44,11 +58,21 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition_spec(axes, _RULES.get()))
 
 
-def replicate(x: jax.Array) -> jax.Array:
-    """The whole of `x` on every device."""
+def gather(x: jax.Array, axes: Axes) -> jax.Array:
+    """`x` with all that the devices that divide the batch hold of it; other axes stay divided.
+
+    An axis that is 1 long, as of a scale that is shared along it, is on every device.
+    """
     if jax.sharding.get_abstract_mesh().empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+    rules = _RULES.get()
+    batch = set(mesh_axes(rules["batch"]))
+    kept = [
+        rules[axis] if size > 1 and batch.isdisjoint(mesh_axes(rules[axis])) else None
+        for axis, size in zip(axes, x.shape, strict=True)
+    ]
+    spec = PartitionSpec(*kept) if any(kept) else PartitionSpec()
+    return jax.lax.with_sharding_constraint(x, spec)
 
 
 def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax.Array:
@@ -56,13 +80,14 @@ def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax
 
     A layer's matrix is scattered by hand, its pieces along an axis of their own: left to itself,
     XLA for TPU pads it (by an eighth on 32 devices) and mends that with permutes. The head's it
-    does not pad, and by hand that would lie in memory twice.
+    does not pad, and by hand that would lie in memory twice. On a mesh of several axes XLA does it.
     """
-    if len(axes) != 2 or not is_sharded(axes[0]) or "vocab" in axes:
+    mesh = jax.sharding.get_abstract_mesh()
+    if len(axes) != 2 or not is_sharded(axes[0]) or "vocab" in axes or len(mesh.shape) > 1:
         return constrain(part(*tensors), axes)
     rules = _RULES.get()
     mesh_axis = rules[axes[0]]
-    devices = jax.sharding.get_abstract_mesh().shape[mesh_axis]
+    devices = mesh.shape[mesh_axis]
 
     def own_piece(*tensors: Any) -> jax.Array:
         whole = part(*tensors)

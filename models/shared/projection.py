@@ -22,7 +22,6 @@ from models.shared import partitioning
 from models.shared.partitioning import Axes
 from models.shared.quant import (
     Format,
-    Quantization,
     Quantized,
     absorb,
     first,
@@ -30,6 +29,7 @@ from models.shared.quant import (
     number_format,
     product,
 )
+from models.shared.settings import Quantization
 
 GATHERED = "gathered kernel"
 _ROUNDING_KEY: ContextVar[jax.Array] = ContextVar("rounding_key")
@@ -101,7 +101,7 @@ def _gathered(kernel: Quantized, axes: Axes) -> Quantized:
     cut from, which the matmul would have to undo.
     """
     pieces = lax.optimization_barrier(partitioning.constrain(kernel.values, axes))
-    whole = jax.tree.map(partitioning.replicate, (pieces, kernel.scale))
+    whole = jax.tree.map(lambda x: partitioning.gather(x, axes), (pieces, kernel.scale))
     return Quantized(*checkpoint_name(whole, GATHERED))
 
 

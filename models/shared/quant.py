@@ -10,14 +10,15 @@ scaled as if it were 2^-100, so zeros stay zeros and nothing is divided by zero.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from models.shared.settings import Quantization
+
 Dimensions = tuple[int, ...]
-Quantization = Literal["none", "int8", "fp8"]
 
 _SMALLEST = 2.0**-100
 _ACCUMULATORS = {
@@ -173,7 +174,7 @@ def _noise(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:
     for word in seed:
         row = _mix(row ^ word)
     column = _mix(lax.iota(jnp.uint32, math.prod(columns)).reshape(columns) + jnp.uint32(1))
-    mantissa = _mix(row ^ column) >> 9
+    mantissa = _mix(row ^ column[None, None]) >> 9
     return lax.bitcast_convert_type(mantissa | jnp.uint32(0x3F800000), jnp.float32) - 1
 
 
@@ -196,7 +197,7 @@ def absorb(
     shape = [1] * g.ndim
     for axis, others in zip(*shared, strict=True):
         shape[axis] = other.scale.shape[others]
-    return g * other.scale.reshape(shape), Quantized(other.values, None)
+    return g.astype(jnp.float32) * other.scale.reshape(shape), Quantized(other.values, None)
 
 
 def product(

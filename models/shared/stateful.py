@@ -20,20 +20,22 @@ class Carrier:
     """Carries the training state {"step", "params", "opt_state"} across jit.
 
     mode: "state", an nnx.State through jax.jit; "jit", model and optimizer through nnx.jit.
-    build: makes the model, whose only variables are parameters. state: the arrays' shapes and
-    shardings, as ShapeDtypeStructs.
+    build: makes the model, whose only variables are parameters. init_optimizer: of parameters, its
+    state. state: the arrays' shapes and shardings, as ShapeDtypeStructs.
     """
 
     def __init__(
         self,
         mode: Literal["state", "jit"],
         build: Callable[[], nnx.Module],
-        optimizer: optax.GradientTransformation,
+        init_optimizer: Callable[[Any], Any],
         state: Any,
     ) -> None:
+        held = optax.GradientTransformation(init_optimizer, _never_called)
+
         def both() -> tuple[nnx.Module, nnx.Optimizer[nnx.Module]]:
             model = build()
-            return model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+            return model, nnx.Optimizer(model, held, wrt=nnx.Param)
 
         self._mode = mode
         self._graph, shapes = nnx.split(nnx.eval_shape(both))
@@ -87,6 +89,10 @@ class Carrier:
             return carried, compiled(*carried, batch)  # model and optimizer are changed in place
 
         return step
+
+
+def _never_called(*_: Any) -> Any:
+    raise TypeError("the state is carried, the mathematics is the train step's")
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,14 +13,15 @@ from flax import nnx
 from measuring import Table, median, parser
 
 from harness import cli, hlo
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
+from harness.optimizers import adamw
 from harness.records import environment
 from harness.training import data, devices, train_step
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.losses import cross_entropy
-from harness.training.optimizers import adamw
 from harness.training.parallel import mesh
+from harness.training.parallel.mesh import Grid
 from models.decoder.linen import Transformer as LinenTransformer
 from models.decoder.nnx import Transformer as NnxTransformer
 
@@ -49,12 +50,13 @@ def main(argv: list[str]) -> int:
     table = Table(given, "bridge", "What carrying a Linen model over by the bridge costs", _ABOUT)
     table.environment = environment.collect(here)
     case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
-    over = mesh.make(here)
+    grid = mesh.make(case, here)
     # As train_step does for a run; splash and cudnn are for other devices than this one.
-    case = Case(**{**vars(case), "model": train_step.with_attention(case, here[0].platform)})
-    batch = data.make_batch(case, over)
+    case = replace(case, model=train_step.resolved(case, here[0].platform))
+    inputs = train_step.make_inputs(case, grid)
+    batch = inputs.batch
     ways = [
-        *(_by_the_seam(name, case, over, batch) for name in ("linen", "nnx", "bridge")),
+        *(_by_the_seam(name, case, grid, inputs) for name in ("linen", "nnx", "bridge")),
         _as_objects("nnx", lambda: _own(case), case, batch),
         _as_objects("bridge", lambda: _bridged(case, batch), case, batch),
     ]
@@ -117,18 +119,19 @@ def _is_random(path: Any) -> bool:
     return "rngs" in jax.tree_util.keystr(path)
 
 
-def _by_the_seam(name: str, case: Case, over: jax.sharding.Mesh, batch: data.Batch) -> Way:
-    pair = families.load("models.examples.bridge" if name == "bridge" else None)
-    trainer = train_step.make_trainer(case, pair.get(name), families.load(None).get("linen"), over)
-    state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
+def _by_the_seam(name: str, case: Case, grid: Grid, inputs: train_step.Inputs) -> Way:
+    if name == "bridge":
+        case = replace(case, twins="models.examples.bridge")
+    trainer = train_step.make_trainer(case, name, grid)
+    state = train_step.compile_step(train_step.lower_init(trainer), trainer)(inputs.seed)
     jitted = jax.jit(trainer.step, donate_argnums=0)
 
     def step() -> Any:
         nonlocal state
-        state, metrics = jitted(state, batch)
+        state, metrics = jitted(state, inputs)
         return metrics
 
-    return Way(f"{name}, by the seam", lambda: jitted.lower(state, batch), step, lambda: state)
+    return Way(f"{name}, by the seam", lambda: jitted.lower(state, inputs), step, lambda: state)
 
 
 def _own(case: Case) -> nnx.Module:
@@ -143,21 +146,23 @@ def _bridged(case: Case, batch: data.Batch) -> nnx.Module:
 
 def _as_objects(name: str, make: Callable[[], nnx.Module], case: Case, batch: data.Batch) -> Way:
     model = make()
-    optimizer = nnx.Optimizer(model, adamw.optimizer(case.optim, case.run.steps), wrt=nnx.Param)
     learning_rate = adamw.schedule(case.optim, case.run.steps)
+    clip = optax.clip_by_global_norm(case.optim.clip_norm)
+    adam = adamw.transformation(case.optim, learning_rate)
+    optimizer = nnx.Optimizer(model, optax.chain(clip, adam), wrt=nnx.Param)
 
     def update(model: Any, optimizer: Any, batch: data.Batch) -> dict[str, jax.Array]:
         number = optimizer.step[...]
         key = jax.random.fold_in(jax.random.key(case.run.seed), number)
 
-        def loss_of(model: Any) -> tuple[jax.Array, jax.Array]:
-            return cross_entropy(model(batch["inputs"], key), batch["targets"])
+        def loss_of(model: Any) -> Any:
+            return cross_entropy(model(batch["inputs"], key), batch)
 
-        (loss, weights), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model)
+        (loss, metrics), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model)
         norm = optax.tree.norm(gradients)
         rate = learning_rate(number)
-        optimizer.update(model, adamw.clip(gradients, norm, case.optim.clip_norm))
-        return {"loss": loss, "grad_norm": norm, "learning_rate": rate, "total_weights": weights}
+        optimizer.update(model, gradients)
+        return {"loss": loss, "grad_norm": norm, "learning_rate": rate, **metrics}
 
     jitted = nnx.jit(update, donate_argnums=(0, 1))
     return Way(

@@ -12,12 +12,13 @@ import optax
 from flax import nnx
 from measuring import Table, median, parser
 
-import models
 from harness import cli
 from harness.cases import reading
+from harness.cases.settings import Case
 from harness.records import environment
-from harness.training import data, devices, train_step
+from harness.training import devices, train_step
 from harness.training.parallel import mesh
+from harness.training.parallel.mesh import Grid
 from models.shared.stateful import Carrier
 
 _MODES: tuple[train_step.NnxState, ...] = ("dict", "state", "jit")
@@ -44,10 +45,11 @@ def main(argv: list[str]) -> int:
     here = devices.prepare(1)
     table = Table(given, "dispatch", "Host dispatch by state mode", _ABOUT)
     table.environment = environment.collect(here)
-    over = mesh.make(here)
+    case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
+    grid = mesh.make(case, here)
     rows = [
-        _row("decoder", _decoder(over), given, table),
-        _row("many arrays", _many(over), given, table),
+        _row("decoder", _decoder(case, grid), given, table),
+        _row("many arrays", _many(grid), given, table),
     ]
     table.write(["model", *(f"{mode} ms" for mode in _MODES), "state / dict", "jit / dict"], rows)
     return 0
@@ -67,22 +69,20 @@ def _row(name: str, made: tuple[int, list[Dispatch]], given: Namespace, table: T
     return [f"{name}, {arrays} arrays", *(median(seconds[mode], 1e-3) for mode in _MODES), *ratios]
 
 
-def _decoder(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
+def _decoder(case: Case, grid: Grid) -> tuple[int, list[Dispatch]]:
     """The tiny decoder's step in each mode, and how many arrays its state has."""
-    case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
-    implementation = models.get("nnx")
     dispatches = []
     for mode in _MODES:
-        trainer = train_step.make_trainer(case, implementation, models.get("linen"), over, mode)
-        state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
+        trainer = train_step.make_trainer(case, "nnx", grid, nnx_state=mode)
+        inputs = train_step.make_inputs(case, grid)
+        state = train_step.compile_step(train_step.lower_init(trainer), trainer)(inputs.seed)
         lowered = train_step.trace_step(trainer).lower()
         compiled = train_step.compile_step(lowered, trainer)
-        batch = data.make_batch(case, over)
-        dispatches.append(_dispatch(trainer.carrier, compiled, state, batch))
+        dispatches.append(_dispatch(trainer.carrier, compiled, state, inputs))
     return len(jax.tree.leaves(trainer.state)), dispatches
 
 
-def _many(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
+def _many(grid: Grid) -> tuple[int, list[Dispatch]]:
     """A step that only scales each of many arrays, in each mode, and how many they are."""
     optimizer = optax.adamw(optax.constant_schedule(1e-3))
 
@@ -93,7 +93,7 @@ def _many(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda leaf: leaf + 1, state), {"loss": batch}
 
-    everywhere = mesh.replicated(over)
+    everywhere = grid.replicated
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
         jax.eval_shape(init),
@@ -105,7 +105,7 @@ def _many(over: jax.sharding.Mesh) -> tuple[int, list[Dispatch]]:
         if mode == "dict":
             carrier, traced = None, jax.jit(step, donate_argnums=0).trace(shapes, batch)
         else:
-            carrier = Carrier(mode, Many, optimizer, shapes)
+            carrier = Carrier(mode, Many, optimizer.init, shapes)
             traced = carrier.trace(step, batch, everywhere)
         dispatches.append(_dispatch(carrier, traced.lower().compile(), state, batch))
     return len(jax.tree.leaves(shapes)), dispatches

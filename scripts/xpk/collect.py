@@ -11,9 +11,9 @@ from outcome import Outcome, judge
 from harness import cli
 from harness.errors import UserError
 from harness.records import storage
+from harness.text import shortlist
 
 _INCOMPLETE = 1
-_MOST_NAMED = 3
 
 
 def parser() -> cli.Parser:
@@ -67,8 +67,7 @@ def _tell_of_others(output: Any, expected: set[str]) -> None:
         present = [path.name for path in output.iterdir()] if output.is_dir() else []
     others = sorted(set(present) - expected)
     if others:
-        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
-        print(f"not of this submission: {', '.join(others[:_MOST_NAMED])}{more}")
+        print(f"not of this submission: {shortlist(others)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from fetching import Left, parse
 
 from harness.records.record import Record, RecordError
 from harness.records.run_folder import KILLED
+from harness.text import counted
 
 _SILENT_SECONDS = 600  # a run's log is written to every few seconds, whatever it does
 
@@ -77,4 +78,4 @@ def _cost(record: Record, chips: int) -> str:
 
 def _restarts(record: Record) -> str:
     number = len(record["attempts"])
-    return f", restarted {number} time{'s' if number > 1 else ''}" if number else ""
+    return f", restarted {counted(number, 'time')}" if number else ""

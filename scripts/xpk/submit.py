@@ -1,7 +1,6 @@
 """Submits cases to TPU slices through XPK: `python scripts/xpk/submit.py --help` shows how."""
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -13,12 +12,12 @@ from typing import Any
 import workload
 from workload import Workload
 
-import models
 from harness import cli
 from harness.cases import reading
 from harness.errors import UserError
-from harness.records import environment
+from harness.records import atomic, environment
 from harness.slices import topology
+from models.seam import USUAL_NAMES
 
 FORMAT = 1  # of the submission file
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -38,7 +37,7 @@ def parser() -> cli.Parser:
     )
     add = arguments.add_argument
     add("--case", required=True, help="cases' names, separated by commas, or all")
-    add("--impl", default="both", choices=[*models.IMPLEMENTATIONS, "both"])
+    add("--impl", default="both", choices=[*USUAL_NAMES, "both"])
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
@@ -129,7 +128,7 @@ def plan(arguments: Namespace) -> list[Workload]:
         if case not in known:
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
         reading.load(case, "full", tuple(arguments.set), arguments.recipe)
-    impls = models.IMPLEMENTATIONS if arguments.impl == "both" else (arguments.impl,)
+    impls = USUAL_NAMES if arguments.impl == "both" else (arguments.impl,)
     variables = _environment(arguments)
     return [
         workload.make(
@@ -166,7 +165,7 @@ def _environment(arguments: Namespace) -> dict[str, str]:
 def _tpu_type(text: str) -> str:
     """The type as XPK names it."""
     try:
-        family = topology.find(text).family
+        family = topology.find(text).family.name
     except UserError as error:
         raise UserError(str(error).replace("--topology", "--tpu-type", 1)) from None
     return f"{family}-{text.partition('-')[2]}"
@@ -219,9 +218,7 @@ def _new_path() -> Path:
 def _write(path: Path, submission: dict[str, Any]) -> None:
     """Writes the file whole, after each workload: what was submitted is never forgotten."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(submission, indent=2) + "\n")
-    temporary.replace(path)
+    atomic.write(path, json.dumps(submission, indent=2) + "\n")
 
 
 def _tell(path: Path, workloads: list[Workload], arguments: Namespace) -> None:

@@ -35,7 +35,9 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
     a = pair.get(pair.names[0])
     fresh = jax.jit(lambda: a.init(case.model, jax.random.key(0)))()
     params = bisect.perturbed(fresh, 0)
-    return bisect.bisect(case, pair.names[:2], a, b or pair.get(pair.names[1]), params)
+    return bisect.bisect(
+        case, (pair.names[0], pair.names[1]), a, b or pair.get(pair.names[1]), params
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,9 +293,12 @@ def test_distance_counts_the_numbers_between() -> None:
     a = np.asarray([1.0, 2.0, -0.0, 3.0], np.float32)
     b = np.asarray([np.nextafter(np.float32(1), np.float32(2)), 2.0, 0.0, 3.0], np.float32)
     found = parting.distance(a, b)
+    assert found is not None
     assert (found.equal, found.size, found.ulps) == (2, 4, 1)
     assert parting.distance(a, a.astype(np.float64)) is None
-    assert parting.distance(a, np.full(4, np.nan, np.float32)).ulps is None
+    nothing_equal = parting.distance(a, np.full(4, np.nan, np.float32))
+    assert nothing_equal is not None
+    assert nothing_equal.ulps is None
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import models
 from harness import cli, hlo, preflight
 from harness.cases import reading
 from harness.errors import UserError
 from harness.slices import compilation, topology
-from harness.training import accounting, train_step
-from harness.training.compiler_options import compiler_options
+from harness.training import train_step
+from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel import mesh
+from models.decoder import tflop_per_step
 from models.decoder.config import ModelConfig
 from models.shared import ops, partitioning
 
@@ -59,8 +59,8 @@ def recomputed_flops(model: ModelConfig, tokens: int) -> int:
 
 
 def weight_flops(model: ModelConfig, length: int) -> float:
-    flops = accounting.tflop_per_step(model, length, 1)
-    return flops.tflop * 1e12 * (1 - flops.attention_percent / 100)
+    tflop, attention_percent = tflop_per_step(model, length, 1)
+    return tflop * 1e12 * (1 - attention_percent / 100)
 
 
 def test_a_tiny_case_is_compiled_read_and_recorded(
@@ -172,10 +172,11 @@ def test_a_case_that_does_not_fit_is_one_line_and_1(
 
 def test_the_outcome_depends_on_the_program_and_the_slice() -> None:
     small, large = topology.find("v6e-8"), topology.find("v6e-32")
+    both_options: list[Options] = [{}, {"xla_option": True}]
     keys = {
         compilation.key(text, options, on)
         for text in ("a", "b")
-        for options in ({}, {"xla_option": True})
+        for options in both_options
         for on in (small, large)
     }
     assert len(keys) == 8
@@ -196,10 +197,8 @@ def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
     """The tiny baseline's step for the slice, with other settings of the model."""
     case = reading.load("01_baseline", "tiny")
     case = replace(case, model=replace(case.model, **changes))
-    twin = models.get(implementation)
-    trainer = train_step.make_trainer(
-        case, twin, models.get("linen"), mesh.make(topology.find(SLICE).devices())
-    )
+    grid = mesh.make(case, topology.find(SLICE).devices())
+    trainer = train_step.make_trainer(case, implementation, grid)
     lowered = train_step.trace_step(trainer).lower()
     return hlo.parse(train_step.compile_step(lowered, trainer).as_text() or "")
 

@@ -17,7 +17,7 @@ def main(directory: str, mode: str) -> None:
     checkpointer = Checkpointer(directory, settings, {"case": CASE}, timeout_seconds=60)
     checkpointer.open(resume=True)
     restored = checkpointer.resume(abstract_state(1))
-    step = -1 if restored is None else restored.step
+    step = -1 if restored is None or restored.step is None else restored.step
     print("begins after", step, flush=True)
     while True:
         step += 1

@@ -39,7 +39,9 @@ def make_state(step: int, devices: int = 8, seed: int = 0) -> dict[str, Any]:
 
     def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:
         words = generator.integers(0, 2**32, leaf.shape, np.uint32)
-        value = np.int32(step + 1) if leaf.dtype == jnp.int32 else words.view(leaf.dtype)
+        value = (
+            np.asarray(step + 1, np.int32) if leaf.dtype == jnp.int32 else words.view(leaf.dtype)
+        )
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: value[index])
 
     return jax.tree.map(fill, abstract_state(devices))

@@ -14,6 +14,7 @@ from harness.records import record
 _CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-")
 ENVIRONMENT = {
     **os.environ,
+    "PYTHONPATH": str(Path(__file__).parents[2]),  # these tests' own checkout, wherever it runs
     "XDG_CACHE_HOME": _CACHE.name,
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }

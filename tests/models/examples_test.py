@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from harness.cases import checking, reading
 from harness.cases import families as pairs
+from harness.cases import reading
+from harness.training import checking
 
 EXAMPLES = ["models.examples.gpt2", "models.examples.bridge"]
 

@@ -1,28 +1,34 @@
-"""From devices to shardings: the mesh, and the one table that says which axis lies on it."""
+"""From a case's `parallel` to the mesh, and the one table that says which axis lies on it."""
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from harness.cases import families
+from harness.cases.settings import Case
 from harness.errors import UserError
-from models.shared.partitioning import partition_spec
+from models.shared.partitioning import Rules, axis_rules, mesh_axes, partition_spec
 
-FSDP = "fsdp"
+_BATCH = ("data", "fsdp")  # the mesh axes that divide the batch
 
-# logical axis -> mesh axis; None is replicated
-RULES: dict[str, str | None] = {
-    "batch": FSDP,
+# logical axis -> mesh axes; None is replicated
+RULES: Rules = {
+    "batch": _BATCH,
     "position": None,
     "activation_embed": None,
-    "vocab": None,
-    "embed_vocab": FSDP,
-    "embed": FSDP,
-    "mlp": None,
-    "heads": None,
-    "q_heads": None,
-    "kv_heads": None,
+    "vocab": "tensor",
+    "embed_vocab": "fsdp",
+    "embed": "fsdp",
+    "mlp": "tensor",
+    "heads": "tensor",
+    "q_heads": "tensor",
+    "kv_heads": "tensor",
     "kv": None,
     "kv_head_dim": None,
     "norm": None,
@@ -30,36 +36,135 @@ RULES: dict[str, str | None] = {
 }
 
 
-def make(devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh of one axis over all devices."""
-    return jax.make_mesh((len(devices),), (FSDP,), (AxisType.Auto,), devices=devices)
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A mesh and the rules in force on it, which name no axis that it lacks."""
+
+    mesh: Mesh
+    rules: Rules
+
+    @property
+    def devices(self) -> int:
+        """All devices."""
+        return self.mesh.size
+
+    @property
+    def batch_parts(self) -> int:
+        """Into how many parts the batch is divided."""
+        return math.prod(self.mesh.shape.get(axis, 1) for axis in _BATCH)
+
+    @property
+    def kind(self) -> str:
+        """The devices' kind, as JAX names it."""
+        return str(self.mesh.devices.flat[0].device_kind)
+
+    @property
+    def platform(self) -> str:
+        """Such as tpu."""
+        return str(self.mesh.devices.flat[0].platform)
+
+    @property
+    def batch(self) -> NamedSharding:
+        """The sharding of tensors whose first axis is the batch."""
+        return NamedSharding(self.mesh, partition_spec(("batch",), self.rules))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of scalars and whatever else every device holds."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Puts mesh and rules in force for a trace."""
+        with jax.set_mesh(self.mesh), axis_rules(self.rules):
+            yield
+
+    def shardings(self, shapes: Any, axes: Any) -> Any:
+        """A sharding for every array of a tree, from the logical axes at the same places.
+
+        Raises UserError for an array that the devices cannot divide evenly, or one of whose axes is
+        divided over the same devices as another.
+        """
+
+        def sharding(
+            path: Any, shape: jax.ShapeDtypeStruct, names: tuple[str, ...]
+        ) -> NamedSharding:
+            where = jax.tree_util.keystr(path, simple=True, separator="/")
+            try:
+                spec = partition_spec(names, self.rules)
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from None
+            for size, name, over in zip(shape.shape, names, spec, strict=True):
+                parts = _parts(self.mesh, over)
+                if size % parts:
+                    raise UserError(
+                        f"{where}: its axis {name} of {size} cannot be divided by the"
+                        f" {parts} devices"
+                    )
+            return NamedSharding(self.mesh, spec)
+
+        return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of tensors whose first axis is the batch."""
-    return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+def rules_of(case: Case) -> Rules:
+    """The rules of a case, among them its family's own."""
+    return {**RULES, **families.of(case).rules}
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of scalars and whatever else every device holds."""
-    return NamedSharding(mesh, PartitionSpec())
+def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
+    """The mesh of a case over these devices; UserError when its `parallel` does not fit them.
 
-
-def parameter_shardings(shapes: Any, axes: Any, mesh: Mesh) -> Any:
-    """A sharding for every array of a tree, from the logical axes at the same places.
-
-    Raises UserError for an array whose sharded axis the devices cannot divide evenly.
+    An axis of one device is left out, but for fsdp. On several slices the slices divide `data`:
+    nothing but gradients passes between them.
     """
+    sizes = _sizes(case, len(devices))
+    kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
+    used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
+    for axis in kept.keys() - used:
+        raise UserError(f"parallel.{axis}={sizes[axis]}: nothing of this family lies on that axis")
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if sizes["data"] % slices:
+        raise UserError(f"parallel.data={sizes['data']}: must be a multiple of the {slices} slices")
+    made = _mesh(kept, devices, slices)
+    rules = {name: _present(over, kept) for name, over in rules_of(case).items()}
+    return Grid(made, rules)
 
-    def sharding(path: Any, shape: jax.ShapeDtypeStruct, names: tuple[str, ...]) -> NamedSharding:
-        spec = partition_spec(names, RULES)
-        for size, name, mesh_axis in zip(shape.shape, names, spec, strict=True):
-            if mesh_axis is not None and size % mesh.shape[mesh_axis]:
-                where = jax.tree_util.keystr(path, simple=True, separator="/")
-                raise UserError(
-                    f"{where}: its axis {name} of {size} cannot be divided by the"
-                    f" {mesh.shape[mesh_axis]} devices"
-                )
-        return NamedSharding(mesh, spec)
 
-    return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
+def _mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device], slices: int) -> Mesh:
+    types = (AxisType.Auto,) * len(sizes)
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes.values()), tuple(sizes), types, devices=devices)
+    from jax.experimental import mesh_utils
+
+    within = [size // slices if axis == "data" else size for axis, size in sizes.items()]
+    between = [slices if axis == "data" else 1 for axis in sizes]
+    placed: np.ndarray = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+    return Mesh(placed, tuple(sizes), axis_types=types)
+
+
+def _sizes(case: Case, devices: int) -> dict[str, int]:
+    """The size of each mesh axis, in the order in which they lie: what talks least is outermost."""
+    parallel = case.parallel
+    sizes = {field.name: getattr(parallel, field.name) for field in dataclasses.fields(parallel)}
+    given = math.prod(size for size in sizes.values() if size != -1)
+    told = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if size != 1)
+    if devices % given or (given != devices and -1 not in sizes.values()):
+        raise UserError(f"parallel: {told}: must make {devices}, the devices")
+    sizes = {axis: devices // given if size == -1 else size for axis, size in sizes.items()}
+    order = ["data", "fsdp", *(axis for axis in sizes if axis not in _OWN_ORDER), "stage", "tensor"]
+    return {axis: sizes[axis] for axis in order}
+
+
+_OWN_ORDER = ("data", "fsdp", "stage", "tensor")
+
+
+def _present(
+    over: str | tuple[str, ...] | None, sizes: Mapping[str, int]
+) -> str | tuple[str, ...] | None:
+    """The mesh axes of a rule that the mesh has; one alone stands for itself."""
+    kept = tuple(axis for axis in mesh_axes(over) if axis in sizes)
+    return kept if len(kept) > 1 else kept[0] if kept else None
+
+
+def _parts(mesh: Mesh, over: str | tuple[str, ...] | None) -> int:
+    return math.prod(mesh.shape[axis] for axis in mesh_axes(over))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.shared.requiring import require
+from models.shared.settings import require
 
 
 @dataclass(frozen=True)

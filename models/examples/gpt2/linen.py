@@ -85,7 +85,7 @@ class Transformer(nn.Module):
         config = self.config
         layer_keys, outer_key = shared.layer_keys(key, config.layers)
         positions = shared.position_numbers(config, tokens.shape[1])
-        x = self.wte(tokens) + self.wpe(positions)  # [B, T, D]
+        x = self.wte(tokens) + self.wpe(positions)[None]  # [B, T, D]
         x = shared.dropout(x, config.dropout_rate, outer_key, shared.EMBEDDING_DROPOUT)
         for block, layer_key in zip(self.h, layer_keys, strict=True):
             x = block(x, layer_key)

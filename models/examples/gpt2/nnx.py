@@ -80,7 +80,7 @@ class Transformer(nnx.Module):
         config = self.config
         layer_keys, outer_key = shared.layer_keys(key, config.layers)
         positions = shared.position_numbers(config, tokens.shape[1])
-        x = self.wte(tokens) + self.wpe(positions)  # [B, T, D]
+        x = self.wte(tokens) + self.wpe(positions)[None]  # [B, T, D]
         x = shared.dropout(x, config.dropout_rate, outer_key, shared.EMBEDDING_DROPOUT)
         for layer, layer_key in enumerate(layer_keys):
             x = getattr(self, f"h_{layer}")(x, layer_key)

@@ -5,11 +5,12 @@ from pathlib import Path
 import jax
 import pytest
 
-import models
-from harness.cases import reading
+from harness.cases import families, reading
+from harness.saving import digest
+from harness.training import checking, train_step
 from harness.training.parallel import mesh
-from models.decoder.config import ModelConfig
-from models.decoder.parameters import logical_axes
+from models.seam import USUAL_NAMES
+from models.shared.partitioning import mesh_axes
 
 GOLDEN = reading.CASES.parent / "golden"
 
@@ -26,25 +27,26 @@ def test_flattened_case(name: str, request: pytest.FixtureRequest) -> None:
     compare(GOLDEN / f"{name}.txt", reading.flat_text(reading.load(name)), request)
 
 
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
-def test_parameter_table(impl: str, request: pytest.FixtureRequest) -> None:
-    full = ModelConfig(attention="xla")
-    shapes = jax.eval_shape(lambda: models.get(impl).init(full, jax.random.key(0)))
-    leaves = jax.tree_util.tree_leaves_with_path(shapes)
-    axes = jax.tree.leaves(logical_axes(full), is_leaf=lambda leaf: isinstance(leaf, tuple))
+@pytest.mark.parametrize(
+    ("family", "impl"), [(name, impl) for name in families.names() for impl in USUAL_NAMES]
+)
+def test_parameter_table(family: str, impl: str, request: pytest.FixtureRequest) -> None:
+    """Both implementations hold the parameters of one file."""
+    found = families.load(None, family)
+    full = found.resolve(found.config(), "cpu", 2048)
+    implementation = found.get(impl)
+    shapes = jax.eval_shape(lambda: implementation.init(full, jax.random.key(0)))
+    params, _ = train_step.variables_of(shapes)
+    axes = checking.named_axes(implementation.logical_axes(full))
+    rules = {**mesh.RULES, **found.rules}
     lines = ["path | shape | dtype | logical axes | physical axes\n"]
-    for (path, leaf), names in zip(leaves, axes, strict=True):
-        columns = [
-            jax.tree_util.keystr(path, simple=True, separator="/"),
-            str(list(leaf.shape)),
-            str(leaf.dtype),
-            ", ".join(names),
-            ", ".join(str(mesh.RULES[name]) for name in names),
-        ]
+    for path, leaf in digest.named_leaves(params).items():
+        over = ", ".join(" x ".join(mesh_axes(rules[name])) or "None" for name in axes[path])
+        columns = [path, str(list(leaf.shape)), str(leaf.dtype), ", ".join(axes[path]), over]
         lines.append(" | ".join(columns) + "\n")
-    compare(GOLDEN / "parameters.txt", "".join(lines), request)
+    compare(GOLDEN / f"{family}.txt", "".join(lines), request)
 
 
-def test_no_golden_file_without_a_case() -> None:
+def test_no_golden_file_without_a_case_or_a_family() -> None:
     names = {path.stem for path in GOLDEN.glob("*.txt")}
-    assert names == {*reading.case_names(), "parameters"}
+    assert names == {*reading.case_names(), *families.names()}

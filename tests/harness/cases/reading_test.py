@@ -8,6 +8,8 @@ import pytest
 from harness.cases import reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.optimizers.adamw import Settings
+from models.decoder import ModelConfig
 
 
 def write(folder: Path, text: str) -> str:
@@ -93,7 +95,7 @@ def test_numbers_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
-    assert reading.load(write(tmp_path, "")) == Case("my_case")
+    assert reading.load(write(tmp_path, "")) == Case("my_case", ModelConfig(), Settings())
 
 
 @pytest.mark.parametrize("recipe", reading.RECIPES)

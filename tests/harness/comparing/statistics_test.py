@@ -61,8 +61,8 @@ def directions(
     generator = np.random.default_rng(seed)
     found: Counter[str] = Counter()
     for _ in range(trials):
-        pair = noise(generator, count), factor * noise(generator, count)
-        ratio = statistics.compare(*pair, MARGIN, independent)
+        a, b = noise(generator, count), factor * noise(generator, count)
+        ratio = statistics.compare(a.tolist(), b.tolist(), MARGIN, independent)
         assert ratio is not None
         found[ratio.direction] += 1
     return found
@@ -102,7 +102,7 @@ def test_a_difference_too_small_to_matter_is_alike() -> None:
 def test_a_ratio_is_what_the_medians_say_and_lies_in_its_interval() -> None:
     generator = np.random.default_rng(0)
     a, b = normal(generator, 31), 1.2 * normal(generator, 31)
-    ratio = statistics.compare(a, b, MARGIN)
+    ratio = statistics.compare(a.tolist(), b.tolist(), MARGIN)
     assert ratio is not None
     assert ratio.low is not None
     assert ratio.high is not None
@@ -119,7 +119,9 @@ def test_the_ratio_is_that_of_the_medians_also_of_few_values() -> None:
 
 def test_the_same_measurements_always_get_the_same_answer() -> None:
     a, b = np.random.default_rng(0).normal(1, 0.1, (2, 40))
-    assert statistics.compare(a, b, MARGIN) == statistics.compare(list(a), list(b), MARGIN)
+    assert statistics.compare(a.tolist(), b.tolist(), MARGIN) == statistics.compare(
+        list(a), list(b), MARGIN
+    )
 
 
 def test_equal_measurements_are_alike() -> None:
@@ -155,12 +157,13 @@ def test_few_values_say_how_many_would_do() -> None:
 def test_as_many_as_are_asked_for_do_settle_it() -> None:
     generator = np.random.default_rng(3)
 
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-        return generator.normal(1, 0.05, count), 1.04 * generator.normal(1, 0.05, count)
+    def compared(count: int) -> statistics.Ratio | None:
+        a, b = generator.normal(1, 0.05, count), 1.04 * generator.normal(1, 0.05, count)
+        return statistics.compare(a.tolist(), b.tolist(), MARGIN)
 
-    asked = [statistics.compare(*draw(20), MARGIN) for _ in range(30)]
+    asked = [compared(20) for _ in range(30)]
     needed = [ratio.needed for ratio in asked if ratio is not None and ratio.needed]
-    settled = [statistics.compare(*draw(count), MARGIN) for count in needed[:15]]
+    settled = [compared(count) for count in needed[:15]]
     assert len(settled) == 15
     assert sum(ratio is not None and ratio.direction == "higher" for ratio in settled) > 10
 

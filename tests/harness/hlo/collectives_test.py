@@ -21,7 +21,7 @@ def compiled(body: Callable[[jax.Array], jax.Array], out: P, dtype: str = "float
     spec = P(("data", "model"))
     mapped = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=out, check_vma=False)
     x = jax.ShapeDtypeStruct((128, 64), dtype, sharding=NamedSharding(mesh, spec))
-    return hlo.parse(jax.jit(mapped).lower(x).compile().as_text())
+    return hlo.parse(hlo.text(jax.jit(mapped).lower(x).compile()))
 
 
 EACH = 16 * 64 * 4  # bytes of one device's part
@@ -101,7 +101,7 @@ def test_a_gathered_weight_is_named() -> None:
         return jax.ShapeDtypeStruct(dimensions, "float32", sharding=NamedSharding(mesh, P(*spec)))
 
     lowered = jax.jit(step).lower({"wi": shape((6, 32, 32), None, "fsdp")}, shape((64, 32), "fsdp"))
-    program = hlo.parse(lowered.compile().as_text())
+    program = hlo.parse(hlo.text(lowered.compile()))
     (found,) = hlo.list_collectives(program)
     assert (found.kind, found.argument, found.times) == ("all-gather", "params['wi']", 6)
     assert (found.shape, found.bytes) == ("f32[32,32]", 6 * 32 * 32 * 4)

@@ -207,7 +207,7 @@ def test_whatever_does_not_matter_leaves_the_fingerprint(old: str, new: str) -> 
 
 def test_two_equal_operations_are_not_one() -> None:
     once = PROGRAM.replace("multiply(%k, %p)", "multiply(%k, %k)")
-    second = once.replace("  %p =", "  %k2 = " + re.search(r"%k = (.*)", once)[1] + "\n  %p =")
+    second = re.sub(r"( *)%k = (.*)\n", r"\g<0>\1%k2 = \2\n", once)
     twice = second.replace("multiply(%k, %k)", "multiply(%k, %k2)")
     (found,) = hlo.diff(hlo.parse(once), hlo.parse(twice))
     assert (found.opcode, found.count_a, found.count_b) == ("custom-call", 1, 2)

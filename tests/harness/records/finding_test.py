@@ -251,7 +251,7 @@ def test_a_damaged_program_is_told(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_record_of_another_schema_is_not_loaded(tmp_path: Path) -> None:
-    assert record.SCHEMA_VERSION == 1
+    assert record.SCHEMA_VERSION == 2
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(RecordError):
         finding.load(tmp_path / "record.json")

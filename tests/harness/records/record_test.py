@@ -4,11 +4,14 @@ import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.records import record
 from harness.records.record import RecordError
+
+Record = dict[str, Any]
 
 CORE = {
     "case": "name hash config",
@@ -42,7 +45,7 @@ STEP = {
 
 
 @pytest.fixture
-def full_record():
+def full_record() -> Record:
     made = record.blank("a-run", "completed", impl="nnx", size="tiny", recipe="reference")
     made["warnings"] = ["a warning"]
     made["case"] = {"name": "03_dropout", "hash": "0" * 64, "config": {"model.embed": 64}}
@@ -52,39 +55,39 @@ def full_record():
     return made
 
 
-def change(tree, key, value):
+def change(tree: Any, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree[int(parent)] if isinstance(tree, list) else tree[parent]
     tree[last] = value
 
 
-def values_of(tree):
+def values_of(tree: object) -> list[object]:
     if isinstance(tree, dict | list):
         children = tree.values() if isinstance(tree, dict) else tree
         return [value for child in children for value in values_of(child)]
     return [tree]
 
 
-def test_a_blank_record_is_valid_and_holds_every_core_key():
+def test_a_blank_record_is_valid_and_holds_every_core_key() -> None:
     made = record.blank("a-run", "failed")
     record.validate(made)
     for key in CORE_KEYS:
-        value = made
+        value: Any = made
         for part in key.split("."):
             assert part in value, key
             value = value[part]
     known = [made.pop(key) for key in ("schema_version", "run_id", "status")]
-    assert known == [1, "a-run", "failed"]
+    assert known == [2, "a-run", "failed"]
     assert set(values_of(made)) == {None}
 
 
-def test_blank_records_share_nothing():
+def test_blank_records_share_nothing() -> None:
     record.blank("a-run", "failed")["steps"].append(STEP)
     assert record.blank("a-run", "failed")["steps"] == []
 
 
-def test_a_written_record_reads_back_equal(tmp_path, full_record):
+def test_a_written_record_reads_back_equal(tmp_path: Path, full_record: Record) -> None:
     path = tmp_path / "record.json"
     record.write(path, full_record)
     assert record.read(path) == full_record
@@ -92,13 +95,13 @@ def test_a_written_record_reads_back_equal(tmp_path, full_record):
 
 
 @pytest.mark.parametrize("loss", [10.889, 6.981234073638916, 1e-45, 3.4028234663852886e38])
-def test_losses_keep_every_bit(tmp_path, full_record, loss):
+def test_losses_keep_every_bit(tmp_path: Path, full_record: Record, loss: float) -> None:
     full_record["steps"][0]["loss"] = loss
     record.write(tmp_path / "record.json", full_record)
     assert record.read(tmp_path / "record.json")["steps"][0]["loss"] == loss
 
 
-def test_a_record_lists_one_step_per_line(tmp_path, full_record):
+def test_a_record_lists_one_step_per_line(tmp_path: Path, full_record: Record) -> None:
     record.write(tmp_path / "record.json", full_record)
     lines = (tmp_path / "record.json").read_text().splitlines()
     assert [line for line in lines if '"after_save"' in line] == [
@@ -133,7 +136,9 @@ def test_a_record_lists_one_step_per_line(tmp_path, full_record):
         ("steps", {}, "steps must be array"),
     ],
 )
-def test_a_broken_rule_is_named_with_its_key(full_record, key, value, message):
+def test_a_broken_rule_is_named_with_its_key(
+    full_record: Record, key: str, value: object, message: str
+) -> None:
     broken = copy.deepcopy(full_record)
     change(broken, key, value)
     with pytest.raises(RecordError, match=f"^{message}"):
@@ -141,7 +146,7 @@ def test_a_broken_rule_is_named_with_its_key(full_record, key, value, message):
 
 
 @pytest.mark.parametrize("key", CORE_KEYS)
-def test_no_core_key_may_be_missing(full_record, key):
+def test_no_core_key_may_be_missing(full_record: Record, key: str) -> None:
     *parents, last = key.split(".")
     parent = full_record
     for part in parents:
@@ -153,8 +158,8 @@ def test_no_core_key_may_be_missing(full_record, key):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_refused_and_the_old_record_kept(
-    tmp_path, full_record, value
-):
+    tmp_path: Path, full_record: Record, value: object
+) -> None:
     path = tmp_path / "record.json"
     record.write(path, full_record)
     with pytest.raises(RecordError, match=r"record.json: not written: .*not JSON compliant"):
@@ -163,17 +168,19 @@ def test_a_number_that_is_not_finite_is_refused_and_the_old_record_kept(
     assert os.listdir(tmp_path) == ["record.json"]
 
 
-def test_an_invalid_record_is_not_written(tmp_path, full_record):
+def test_an_invalid_record_is_not_written(tmp_path: Path, full_record: Record) -> None:
     with pytest.raises(RecordError, match="not written: status must be"):
         record.write(tmp_path / "record.json", full_record | {"status": "done"})
     assert not os.listdir(tmp_path)
 
 
-def test_a_failure_while_writing_keeps_the_old_record(tmp_path, full_record, monkeypatch):
+def test_a_failure_while_writing_keeps_the_old_record(
+    tmp_path: Path, full_record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "record.json"
     record.write(path, full_record)
 
-    def no_space(_descriptor):
+    def no_space(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
@@ -183,7 +190,7 @@ def test_a_failure_while_writing_keeps_the_old_record(tmp_path, full_record, mon
     assert os.listdir(tmp_path) == ["record.json"]
 
 
-def test_a_folder_that_is_none_is_one_line(tmp_path, full_record):
+def test_a_folder_that_is_none_is_one_line(tmp_path: Path, full_record: Record) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordError, match=r"not written: Not a directory$"):
         record.write(tmp_path / "file" / "record.json", full_record)
@@ -202,7 +209,7 @@ def write_text(path: Path, text: str | bytes) -> Path:
         ("completed step: 3", "truncated or not JSON"),
         ("[]", "not a record: no schema_version"),
         ('{"loss": 1}', "not a record: no schema_version"),
-        ('{"schema_version": 2}', "schema_version 2 is newer than this program, which reads 1"),
+        ('{"schema_version": 3}', "schema_version 3 is newer than this program, which reads 2"),
         ('{"schema_version": 1}', "the record must contain"),
         ('{"schema_version": NaN}', "not a record: NaN is not a finite number"),
         ('{"schema_version": 1e999}', "not a record: 1e999 is not a finite number"),
@@ -212,7 +219,9 @@ def write_text(path: Path, text: str | bytes) -> Path:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_what_is_no_record_is_one_line_with_the_path(tmp_path, text, message):
+def test_what_is_no_record_is_one_line_with_the_path(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
     path = write_text(tmp_path / "record.json", text)
     with pytest.raises(RecordError) as caught:
         record.read(path)
@@ -223,12 +232,14 @@ def test_what_is_no_record_is_one_line_with_the_path(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("name", "message"), [("absent.json", "No such file or directory"), ("", "Is a directory")]
 )
-def test_a_path_without_a_record_is_one_line(tmp_path, name, message):
+def test_a_path_without_a_record_is_one_line(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(RecordError, match=f"{message}$"):
         record.read(tmp_path / name)
 
 
-def test_hostile_text_cannot_lengthen_or_break_a_message(tmp_path, full_record):
+def test_hostile_text_cannot_lengthen_or_break_a_message(
+    tmp_path: Path, full_record: Record
+) -> None:
     text = json.dumps(full_record | {"\x1b[31m\n" + "x" * 10_000: 1})
     with pytest.raises(RecordError) as caught:
         record.read(write_text(tmp_path / "record.json", text))
@@ -236,7 +247,9 @@ def test_hostile_text_cannot_lengthen_or_break_a_message(tmp_path, full_record):
     assert len(str(caught.value)) < 500
 
 
-def test_every_truncation_of_a_record_is_a_record_error(tmp_path, full_record):
+def test_every_truncation_of_a_record_is_a_record_error(
+    tmp_path: Path, full_record: Record
+) -> None:
     record.write(tmp_path / "record.json", full_record)
     text = (tmp_path / "record.json").read_text().rstrip()
     for length in range(0, len(text), 37):
@@ -244,7 +257,7 @@ def test_every_truncation_of_a_record_is_a_record_error(tmp_path, full_record):
             record.read(write_text(tmp_path / "cut.json", text[:length]))
 
 
-def test_run_ids_sort_by_time_differ_and_are_legal_names():
+def test_run_ids_sort_by_time_differ_and_are_legal_names() -> None:
     now = datetime(2026, 11, 3, 14, 22, 33, tzinfo=UTC)
     first = record.new_run_id("03_dropout", "nnx", now)
     assert re.fullmatch(r"20261103-142233-03_dropout-nnx-[a-z0-9]{5}", first)
@@ -255,6 +268,6 @@ def test_run_ids_sort_by_time_differ_and_are_legal_names():
 
 
 @pytest.mark.parametrize("run_id", ["", ".", "..", "a/b", "../a", "-a", "a b", "a\n", "a" * 101])
-def test_run_ids_that_are_no_safe_folder_name_are_refused(run_id):
+def test_run_ids_that_are_no_safe_folder_name_are_refused(run_id: str) -> None:
     with pytest.raises(RecordError, match=r"^run id .*: must be 1 to 100 letters"):
         record.check_run_id(run_id)

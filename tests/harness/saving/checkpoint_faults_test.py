@@ -75,6 +75,7 @@ def test_no_damaged_file_changes_what_is_restored(
         damage(directory / name, chance)
         restored = _resume(directory)
         told = f"{damage.__name__} {name}: {restored.warnings}"
+        assert restored.step is not None, told
         assert bits(restored.state) == bits(make_state(restored.step)), told
         was_set_aside = (directory / "5.bad").exists()
         assert (restored.step, bool(restored.warnings)) == (

@@ -61,7 +61,7 @@ def test_a_saved_state_comes_back_though_its_memory_was_reused(
     assert restored is not None
     assert (restored.step, restored.warnings) == (4, ())
     assert bits(restored.state) == expected
-    assert jax.tree.structure(restored.state) == jax.tree.structure(state)
+    assert len({jax.tree.structure(tree) for tree in (restored.state, state)}) == 1
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
@@ -204,7 +204,7 @@ def test_nothing_is_touched_when_checkpoints_are_off(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     program = (
-        "import sys, harness.checkpointing;"
+        "import sys, harness.saving.checkpointer;"
         "print([name for name in ('orbax', 'tensorstore', 'flax') if name in sys.modules])"
     )
     command = [sys.executable, "-c", program]

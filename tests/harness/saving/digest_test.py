@@ -36,7 +36,7 @@ def test_devices_and_host_compute_the_same(spec: tuple[str | None, ...]) -> None
     arrays = [
         _lay(_array(), 8, *spec),
         _lay(_array().astype(jnp.bfloat16), 8, *spec),
-        _lay(np.int32(7), 8),
+        _lay(np.asarray(7, np.int32), 8),
     ]
     turned = Format(Layout((2, 1, 0)), arrays[0].sharding)
     arrays.append(jax.device_put(arrays[0], turned))

@@ -1,10 +1,11 @@
 """The step-time model: on a program counted by hand, and on the published runs."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from harness import hlo
+from harness import hardware, hlo
 from harness.slices import prediction
 
 V6E = "TPU v6 lite"
@@ -60,7 +61,7 @@ ENTRY %e (a: bf16[128,1024]) -> bf16[128,1024] {
 """  # noqa: E501
 
 
-def predicted(text: str = PROGRAM) -> dict[str, float]:
+def predicted(text: str = PROGRAM) -> dict[str, Any]:
     return prediction.predict(hlo.parse(text), V6E)
 
 
@@ -196,7 +197,10 @@ def test_the_errors_on_published_runs_are_small_or_explained() -> None:
 
 
 def test_the_constants_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    both_ways = replace(prediction.CHIPS[V6E], link_bytes_per_second=2e11)
-    monkeypatch.setitem(prediction.CHIPS, V6E, both_ways)
+    device = hardware.find(V6E)
+    assert device is not None
+    assert device.chip is not None
+    both_ways = replace(device, chip=replace(device.chip, link_bytes_per_second=2e11))
+    monkeypatch.setattr(hardware, "find", lambda kind: both_ways)
     (dropout,) = [run for run in prediction.check() if run["run"].startswith("03")]
     assert dropout["error_percent"] < -40  # the published run cannot have used both ways

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from harness import hardware
 from harness.errors import UserError
 from harness.records import environment
 from harness.slices import topology
@@ -44,7 +45,7 @@ def test_a_slice_is_found_and_has_its_devices(
     [("v4", 11, 4096), ("v5litepod", 6, 256), ("v5p", 96, 17920), ("v6e", 8, 256)],
 )
 def test_every_size_of_a_family_has_one_shape(family: str, count: int, largest: int) -> None:
-    shapes = topology.FAMILIES[family].shapes
+    shapes = hardware.FAMILIES[family].shapes
     names = {topology.find(f"{family}-{shape}").name for shape in shapes}
     assert len(shapes) == len(names) == count
     assert f"{family}-{largest}" in names

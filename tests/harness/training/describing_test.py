@@ -2,13 +2,13 @@
 
 import pytest
 
-import models
 from harness import hlo
 from harness.cases import reading
 from harness.slices import compilation, topology
 from harness.training import describing, train_step
 from harness.training.parallel import mesh
-from models.decoder.sites import QUANTIZED
+from models.decoder import quantized
+from models.seam import USUAL_NAMES
 
 LAYERS = 16
 
@@ -16,9 +16,8 @@ LAYERS = 16
 def compiled(case: str, impl: str) -> hlo.Program:
     """The step's program for v6e-32, from the user's cache where it was compiled before."""
     on = topology.find("v6e-32")
-    trainer = train_step.make_trainer(
-        reading.load(case), models.get(impl), models.get("linen"), mesh.make(on.devices())
-    )
+    loaded = reading.load(case)
+    trainer = train_step.make_trainer(loaded, impl, mesh.make(loaded, on.devices()))
     lowered = train_step.trace_step(trainer).lower()
     stablehlo = hlo.stablehlo_sha256(lowered)
     found = compilation.find(stablehlo, trainer.compiler_options, on)
@@ -26,7 +25,7 @@ def compiled(case: str, impl: str) -> hlo.Program:
 
 
 @pytest.mark.tpu_compile
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 @pytest.mark.parametrize(
     ("case", "forward", "backward", "gathered"),
     [
@@ -41,19 +40,19 @@ def test_every_matmul_of_the_layers_is_quantised(
     text = compiled(case, impl)
 
     counts: dict[str, dict[str, int]] = {"forward": {}, "recomputed": {}, "backward": {}}
-    for entry in describing.quantized_matmuls(text):
+    for entry in describing.quantized_matmuls(text, quantized):
         allowed = backward if entry["pass"] == "backward" else {forward}
         assert entry["operation"] in allowed, entry
         of_pass = counts[entry["pass"]]
         of_pass[entry["matmul"]] = of_pass.get(entry["matmul"], 0) + entry["count"]
-    assert counts["forward"] == dict.fromkeys(QUANTIZED, LAYERS)
+    assert counts["forward"] == dict.fromkeys(quantized, LAYERS)
     # What wo gives is not needed again.
-    assert counts["recomputed"] == dict.fromkeys(set(QUANTIZED) - {"wo"}, LAYERS)
-    assert counts["backward"] == dict.fromkeys(QUANTIZED, 2 * LAYERS)
+    assert counts["recomputed"] == dict.fromkeys(set(quantized) - {"wo"}, LAYERS)
+    assert counts["backward"] == dict.fromkeys(quantized, 2 * LAYERS)
 
-    travelling = {name: set() for name in QUANTIZED}
+    travelling: dict[str, set[str]] = {name: set() for name in quantized}
     for collective in hlo.list_collectives(text):
-        for name in QUANTIZED:
+        for name in quantized:
             if collective.kind == "all-gather" and f"['{name}']['kernel']" in collective.argument:
                 travelling[name].add(collective.dtype)
-    assert travelling == {name: {gathered} for name in QUANTIZED}
+    assert travelling == {name: {gathered} for name in quantized}

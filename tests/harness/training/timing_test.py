@@ -1,36 +1,36 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from harness.training import timing
-from harness.training.timing import StepClock, Stopwatch, summarise
+from harness.training.timing import StepClock, StepTime, Stopwatch
 
 
 class FakeClock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 100.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
-    def advance(self, seconds):
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
 @pytest.fixture
-def clock():
+def clock() -> FakeClock:
     return FakeClock()
 
 
-def finish_after(clock, step_clock, seconds):
+def finish_after(clock: FakeClock, step_clock: StepClock, seconds: float) -> StepTime:
     clock.advance(seconds)
     return step_clock.finished()
 
 
-def test_a_step_lasts_from_one_completion_to_the_next(clock):
+def test_a_step_lasts_from_one_completion_to_the_next(clock: FakeClock) -> None:
     step_clock = StepClock(clock)
     clock.advance(7)
     step_clock.start()
@@ -39,7 +39,7 @@ def test_a_step_lasts_from_one_completion_to_the_next(clock):
     assert step_clock.first_step_seconds == 5
 
 
-def test_the_first_step_and_two_of_warm_up_are_no_samples(clock):
+def test_the_first_step_and_two_of_warm_up_are_no_samples(clock: FakeClock) -> None:
     step_clock = StepClock(clock)
     assert step_clock.first_step_seconds is None
     step_clock.start()
@@ -48,7 +48,7 @@ def test_the_first_step_and_two_of_warm_up_are_no_samples(clock):
     assert step_clock.samples == [1, 2]
 
 
-def test_a_save_is_in_no_step_and_the_step_after_it_is_flagged(clock):
+def test_a_save_is_in_no_step_and_the_step_after_it_is_flagged(clock: FakeClock) -> None:
     step_clock = StepClock(clock)
     step_clock.start()
     for _ in range(5):
@@ -61,7 +61,9 @@ def test_a_save_is_in_no_step_and_the_step_after_it_is_flagged(clock):
     assert step_clock.samples == [1, 1, 1]
 
 
-def test_a_step_that_begins_from_an_idle_device_is_no_sample_without_a_save_either(clock):
+def test_a_step_that_begins_from_an_idle_device_is_no_sample_without_a_save_either(
+    clock: FakeClock,
+) -> None:
     step_clock = StepClock(clock)
     step_clock.start()
     for _ in range(4):
@@ -71,7 +73,7 @@ def test_a_step_that_begins_from_an_idle_device_is_no_sample_without_a_save_eith
     assert (step.after_save, step.is_sample) == (False, False)
 
 
-def test_a_save_during_warm_up_does_not_shorten_it(clock):
+def test_a_save_during_warm_up_does_not_shorten_it(clock: FakeClock) -> None:
     step_clock = StepClock(clock)
     step_clock.start()
     finish_after(clock, step_clock, 1)
@@ -80,12 +82,12 @@ def test_a_save_during_warm_up_does_not_shorten_it(clock):
     assert [step.is_sample for step in times] == [False, False, True]
 
 
-def test_a_step_clock_that_was_not_started_says_so():
+def test_a_step_clock_that_was_not_started_says_so() -> None:
     with pytest.raises(RuntimeError, match="before start"):
         StepClock().finished()
 
 
-def test_phases_are_measured_apart_and_add_up(clock):
+def test_phases_are_measured_apart_and_add_up(clock: FakeClock) -> None:
     stopwatch = Stopwatch(clock)
     with stopwatch.phase("lower_seconds"):
         clock.advance(2)
@@ -97,10 +99,10 @@ def test_phases_are_measured_apart_and_add_up(clock):
     assert stopwatch.seconds == {"lower_seconds": 6, "compile_seconds": 3}
 
 
-def test_a_phase_that_fails_is_still_measured(clock):
+def test_a_phase_that_fails_is_still_measured(clock: FakeClock) -> None:
     stopwatch = Stopwatch(clock)
 
-    def fail():
+    def fail() -> None:
         clock.advance(2)
         raise ValueError("no")
 
@@ -109,23 +111,10 @@ def test_a_phase_that_fails_is_still_measured(clock):
     assert stopwatch.seconds == {"compile_seconds": 2}
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_a_summary_has_numpys_quantiles(count):
-    samples = np.random.default_rng(count).uniform(size=count).tolist()
-    summary = summarise(samples)
-    assert summary.pop("samples") == count
-    expected = np.percentile(samples, [50, 10, 90])
-    assert [summary[key] for key in ("median", "p10", "p90")] == pytest.approx(expected)
-
-
-def test_a_summary_of_nothing_is_null():
-    assert summarise([]) == {"median": None, "p10": None, "p90": None, "samples": 0}
-
-
-def test_the_age_of_the_process_counts_from_before_the_interpreter():
+def test_the_age_of_the_process_counts_from_before_the_interpreter() -> None:
     code = (
         "import time; time.sleep(0.3)\n"
-        "from harness.timing import process_age_seconds; print(process_age_seconds())"
+        "from harness.training.timing import process_age_seconds; print(process_age_seconds())"
     )
     start = time.perf_counter()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -133,8 +122,10 @@ def test_the_age_of_the_process_counts_from_before_the_interpreter():
     assert 0.3 < float(found.stdout) < elapsed + 0.02
 
 
-def test_the_age_is_unknown_where_the_system_does_not_tell_it(monkeypatch):
-    def refuse(_path):
+def test_the_age_is_unknown_where_the_system_does_not_tell_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_path: Path) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(timing.Path, "read_text", refuse)

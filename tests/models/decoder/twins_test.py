@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
 import models.decoder.linen
 import models.decoder.nnx
+from harness.cases import families
 from models.decoder.config import SIZES, ModelConfig
 from models.decoder.parameters import parameter_table
 from models.decoder.sites import Site
+from models.seam import USUAL_NAMES
 from models.shared import ops
 
 TINY = replace(ModelConfig(**SIZES["tiny"]), attention="xla")
@@ -41,7 +42,7 @@ def tokens(config: ModelConfig) -> jax.Array:
 
 def loss_and_gradients(impl: str, config: ModelConfig) -> Any:
     """The jitted function, and what it gives at the shared parameters."""
-    implementation = models.get(impl)
+    implementation = families.load(None).get(impl)
 
     def loss(params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = implementation.apply(config, params, tokens(config), key)
@@ -51,7 +52,7 @@ def loss_and_gradients(impl: str, config: ModelConfig) -> Any:
 
 
 def shared_parameters(config: ModelConfig) -> Any:
-    return jax.jit(lambda: models.get("linen").init(config, jax.random.key(0)))()
+    return jax.jit(lambda: families.load(None).get("linen").init(config, jax.random.key(0)))()
 
 
 def assert_bit_equal(a: Any, b: Any) -> None:
@@ -61,15 +62,15 @@ def assert_bit_equal(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_logits_and_gradients_are_bit_equal_and_lower_to_one_text(config: ModelConfig) -> None:
     params, key = shared_parameters(config), jax.random.key(1)
-    linen, nnx = (loss_and_gradients(impl, config) for impl in models.IMPLEMENTATIONS)
+    linen, nnx = (loss_and_gradients(impl, config) for impl in USUAL_NAMES)
     assert linen.lower(params, key).as_text() == nnx.lower(params, key).as_text()
     assert_bit_equal(linen(params, key), nnx(params, key))
 
 
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 @pytest.mark.parametrize("config", [ModelConfig(attention="xla"), TINY], ids=["full", "tiny"])
 def test_parameters_are_those_of_the_table(impl: str, config: ModelConfig) -> None:
-    shapes = jax.eval_shape(lambda: models.get(impl).init(config, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: families.load(None).get(impl).init(config, jax.random.key(0)))
     expected = jax.tree.map(
         lambda parameter: jax.ShapeDtypeStruct(parameter.shape, jnp.float32),
         parameter_table(config),
@@ -85,10 +86,10 @@ def test_full_size_has_the_published_number_of_parameters() -> None:
     assert sum(np.prod(leaf.shape) for leaf in leaves) == 1_104_218_112
 
 
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 def test_native_initial_parameters_have_the_reference_distributions(impl: str) -> None:
     config = replace(TINY, embed=256, heads=8, kv_heads=8, head_dim=32, mlp=512, vocab=1024)
-    params = jax.jit(lambda: models.get(impl).init(config, jax.random.key(0)))()
+    params = jax.jit(lambda: families.load(None).get(impl).init(config, jax.random.key(0)))()
     layers = params["decoder"]["layers"]
     attention, mlp = layers["self_attention"], layers["mlp"]
     root = np.asarray(np.sqrt(32), jnp.bfloat16).astype(np.float64)
@@ -175,11 +176,11 @@ def test_dropout_is_shared_along_positions_and_keeps_the_mean() -> None:
         assert values.mean() == pytest.approx(1, abs=0.02)
 
 
-@pytest.mark.parametrize("impl", models.IMPLEMENTATIONS)
+@pytest.mark.parametrize("impl", USUAL_NAMES)
 def test_dropout_acts_at_every_site_of_the_model(impl: str) -> None:
     """A mask that takes everything at a site leaves the mark that only that site can leave."""
     config = replace(TINY, dropout_rate=0.5)
-    params, implementation = shared_parameters(config), models.get(impl)
+    params, implementation = shared_parameters(config), families.load(None).get(impl)
     text = jax.jit(lambda p, k: implementation.apply(config, p, tokens(config), k)).lower(
         params, jax.random.key(0)
     )
@@ -198,7 +199,9 @@ def test_causality() -> None:
     """A later token changes no earlier logits."""
     params, given = shared_parameters(TINY), tokens(TINY)
     changed = given.at[:, 9].set((given[:, 9] + 1) % TINY.vocab)
-    apply = jax.jit(lambda t: models.get("nnx").apply(TINY, params, t, jax.random.key(0)))
+    apply = jax.jit(
+        lambda t: families.load(None).get("nnx").apply(TINY, params, t, jax.random.key(0))
+    )
     before, after = apply(given), apply(changed)
     assert_bit_equal(before[:, :9], after[:, :9])
     assert not np.array_equal(before[:, 9], after[:, 9])
@@ -206,4 +209,4 @@ def test_causality() -> None:
 
 def test_unknown_implementation() -> None:
     with pytest.raises(ValueError, match="impl='flux': must be one of linen, nnx"):
-        models.get("flux")
+        families.load(None).get("flux")

@@ -1,11 +1,15 @@
 """The shared functions against plain float64 formulas."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from models.shared import ops
+from models.shared.settings import attention_for
 
 T, N, H = 128, 2, 128
 
@@ -57,22 +61,23 @@ def test_rms_norm_rounds_before_it_scales() -> None:
 @pytest.mark.parametrize("kv_heads", [2, 1])
 def test_xla_attention(kv_heads: int) -> None:
     exact = inputs(kv_heads)
-    arrays = [jnp.asarray(x, jnp.float32) for x in exact]
-    assert np.allclose(ops.attention(*arrays, "xla"), exact_attention(*exact), atol=1e-5)
+    query, key, value = (jnp.asarray(x, jnp.float32) for x in exact)
+    assert np.allclose(ops.attention(query, key, value, "xla"), exact_attention(*exact), atol=1e-5)
 
 
 @pytest.mark.parametrize("kv_heads", [2, 1])
 def test_splash_attention_agrees_with_xla_and_so_do_its_gradients(kv_heads: int) -> None:
     """The Pallas kernel, interpreted."""
-    arrays = [jnp.asarray(x, jnp.float32) for x in inputs(kv_heads)]
+    query, key, value = (jnp.asarray(x, jnp.float32) for x in inputs(kv_heads))
 
-    def total(attend: object) -> object:
-        return jax.jit(
-            jax.value_and_grad(lambda *x: jnp.sum(jnp.sin(attend(*x))), argnums=(0, 1, 2))
-        )
+    def total(attend: Callable[..., jax.Array]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        def summed(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.sin(attend(query, key, value)))
 
-    splash = total(lambda *x: ops.splash_attention(*x, interpret=True))(*arrays)
-    xla = total(lambda *x: ops.attention(*x, "xla"))(*arrays)
+        return jax.jit(jax.value_and_grad(summed, argnums=(0, 1, 2)))(query, key, value)
+
+    splash = total(partial(ops.splash_attention, interpret=True))
+    xla = total(partial(ops.attention, implementation="xla"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3), splash, xla)
 
 
@@ -88,4 +93,4 @@ def test_splash_attention_agrees_with_xla_and_so_do_its_gradients(kv_heads: int)
     ],
 )
 def test_auto_attention(platform: str, sequence_length: int, head_dim: int, expected: str) -> None:
-    assert ops.attention_for(platform, sequence_length, head_dim) == expected
+    assert attention_for(platform, sequence_length, head_dim) == expected

@@ -19,9 +19,9 @@ from jax.sharding import AxisType
 from models.decoder.sites import Site
 from models.shared import partitioning
 from models.shared.projection import Projection, rounding
-from models.shared.quant import number_format
+from models.shared.quant import Quantization, number_format
 
-QUANTIZATIONS = ["int8", "fp8"]
+QUANTIZATIONS: list[Quantization] = ["int8", "fp8"]
 KEY = jax.random.key(3)
 
 
@@ -91,7 +91,7 @@ def products(
 
 
 def project(
-    shapes: Shapes, quantization: str, stochastic: bool = True, use_fwd_quant: bool = False
+    shapes: Shapes, quantization: Quantization, stochastic: bool = True, use_fwd_quant: bool = False
 ) -> Projection:
     return Projection(quantization, shapes.axes, Site(5), stochastic, use_fwd_quant)
 
@@ -109,7 +109,7 @@ def mesh_of(devices: int) -> Iterator[None]:
 
 
 def step_error(
-    value: np.ndarray, over: tuple[int, ...], quantization: str, role: str
+    value: np.ndarray, over: tuple[int, ...], quantization: Quantization, role: str
 ) -> np.ndarray:
     """The largest rounding error of each element whose scale is shared `over` these axes.
 
@@ -156,7 +156,9 @@ def judge(
 
 @EVERY_QUANTIZATION
 @EVERY_SHAPE
-def test_every_product_is_as_exact_as_its_format_allows(shapes: Shapes, quantization: str) -> None:
+def test_every_product_is_as_exact_as_its_format_allows(
+    shapes: Shapes, quantization: Quantization
+) -> None:
     tensors = operands(shapes)
     y, x_gradient, kernel_gradient = products(project(shapes, quantization), shapes, *tensors)
     x, kernel, g = (np.asarray(tensor, np.float64) for tensor in tensors)
@@ -225,7 +227,9 @@ def test_the_forwards_int8_serves_backward(shapes: Shapes) -> None:
 
 @pytest.mark.parametrize("quantization", ["none", *QUANTIZATIONS])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_results_and_gradients_keep_their_dtypes(quantization: str, dtype: jnp.dtype) -> None:
+def test_results_and_gradients_keep_their_dtypes(
+    quantization: Quantization, dtype: jnp.dtype
+) -> None:
     tensors = operands(QUERY, dtype)
     for result in products(project(QUERY, quantization), QUERY, *tensors):
         assert result.dtype == dtype
@@ -283,20 +287,19 @@ def test_stochastic_rounding_is_unbiased() -> None:
         np.testing.assert_allclose(mean[certain], expected[certain], rtol=1e-5)
         error = step * np.sqrt(fraction * (1 - fraction) / draws)
         scores.append((mean - expected)[~certain] / error[~certain])
-    scores = np.concatenate(scores)
-    assert scores.size > 200
-    assert np.abs(scores).max() < 4
-    assert 0.7 < np.square(scores).mean() < 1.3  # the noise is as wide as it should be, too
+    errors = np.concatenate(scores)
+    assert errors.size > 200
+    assert np.abs(errors).max() < 4
+    assert 0.7 < np.square(errors).mean() < 1.3  # the noise is as wide as it should be, too
 
 
 def test_noise_is_fresh_for_every_key_and_site_and_the_same_for_the_same() -> None:
-    tensors = operands(WI)
+    x, kernel, g = operands(WI)
     keys = jax.random.split(KEY, 2)
 
     def gradient(key: jax.Array, site: Site) -> np.ndarray:
-        return np.asarray(
-            products(Projection("int8", WI.axes, Site(site), True, False), WI, *tensors, key)[1]
-        )
+        projection = Projection("int8", WI.axes, site, True, False)
+        return np.asarray(products(projection, WI, x, kernel, g, key)[1])
 
     first = gradient(keys[0], Site.WI_0)
     np.testing.assert_array_equal(first, gradient(keys[0], Site.WI_0))
@@ -341,7 +344,7 @@ def test_stochastic_rounding_without_a_key_is_refused() -> None:
 
 
 @EVERY_QUANTIZATION
-def test_a_product_no_layer_makes_is_refused(quantization: str) -> None:
+def test_a_product_no_layer_makes_is_refused(quantization: Quantization) -> None:
     x, kernel, _ = operands(WI)
     with rounding(KEY), pytest.raises(ValueError, match="contracts the last"):
         project(WI, quantization)(x, kernel.T, (((2,), (1,)), ((), ())))
@@ -352,7 +355,7 @@ def test_a_product_no_layer_makes_is_refused(quantization: str) -> None:
 
 @EVERY_QUANTIZATION
 @pytest.mark.parametrize("zero", [0, 1, 2], ids=["x", "kernel", "g"])
-def test_zeros_make_zeros(quantization: str, zero: int) -> None:
+def test_zeros_make_zeros(quantization: Quantization, zero: int) -> None:
     tensors = operands(WI)
     tensors[zero] = jnp.zeros_like(tensors[zero])
     y, x_gradient, kernel_gradient = products(project(WI, quantization), WI, *tensors)
@@ -365,7 +368,7 @@ def test_zeros_make_zeros(quantization: str, zero: int) -> None:
 @EVERY_QUANTIZATION
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_surfaces_wherever_it_shares_a_scale(
-    quantization: str, bad: float
+    quantization: Quantization, bad: float
 ) -> None:
     tensors = operands(WI)
     clean = products(project(WI, quantization), WI, *tensors)
@@ -393,7 +396,7 @@ def test_what_is_not_finite_surfaces_wherever_it_shares_a_scale(
 
 @EVERY_QUANTIZATION
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
-def test_a_kernel_that_is_not_finite_surfaces(quantization: str, bad: float) -> None:
+def test_a_kernel_that_is_not_finite_surfaces(quantization: Quantization, bad: float) -> None:
     x, kernel, g = operands(WI)
     y, x_gradient, _ = products(project(WI, quantization), WI, x, kernel.at[4, 7].set(bad), g)
     assert not np.isfinite(y[:, :, 7]).any()
@@ -402,7 +405,7 @@ def test_a_kernel_that_is_not_finite_surfaces(quantization: str, bad: float) -> 
 
 @EVERY_QUANTIZATION
 @pytest.mark.parametrize("exponent", [-149, -133, -126, -101, -60, 60, 100])
-def test_magnitude_makes_no_difference(quantization: str, exponent: int) -> None:
+def test_magnitude_makes_no_difference(quantization: Quantization, exponent: int) -> None:
     """Powers of two pass through unchanged, down to 2^-100; below, values fade without a NaN."""
     x, kernel, g = operands(WI, jnp.float32)
     projection = project(WI, quantization, stochastic=False)
@@ -413,10 +416,10 @@ def test_magnitude_makes_no_difference(quantization: str, exponent: int) -> None
     results = products(projection, WI, scaled, kernel * kernel_scale, g)
     assert all(np.isfinite(result).all() for result in results)
     if exponent >= -60:
-        for result, expected, factor in zip(
+        for result, unscaled, factor in zip(
             results, plain, (x_scale * kernel_scale, kernel_scale, x_scale), strict=True
         ):
-            expected = np.asarray(expected, np.float64) * factor
+            expected = np.asarray(unscaled, np.float64) * factor
             np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
@@ -456,7 +459,13 @@ def linen_layer(shapes: Shapes, projection: Projection) -> Callable[..., jax.Arr
         dtype=jnp.bfloat16,
         dot_general=projection,
     )
-    return lambda kernel, x: layer.apply({"params": {"kernel": kernel}}, x)
+
+    def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        result = layer.apply({"params": {"kernel": kernel}}, x)
+        assert isinstance(result, jax.Array)
+        return result
+
+    return apply
 
 
 def nnx_layer(shapes: Shapes, projection: Projection) -> Callable[..., jax.Array]:
@@ -477,7 +486,7 @@ def nnx_layer(shapes: Shapes, projection: Projection) -> Callable[..., jax.Array
 @pytest.mark.parametrize("quantization", ["none", *QUANTIZATIONS])
 @pytest.mark.parametrize("shapes", [QUERY, OUT], ids=["query", "out"])
 def test_linen_and_nnx_are_bit_equal_under_scan_and_remat(
-    shapes: Shapes, quantization: str, devices: int
+    shapes: Shapes, quantization: Quantization, devices: int
 ) -> None:
     x, _, _ = operands(shapes)
     kernels = jax.random.normal(KEY, (3, *shapes.kernel))  # three layers
@@ -506,7 +515,7 @@ def test_linen_and_nnx_are_bit_equal_under_scan_and_remat(
 
 @EVERY_QUANTIZATION
 @EVERY_SHAPE
-def test_one_and_eight_devices_agree(shapes: Shapes, quantization: str) -> None:
+def test_one_and_eight_devices_agree(shapes: Shapes, quantization: Quantization) -> None:
     """Bit for bit, but for the order in which eight sequences' kernel gradients are added."""
     tensors = operands(shapes)
     projection = project(shapes, quantization)
@@ -553,7 +562,7 @@ def test_int8_kernels_travel_as_int8_and_no_product_is_wider(shapes: Shapes) -> 
     assert len(dots) == 3
     for left, right, result in dots:
         assert (left[-4:], right[-4:], result[-5:]) == ("xi8>", "xi8>", "xi32>")
-    gathers = re.findall(r"= (\w+)\[([\d,]+)\]\S* all-gather\(", lowered.compile().as_text())
+    gathers = re.findall(r"= (\w+)\[([\d,]+)\]\S* all-gather\(", str(lowered.compile().as_text()))
     sizes = [(kind, np.prod([int(n) for n in size.split(",")])) for kind, size in gathers]
     assert ("s8", np.prod(shapes.kernel)) in sizes
     assert all(kind == "s8" for kind, size in sizes if size == np.prod(shapes.kernel))

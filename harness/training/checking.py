@@ -5,18 +5,20 @@ Nothing is computed: shapes and types say it all.
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.cases.families import load
+from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.saving.digest import named_leaves
+from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
-from models.seam import Implementation
+from harness.trees import named_leaves
+from models.seam import Implementation, Outcome
 
 _BATCH = 2
 _RANDOM = ("rng", "rngs", "dropout_rng", "key_data")
@@ -32,7 +34,7 @@ def require(case: Case) -> None:
 
 def faults(case: Case) -> list[str]:
     """A line for each thing that the pair of a case lacks; [] when it can be trained."""
-    pair = load(case.twins)
+    pair = of(case)
     trees: dict[str, Any] = {}
     found: list[str] = []
     for name in pair.names:
@@ -42,11 +44,12 @@ def faults(case: Case) -> list[str]:
         except Exception as error:
             found.append(f"{name}.init does not run: {_told(error)}")
             continue
-        found += [f"{name}: {fault}" for fault in _leaf_faults(trees[name])]
-        found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, trees[name])]
+        params, _ = train_step.variables_of(trees[name])
+        found += [f"{name}: {fault}" for fault in _leaf_faults(params)]
+        found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, params)]
     if len(trees) < len(pair.names):
         return found
-    differing = _tree_faults(pair.names, [named_leaves(tree) for tree in trees.values()])
+    differing = _tree_faults(pair.names, [_variable_leaves(tree) for tree in trees.values()])
     if found or differing:  # apply would fail on it, and say less clearly why
         return found + differing
     first = trees[pair.names[0]]
@@ -55,6 +58,13 @@ def faults(case: Case) -> list[str]:
         for name in pair.names
         for fault in _output_faults(pair.get(name), case, first)
     ]
+
+
+def _variable_leaves(made: Any) -> dict[str, Any]:
+    params, model_state = train_step.variables_of(made)
+    return named_leaves(params) | named_leaves(
+        {} if model_state is None else {"model_state": model_state}
+    )
 
 
 def _leaf_faults(tree: Any) -> list[str]:
@@ -84,7 +94,7 @@ def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[
         axes = implementation.logical_axes(case.model)
     except Exception as error:
         return [f"logical_axes does not run: {_told(error)}"]
-    named = named_axes(axes)
+    named, rules = named_axes(axes), mesh.rules_of(case)
     found = []
     leaves = named_leaves(tree)
     for path, leaf in leaves.items():
@@ -95,9 +105,9 @@ def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[
             found.append(f"{path} is {_described(leaf)}, but its logical axes are {names!r}")
         else:
             found += [
-                f"{path}: no rule for the logical axis {name!r}; known are {', '.join(mesh.RULES)}"
+                f"{path}: no rule for the logical axis {name!r}; known are {', '.join(rules)}"
                 for name in names
-                if name not in mesh.RULES
+                if name not in rules
             ]
     return found + [
         f"logical_axes names {path}, which is no parameter{_nearest(path, [*leaves])}"
@@ -123,7 +133,10 @@ def _tree_faults(names: tuple[str, ...], leaves: list[dict[str, Any]]) -> list[s
     ]
 
 
-def _output_faults(implementation: Implementation, case: Case, params: Any) -> list[str]:
+def _output_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
+    if hasattr(implementation, "loss"):
+        return _loss_faults(implementation, case, made)
+    params, _ = train_step.variables_of(made)
     tokens = jax.ShapeDtypeStruct((_BATCH, case.data.sequence_length), np.int32)
     try:
         logits = jax.eval_shape(
@@ -137,6 +150,33 @@ def _output_faults(implementation: Implementation, case: Case, params: Any) -> l
     if _described(logits) != _described(wanted):
         return [f"apply returns {_described(logits)}, must return {_described(wanted)}, [B, T, V]"]
     return []
+
+
+def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
+    one = replace(case, data=replace(case.data, global_batch=_BATCH))
+    batch = data.abstract_batch(one, mesh.make(one, jax.devices()[:1]))
+    variables = train_step.variables_of(made)
+    try:
+        outcome = jax.eval_shape(
+            lambda v, b: losses.evaluate(of(case), implementation, case.model, v, b, _key()),
+            variables,
+            batch,
+        )
+    except Exception as error:
+        return [f"loss does not run: {_told(error)}"]
+    if not isinstance(outcome, Outcome):
+        return [f"loss returns a {type(outcome).__name__}, must return an Outcome"]
+    found = [
+        f"loss makes {name} a {_described(value)}, must be a scalar"
+        for name, value in {"the loss": outcome.loss, **outcome.metrics}.items()
+        if value.shape != ()
+    ]
+    if "total_weights" not in outcome.metrics:
+        found.append("loss tells no metric total_weights, over how many targets it is a mean")
+    before, after = ({} if s is None else s for s in (variables[1], outcome.model_state))
+    if named_leaves(before).keys() != named_leaves(after).keys():
+        found.append("loss returns a model_state of another structure than init makes")
+    return found
 
 
 def _key() -> jax.Array:

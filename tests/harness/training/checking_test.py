@@ -1,6 +1,7 @@
 """--twins: what a pair from elsewhere lacks is said, and what is whole is trained."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,11 @@ import commands
 import jax.numpy as jnp
 import pytest
 
-from harness.cases import checking, reading
 from harness.cases import families as pairs
+from harness.cases import reading
 from harness.errors import UserError
+from harness.training import checking
 from models.examples.gpt2 import linen as gpt2
-from models.seam import Twins
 
 GPT2 = "models.examples.gpt2"
 CASE = reading.load("03_dropout", "tiny", ["data.sequence_length=16"], twins=GPT2)
@@ -23,8 +24,9 @@ def faults(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> list[str]:
     """Those of a pair whose second implementation has these functions instead."""
     wrong = SimpleNamespace(**vars(gpt2) | changed)
     right = pairs.load(GPT2)
-    pair = Twins(GPT2, right.config, right.sizes, right.names, {"linen": gpt2, "nnx": wrong}.get)
-    monkeypatch.setattr(checking, "load", lambda name: pair)
+    implementations: dict[str, Any] = {"linen": gpt2, "nnx": wrong}
+    pair = replace(right, get=implementations.__getitem__)
+    monkeypatch.setattr(checking, "of", lambda case: pair)
     return checking.faults(CASE)
 
 

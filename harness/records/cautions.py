@@ -1,0 +1,49 @@
+"""What a run may warn of: a closed set, each with the option that helps, where there is one."""
+
+from enum import Enum
+
+
+class Caution(Enum):
+    """One kind of warning: its words, with {places} for what is particular, and what helps."""
+
+    CACHED = (
+        "compiled programs came from the compilation cache: compile_seconds is their loading",
+        "JAX_ENABLE_COMPILATION_CACHE=false measures the compilation",
+    )
+    SAME_TEXT = ("not compiled again: lowered to the very text of {twin}", "")
+    KEPT = ("not compiled again: taken from the cache, with its compile time", "")
+    PROFILED = (
+        "steps {first} to {last} ran under the profiler: their times include it",
+        "",
+    )
+    UNTIMED = (
+        "no step was timed: the first three and those after a save do not count",
+        "run more than {enough} steps",
+    )
+    NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
+    UNKNOWN_DEVICE = (
+        "device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown",
+        "",
+    )
+    NO_CONSTANTS = ("no step time: the constants of a {kind} are not published", "")
+    ACROSS_SLICES = (
+        "no step time: how fast slices reach each other is not published",
+        "",
+    )
+    ABOVE_PEAK = (
+        "{rate:.1f} TFLOP/s per device is above the peak of {kind} ({peak:.1f}): the measurement is"
+        " wrong",
+        "",
+    )
+    INEXACT = ("counts that are not exact: {what}", "")
+    WASTED = (
+        "the program multiplies {ratio:.2f} x what the model's formula says; the largest collective"
+        " is {collective}",
+        "constrain the activations, as models/decoder does",
+    )
+    RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
+
+    def told(self, **particulars: object) -> str:
+        """The warning as one line."""
+        words, help_ = (text.format(**particulars) for text in self.value)
+        return f"{words}; {help_}" if help_ else words

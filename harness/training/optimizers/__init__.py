@@ -1,1 +1,0 @@
-"""One optimizer a file."""

@@ -1,0 +1,172 @@
+"""The timed part of a run: one step after the other, and what they say of its speed."""
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+from harness import hardware
+from harness.cases import families
+from harness.cases.settings import Case
+from harness.records.cautions import Caution
+from harness.records.figures import UNTIMED_STEPS, summarise
+from harness.records.recorder import Recorder
+from harness.saving.checkpointer import Checkpointer
+from harness.training import data
+from harness.training.parallel.mesh import Grid
+from harness.training.timing import StepClock
+from harness.training.train_step import Inputs, Metrics, State, Trainer
+
+
+class RunFailed(Exception):
+    """The training itself went wrong; the message names the step."""
+
+
+class Preempted(Exception):
+    """The run was asked to stop, and its state is saved."""
+
+
+class Observer(Protocol):
+    """Who watches the steps."""
+
+    def step(self, entry: dict[str, Any]) -> None:
+        """A step has finished; `entry` is its line in the record."""
+        ...
+
+
+@dataclass(frozen=True)
+class Running:
+    """A compiled step, and what it is given each time."""
+
+    trainer: Trainer
+    compiled: jax.stages.Compiled
+    inputs: Inputs
+
+
+class Steps:
+    """Runs steps, and measures them."""
+
+    def __init__(
+        self,
+        case: Case,
+        profile: range,
+        profile_directory: str | None,
+        recorder: Recorder,
+        observer: Observer,
+    ) -> None:
+        self._case = case
+        self._profile = profile
+        self._profile_directory = profile_directory
+        self._recorder = recorder
+        self._observer = observer
+        self._clock = StepClock()
+        self._dispatch_seconds: list[float] = []
+
+    def run(
+        self,
+        running: Running,
+        state: State,
+        first: int,
+        checkpointer: Checkpointer,
+        stop_asked: Callable[[int], bool],
+    ) -> State:
+        """Steps `first` to the last; step n + 1 is dispatched before step n is waited for."""
+        last = self._case.run.steps - 1
+        profile = self._profile
+        pending: tuple[int, Metrics] | None = None
+        # Plain trees, unless it is asked what NNX's own objects cost.
+        carrier = running.trainer.carrier
+        call = carrier.call(running.compiled) if carrier else running.compiled
+        carried = carrier.enter(state) if carrier else state
+
+        def plain() -> State:
+            return carrier.leave(carried) if carrier else carried
+
+        def drain() -> None:
+            nonlocal pending
+            if pending is not None:
+                self._finish(*pending)
+                pending = None
+
+        self._clock.start()
+        for step in range(first, last + 1):
+            if step == first + UNTIMED_STEPS:
+                # What lives now lives to the end: the collector need not walk it between steps.
+                gc.collect()
+                gc.freeze()
+            if profile and step == profile.start:
+                drain()
+                jax.profiler.start_trace(str(self._profile_directory))
+                self._clock.start()
+            with jax.transfer_guard("disallow"):
+                before = time.perf_counter()
+                carried, metrics = call(carried, running.inputs)
+                self._dispatch_seconds.append(time.perf_counter() - before)
+                drain()
+            pending = (step, metrics)
+            if profile and step == profile.stop - 1:
+                drain()
+                jax.profiler.stop_trace()
+                self._clock.start()
+            checkpointer.check()
+            stopping = stop_asked(step)
+            if stopping and not checkpointer.enabled:
+                drain()
+                raise RunFailed(f"asked to stop after step {step}; checkpoints are off: none saved")
+            if stopping or checkpointer.due(step, last):
+                # The next step would take the state's memory: it waits until the state is copied.
+                drain()
+                checkpointer.save(step, plain())
+                self._clock.start(after_save=True)
+            if stopping and step < last:
+                checkpointer.finish()
+                raise Preempted(f"asked to stop: saved step {step}")
+        drain()
+        gc.unfreeze()
+        return plain()
+
+    def _finish(self, step: int, metrics: Metrics) -> None:
+        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        time = self._clock.finished()
+        entry = self._recorder.step(
+            step, values, step_seconds=time.seconds, after_save=time.after_save
+        )
+        self._observer.step(entry)
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]) and not self._case.run.allow_nonfinite:
+                raise RunFailed(f"step {step}: {name} is {values[name]}")
+
+    def summarise(self, grid: Grid) -> None:
+        """What the steps so far say of speed."""
+        recorder, profile = self._recorder, self._profile
+        seconds = summarise(self._clock.samples)
+        recorder.note(
+            "timing",
+            first_step_seconds=self._clock.first_step_seconds,
+            step_seconds=seconds,
+            host_dispatch_seconds=summarise(self._dispatch_seconds[1:])["median"],
+        )
+        if profile:
+            recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
+        median = seconds["median"]
+        if median is None:
+            recorder.warn(Caution.UNTIMED, enough=UNTIMED_STEPS + 1)
+            return
+        tokens = data.global_batch(self._case, grid.batch_parts) * self._case.data.sequence_length
+        recorder.note("timing", tokens_per_second_per_device=tokens / grid.devices / median)
+        tflop = recorder.record["model"]["tflop_per_step_per_device"]
+        if tflop is not None:
+            self._rate(tflop / median, grid.kind)
+
+    def _rate(self, tflops: float, kind: str) -> None:
+        mfu = hardware.mfu_percent(tflops, kind)
+        self._recorder.note("timing", tflops_per_device=tflops, mfu_percent=mfu)
+        quantization = families.of(self._case).quantization(self._case.model)
+        peak = hardware.peak_tflops(kind, quantization)
+        if peak is not None and tflops > peak:
+            self._recorder.warn(Caution.ABOVE_PEAK, rate=tflops, kind=kind, peak=peak)

@@ -1,0 +1,63 @@
+"""Plain text as every command prints it."""
+
+import pytest
+
+from harness import text
+
+ROWS = [("", "A", "B"), ("step", "10", "2 s"), ("loss", "-", "1.25")]
+
+
+def test_a_table_is_as_wide_as_its_cells() -> None:
+    assert text.aligned(ROWS) == ["      A   B", "step  10  2 s", "loss  -   1.25"]
+    assert text.aligned(ROWS, "rest") == ["       A     B", "step  10   2 s", "loss   -  1.25"]
+    assert text.aligned(ROWS, "numbers") == ["      A   B", "step  10   2 s", "loss  -   1.25"]
+    assert text.aligned([]) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.000 KiB"), (2**31, "2.000 GiB")],
+)
+def test_bytes_come_in_the_unit_that_suits_them(count: float, shown: str) -> None:
+    assert text.size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [(1.0, "+0.00 %"), (0.9951, "-0.49 %"), (1.05, "+5.0 %"), (2.1, "2.1 x"), (0.1, "0.1 x")],
+)
+def test_a_ratio_is_what_it_adds(ratio: float, shown: str) -> None:
+    assert text.percent(ratio) == shown
+
+
+@pytest.mark.parametrize(("ratio", "shown"), [(0.1, "0.100"), (0.01234, "0.0123"), (2e4, "2e+04")])
+def test_a_ratio_is_how_many_times(ratio: float, shown: str) -> None:
+    assert text.times(ratio) == shown
+
+
+def test_lists_end_with_how_many_are_left_out() -> None:
+    assert text.counted(1, "run") == "1 run"
+    assert text.counted(1024, "run") == "1,024 runs"
+    assert text.shortlist(["a", "b", "c"]) == "a, b, c"
+    assert text.shortlist(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert text.capped(["a", "b"], 2) == ["  a", "  b"]
+    assert text.capped(["a\n", "b", "c"], 1) == ["  a?", "  and 2 more"]
+
+
+def test_a_foreign_text_is_made_safe_and_short() -> None:
+    assert text.safe("a\x1b[31m\nb") == "a?[31m?b"
+    assert text.safe("x" * 100) == "x" * 100
+    assert text.safe("x" * 101) == "x" * 97 + "..."
+
+
+def test_an_error_is_one_line() -> None:
+    assert (
+        text.one_line(ValueError("no\n  such [tensorstore_spec='{...}']")) == "ValueError: no such"
+    )
+    assert text.one_line(KeyError()) == "KeyError"
+    assert len(text.one_line(OSError("x" * 1000))) == len("OSError: ") + 300
+
+
+def test_the_nearest_name_is_a_hint() -> None:
+    assert text.nearest("model.dtyp", ["run.steps", "model.dtype"]) == " (nearest: model.dtype)"
+    assert text.nearest("q", iter(["run.steps"])) == ""
