@@ -25,6 +25,7 @@ _STARTED = re.compile(
 _ENDED = re.compile(r"XPK End: [A-Z][a-z]{2} ([A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) UTC ([0-9]{4})")
 _FIRST_TIME = re.compile(
     r"(?<!\S)([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})[.,][0-9]"
+    r"{1,9}(?![0-9]| ?(?!UTC)[A-Z]{3,4}\b)"
 )
 _IMPL = re.compile(r"/(linen|nnx)_ckpt_")
 _SHAPE = re.compile(

@@ -31,6 +31,7 @@ HOST_TIMES = (
     "the log times steps by the host, from one dispatch to the next, not by the device: a single "
     "figure may be far too small or hold a wait for something else, and a median of few is rough"
 )
+_EXCERPT = "an excerpt: the lines with which MaxText begins, and what they tell, are not in it"
 _ROUNDED = (
     "rounded in the log: losses and seconds to 0.001, compiled memory to 0.1 GiB, "
     "memory in use to 0.01 GiB"
@@ -57,7 +58,8 @@ def run_record(
 
     Raises UserError where it holds no whole step.
     """
-    steps = attempts.in_order(maxtext_steps.told(text), maxtext_steps.starts(text))
+    starts = maxtext_steps.starts(text)
+    steps = attempts.in_order(maxtext_steps.told(text), starts)
     if not steps.told:
         cut = "" if text.endswith("\n") else ": cut short?"
         raise UserError(f"{document.name}: no completed step in this MaxText log{cut}")
@@ -72,7 +74,7 @@ def run_record(
         explanation=HOST_TIMES,
     )
     record["impl"] = impl
-    record["warnings"] += [HOST_TIMES, _ROUNDED, *steps.notes]
+    record["warnings"] += [HOST_TIMES, _ROUNDED, *steps.notes, *([] if starts else [_EXCERPT])]
     begun, is_told = lines.start(text)
     if begun and not is_told:
         record["warnings"].append("the log's clock is taken as UTC")
@@ -90,7 +92,7 @@ def run_record(
     _memory(record, text)
     _timing(record, steps, text)
     _flag_impossible(record)
-    telling.warn_of_what_is_not_told(record, _NOT_TOLD)
+    telling.warn_of_what_is_not_told(record, told, maxtext_steps.NAMES, _NOT_TOLD)
     return record
 
 

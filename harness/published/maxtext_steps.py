@@ -34,6 +34,12 @@ TOKENS, WEIGHTS = "Tokens/s/device", "total_weights"
 # Gradient norms and learning rates are printed by some who changed MaxText.
 GRADIENT_NORM, LEARNING_RATE = "grad_norm", ("learning_rate", "lr")
 _USUAL = {SECONDS, LOSS, *TFLOPS, TOKENS, WEIGHTS, GRADIENT_NORM, *LEARNING_RATE}
+NAMES = {
+    "losses": (LOSS,),
+    "gradient norms": (GRADIENT_NORM,),
+    "learning rates": LEARNING_RATE,
+    "seconds of the steps": (SECONDS,),
+}
 _NO_METRIC = re.compile(r"[^a-z0-9]{1,60}")
 
 

@@ -49,6 +49,12 @@ TOKENS = (
 )
 BATCH = "global batch size"
 SKIPPED, NAN = "number of skipped iterations", "number of nan iterations"
+NAMES = {
+    "losses": LOSS,
+    "gradient norms": (GRADIENT_NORM,),
+    "learning rates": (LEARNING_RATE,),
+    "seconds of the steps": (MILLISECONDS, SECONDS),
+}
 _KEPT = ("num zeros", "params norm", BATCH, LOSS_SCALE, "max attention logit", "actual seqlen")
 TOTAL = "iterations of the run"
 

@@ -66,7 +66,7 @@ def read(document: Document) -> Imported:
     attempt = [replace(one, at=one.at - begin) for one in told if one.at > begin]
     findings += megatron_checks.add_schedule(record, text, arguments, attempt)
     record["run_id"] = _run_id(record)
-    telling.warn_of_what_is_not_told(record, _NOT_TOLD)
+    telling.warn_of_what_is_not_told(record, steps.told, lines.NAMES, _NOT_TOLD)
     ours = reading.flatten(reading.load("01_baseline"))
     findings += ["settings that 01_baseline has too:", *facing(ours, record["source"]["settings"])]
     return Imported(KIND, [record], findings)

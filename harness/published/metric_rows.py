@@ -30,6 +30,12 @@ _KEPT = re.compile(
     r"learning/(?:\w{1,40}loss|perplexity|param_norm|grad_norm|reward_accuracy)"
     r"|(?:loss-scale|batch-size|params-norm|num-zeros|max_attention_logit)"
 )
+_NAMES = {
+    "losses": _LOSS,
+    "gradient norms": (*_GRADIENT_NORM, _PERHAPS_CLIPPED),
+    "learning rates": _LEARNING_RATE,
+    "seconds of the steps": _SECONDS,
+}
 _IS_STEP = {*_LOSS, *_SECONDS}
 _COUNTED_FROM_1 = {*_LOSS[1:], *_SECONDS[1:]}  # Megatron's iterations
 _EXPLANATION = (
@@ -91,7 +97,7 @@ def read(
     _add_steps(record, steps)
     telling.add_evaluations(record, _evaluations(rows, first))
     _timing(record, steps)
-    telling.warn_of_what_is_not_told(record, _NOT_TOLD)
+    telling.warn_of_what_is_not_told(record, steps.told, _NAMES, _NOT_TOLD)
     return Imported(kind, [record])
 
 

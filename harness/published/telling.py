@@ -64,14 +64,14 @@ def add_step_seconds(record: Record, steps: Steps, others: Set[int] = frozenset(
     return timed
 
 
-def warn_of_what_is_not_told(record: Record, others: str) -> None:
-    """Names what is null because the document does not tell it."""
-    steps = record["steps"]
-    names = {"grad_norm": "gradient norms", "learning_rate": "learning rates", "loss": "losses"}
-    names["step_seconds"] = "seconds of the steps"
-    missing = [
-        words for key, words in names.items() if all(step.get(key) is None for step in steps)
-    ]
-    record["warnings"].append(
-        f"the document does not tell, so null: {', '.join([*missing, others])}"
-    )
+def warn_of_what_is_not_told(
+    record: Record, told: Sequence[Told], names: Mapping[str, Sequence[str]], others: str
+) -> None:
+    """Names what is null because the document does not tell it.
+
+    `names` are the words for a figure of the steps and what their lines may call it.
+    """
+    present = {name for one in told for name in one.fields}
+    missing = [words for words, fields in names.items() if not present.intersection(fields)]
+    listed = ", ".join([*missing, others])
+    record["warnings"].append(f"the document does not tell, so null: {listed}")

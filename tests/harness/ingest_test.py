@@ -82,7 +82,10 @@ def test_another_record_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (b"", "empty"),
         (b" \n\t\n", "empty"),
-        (b"Dear Sir or Madam,\n", "none of MaxText log, MaxView page, Megatron-LM log, MaxText metrics file"),
+        (
+            b"Dear Sir or Madam,\n",
+            "none of MaxText log, MaxView page, Megatron-LM log, MaxText metrics file",
+        ),
         (b"\x89PNG\r\n\x1a\n\0\0", "byte 0 is not UTF-8"),
         (b"line\nli\0ne\n", "line 2 holds control character 0"),
         (b"completed step: \x1b(0", "line 1 holds control character 27"),

@@ -8,6 +8,7 @@ import pytest
 from documents import DATA
 
 from harness import ingest, published
+from harness.comparing import parity, verdicts
 from harness.published.document import Imported, load, parse
 from harness.records.record import Record, validate
 
@@ -114,3 +115,12 @@ def test_a_step_that_was_cut_inside_a_number_is_named() -> None:
     assert "the text ends inside the line of step 9: that step is left out" in record["warnings"]
     whole = (FIELD / "maxtext_cut_in_number.txt").read_bytes() + b".750"
     assert len(published.read(parse("log.txt", whole)).records[0]["steps"]) == 10
+
+
+def test_losses_of_two_logs_part_where_their_own_digits_do() -> None:
+    a, b = (imported(name).records[0] for name in ("megatron_throughput", "megatron_losses_differ"))
+    found = parity.compare(a, b)
+    assert found.loss.first_step == 4
+    assert found.loss.largest == pytest.approx(0.0004)
+    assert "(six digits are known)" in verdicts.numbers_in_words(found)
+    assert parity.compare(a, a).equal
