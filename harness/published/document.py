@@ -87,6 +87,11 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def no_less_than_0(value: float | None) -> float | None:
+    """A time or an amount; None for what was damaged into a negative one."""
+    return value if value is not None and value >= 0 else None
+
+
 def in_bytes(value: float | None, unit: int) -> int | None:
     """A size that was printed in units of so many bytes; None for what no machine has."""
     return round(value * unit) if value is not None and 0 <= value < 1e12 else None

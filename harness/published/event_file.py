@@ -61,9 +61,10 @@ class _File:
                 self.parameters = _count(value)
             number = _number(value)
             # Megatron-LM writes the same figures again by samples.
-            is_step = 0 <= event.step < _MOST_STEPS and " vs " not in value.tag
+            tag = value.tag.replace(" ", "_")  # as some writers do
+            is_step = 0 <= event.step < _MOST_STEPS and "_vs_" not in tag
             if number is not None and is_step:
-                self._put(event.step, value.tag, number)
+                self._put(event.step, tag, number)
 
     def _put(self, step: int, tag: str, number: float) -> None:
         row = self.latest.get(step)

@@ -110,7 +110,7 @@ def evaluations(text: str) -> list[dict[str, float | None]]:
         found[int(match[1])] = {
             "step": int(match[1]),
             "loss": number(match[2]),
-            "seconds": sum(known) if known and len(known) == len(own) else None,
+            "seconds": sum(known) if known and len(known) == len(own) and min(known) >= 0 else None,
         }
     return [found[step] for step in sorted(found)]
 

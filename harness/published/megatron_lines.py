@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.published.attempts import Told, usual_distance
-from harness.published.document import NUMBER, in_bytes, number
+from harness.published.document import NUMBER, in_bytes, no_less_than_0, number
 
 SIGN = re.compile(
     r"iteration {1,9}[0-9]{1,9}/ {0,9}[0-9]{1,9} \| [^\n]{0,200}?elapsed time per iter"
@@ -106,14 +106,14 @@ def validations(text: str) -> tuple[list[dict[str, float | None]], int]:
     found: dict[int, dict[str, float | None]] = {}
     others, begin = 0, 0
     for match in _VALIDATION.finditer(text):
-        clock = [number(m[2]) for m in _EVALUATED.finditer(text, begin, match.start())]
+        clocks = list(_EVALUATED.finditer(text, begin, match.start()))
         begin = match.end()
         step = max(int(match[1]) - 1, 0)
         loss = number(match[2])
         if step in found:
             others += found[step]["loss"] != loss
             continue
-        seconds = clock[-1] / 1e3 if clock and clock[-1] is not None else None
+        seconds = _seconds(clocks[-1]) if clocks else None
         found[step] = {"step": step, "loss": loss, "seconds": seconds}
     return [found[step] for step in sorted(found)], others
 
@@ -125,16 +125,21 @@ def saves(text: str) -> list[dict[str, Any]]:
         step = max(int(match[1]) - 1, 0)
         following = _SAVING.search(text, match.end())
         clock = _SAVED.search(text, match.end(), following.start() if following else len(text))
-        milliseconds = number(clock[2]) if clock else None
         found[step] = {
             "step": step,
             "bytes": None,
             "bytes_per_second": None,
-            "blocking_seconds": None if milliseconds is None else milliseconds / 1e3,
+            "blocking_seconds": _seconds(clock) if clock else None,
             "background_seconds": None,
             "waited_for_previous_seconds": None,
         }
     return [found[step] for step in sorted(found)]
+
+
+def _seconds(clock: re.Match[str]) -> float | None:
+    """Of the slowest rank, from the two times across ranks in milliseconds."""
+    slowest = no_less_than_0(number(clock[2]))
+    return None if slowest is None else slowest / 1e3
 
 
 def padded_vocab(text: str) -> int:

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.published import attempts, megatron_arguments, megatron_checks, telling
 from harness.published import megatron_lines as lines
 from harness.published.attempts import Steps, Told
-from harness.published.document import Document, Imported, blank, facing
+from harness.published.document import Document, Imported, blank, facing, no_less_than_0
 from harness.records.record import Record
 
 KIND = "Megatron-LM log"
@@ -110,12 +110,12 @@ def _add_steps(record: Record, steps: Steps, text: str) -> None:
 
 def _count_failures(record: Record, told: Sequence[Told]) -> None:
     """Iterations that were skipped or not finite; a line may stand for several."""
-    skipped = sum(int(one.value(lines.SKIPPED) or 0) for one in told)
-    nan = sum(int(one.value(lines.NAN) or 0) for one in told)
+    skipped = sum(_count(one, lines.SKIPPED) for one in told)
+    nan = sum(_count(one, lines.NAN) for one in told)
     scale = told[-1].value(lines.LOSS_SCALE)
     record["nonfinite_steps"] = sum(
         max(
-            int(one.value(lines.NAN) or 0),
+            _count(one, lines.NAN),
             one.is_broken(*lines.LOSS) or one.is_broken(lines.GRADIENT_NORM),
         )
         for one in told
@@ -132,6 +132,10 @@ def _count_failures(record: Record, told: Sequence[Told]) -> None:
             f"{skipped} of {covered} iterations skipped{words}: a scaled gradient overflowed"
             + untold
         )
+
+
+def _count(one: Told, name: str) -> int:
+    return int(no_less_than_0(one.value(name)) or 0)
 
 
 def _timing(record: Record, steps: Steps, every: int) -> None:
@@ -156,7 +160,8 @@ def _timing(record: Record, steps: Steps, every: int) -> None:
 
 def _seconds(one: Told) -> float | None:
     milliseconds = one.value(lines.MILLISECONDS)
-    return one.value(lines.SECONDS) if milliseconds is None else milliseconds / 1e3
+    seconds = one.value(lines.SECONDS) if milliseconds is None else milliseconds / 1e3
+    return no_less_than_0(seconds)
 
 
 def _differences(listed: Sequence[dict[str, Any]]) -> list[str]:

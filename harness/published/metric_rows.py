@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from harness.errors import UserError
 from harness.published import attempts, telling
 from harness.published.attempts import Steps, Told
-from harness.published.document import Document, Imported, blank
+from harness.published.document import Document, Imported, blank, no_less_than_0
 from harness.records.record import Record
 
-# What MaxText and Megatron-LM call the same figure. MaxText's raw norm is the one before clipping.
-_LOSS = ("learning/loss", "lm loss", "lm-loss-training/lm loss")
+# What MaxText and Megatron-LM call the same figure, blanks underscored. MaxText's raw norm is the one before clipping.
+_LOSS = ("learning/loss", "lm_loss", "lm-loss-training/lm_loss")
 _GRADIENT_NORM = ("learning/raw_grad_norm", "grad-norm", "grad-norm/grad-norm")
 _PERHAPS_CLIPPED = "learning/grad_norm"
 _LEARNING_RATE = ("learning/current_learning_rate", "learning-rate", "learning-rate/learning-rate")
@@ -21,7 +21,7 @@ _WEIGHTS = "learning/total_weights"
 _TFLOP, _TOKENS = "perf/per_device_tflops", "perf/per_device_tokens"
 _TFLOPS = ("perf/per_device_tflops_per_sec", "throughput")
 _TOKENS_PER_SECOND = "perf/per_device_tokens_per_sec"
-_EVALUATION = ("eval/avg_loss", "lm loss validation", "lm-loss-validation/lm loss validation")
+_EVALUATION = ("eval/avg_loss", "lm_loss_validation", "lm-loss-validation/lm_loss_validation")
 _EVALUATION_SECONDS = "eval/step_time_seconds"  # of one step of an evaluation that still runs
 _TAKEN = {*_LOSS, *_GRADIENT_NORM, *_LEARNING_RATE, *_SECONDS, *_TFLOPS, _WEIGHTS, _TFLOP, _TOKENS,
           _TOKENS_PER_SECOND}  # fmt: skip
@@ -113,7 +113,7 @@ def _add_steps(record: Record, steps: Steps) -> None:
             "loss": one.value(*_LOSS),
             "grad_norm": one.value(*norms),
             "learning_rate": one.value(*_LEARNING_RATE),
-            "step_seconds": one.value(*_SECONDS),
+            "step_seconds": no_less_than_0(one.value(*_SECONDS)),
             "total_weights": telling.whole(one.value(_WEIGHTS)),
             "after_save": False,
         }
@@ -141,7 +141,7 @@ def _evaluations(rows: Sequence[Row], first: int) -> list[dict[str, float | int 
     for row in rows:
         name = next((name for name in _EVALUATION if name in row.values), None)
         if _EVALUATION_SECONDS in row.values:
-            seconds += row.values[_EVALUATION_SECONDS]
+            seconds += max(row.values[_EVALUATION_SECONDS], 0.0)
         elif name is not None:
             step = max(row.step - first, 0)
             loss = row.values[name]
@@ -163,7 +163,7 @@ def _timing(record: Record, steps: Steps) -> None:
         ("tokens_per_second_per_device", _TOKENS, (_TOKENS_PER_SECOND,)),
     ):
         work = {one.value(total) for one in samples}
-        known = work.pop() if len(work) == 1 else None
+        known = no_less_than_0(work.pop()) if len(work) == 1 else None
         if known is not None and key == "tflops_per_device":
             record["model"]["tflop_per_step_per_device"] = known
         timing[key] = known / median if known and median else telling.median(samples, *rates)
