@@ -173,7 +173,7 @@ def test_a_published_run_has_its_pages_figures_beside_its_steps_and_the_reason(
 
 def test_a_run_of_another_program_has_what_its_log_says(site: dict[str, Page]) -> None:
     page = page_of(site, "runs/published-megatron")
-    source = record.read(PUBLISHED / "published-megatron-0.91B" / "record.json")["source"]
+    source = record.read(PUBLISHED / "published-megatron-0.91B-881bf1c0" / "record.json")["source"]
     for rank in source["ranks"]:
         assert rank["parameters"] in page.figures
     assert "256 events, 256 checked: 0 mismatches" in page.text
