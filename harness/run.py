@@ -210,7 +210,8 @@ def _compare(sides: Sequence[Sequence[Found]]) -> None:
 def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | None]:
     """Runs one implementation once; returns its exit code and where its record lies."""
     last = ["--impl", impl, "--repeats", "1", *(["--run-id", run_id] if run_id else [])]
-    command = [sys.executable, "-m", "harness.run", *argv, *last]
+    safe_path = ["-P"] if sys.flags.safe_path else []
+    command = [sys.executable, *safe_path, "-m", "harness.run", *argv, *last]
     path = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
 
