@@ -11,7 +11,8 @@ from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, blank, no_less_than_0
 from harness.records.record import Record
 
-# What MaxText and Megatron-LM call the same figure, blanks underscored. MaxText's raw norm is the one before clipping.
+# What MaxText and Megatron-LM call the same figure, blanks underscored. MaxText's raw norm is the
+# one before clipping.
 _LOSS = ("learning/loss", "lm_loss", "lm-loss-training/lm_loss")
 _GRADIENT_NORM = ("learning/raw_grad_norm", "grad-norm", "grad-norm/grad-norm")
 _PERHAPS_CLIPPED = "learning/grad_norm"
