@@ -3,18 +3,16 @@
 import dataclasses
 import difflib
 import hashlib
-import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from harness import optimizers
 from harness.cases import families
-from harness.cases.experiment import is_free
+from harness.cases.converting import convert
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -22,6 +20,7 @@ from harness.cases.settings import (
     Data,
     Parallel,
     Run,
+    is_free,
     later_default,
 )
 from harness.errors import UserError
@@ -240,7 +239,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
     built = {}
     for section, cls in sections.items():
         try:
@@ -250,49 +249,6 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
     return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
-
-
-def _convert(value: Any, allowed: Any, where: str) -> Any:
-    """`value`, or what its text says, as the annotated type; UserError when it is none."""
-    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
-    for option in options:
-        try:
-            return _parse(value, option)
-        except ValueError:
-            continue
-    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
-
-
-def _parse(value: Any, option: Any) -> Any:
-    if typing.get_origin(option) is Literal:
-        if value in typing.get_args(option):
-            return value
-    elif option is types.NoneType:
-        if value in (None, "null", "none", ""):
-            return None
-    elif option is bool:
-        if isinstance(value, bool):
-            return value
-        if value in ("true", "false"):
-            return value == "true"
-    elif option is int:
-        if isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)
-    elif option is float:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    elif isinstance(value, option):
-        return value
-    raise ValueError
-
-
-def _type_name(option: Any) -> str:
-    if typing.get_origin(option) is Literal:
-        return "one of " + ", ".join(typing.get_args(option))
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
-    return names.get(option, "null")
 
 
 def _choices(given: str, known: list[str]) -> str:

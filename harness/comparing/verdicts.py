@@ -9,14 +9,6 @@ from harness.comparing.parity import Agreement, Parity
 from harness.records.figures import number
 from harness.text import counted, percent, shortlist, size
 
-MARKS: dict[Outcome, str] = {
-    "worse": "▲",
-    "better": "▼",
-    "different": "≠",
-    "same": "=",
-    "unclear": "?",
-    "unknown": "-",
-}
 _STEPS = "case.config.run.steps"
 _MANY = 5000  # steps or runs that nobody would call few
 

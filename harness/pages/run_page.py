@@ -4,11 +4,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.pages import anatomy, curves, log, rendering, sources, words
+from harness.pages import anatomy, curves, log, rendering, words
 from harness.pages.gathering import Case
 from harness.pages.sources import Run
 from harness.records import figures
-from harness.records.record import Record
+from harness.records.record import Record, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
@@ -47,10 +47,10 @@ def page(run: Run, case: Case | None) -> str:
 
 def _rows(content: Record, section: str) -> list[dict[str, Any]]:
     """Every value of a section with what it means, by the schema; parts of parts by their path."""
-    schema = sources.schema()["properties"][section]["properties"]
+    known = schema()["properties"][section]["properties"]
     rows = []
     for key, found in content[section].items():
-        about = schema.get(key, {})
+        about = known.get(key, {})
         if isinstance(found, dict):
             inner = about.get("properties", {})
             rows += [
@@ -68,7 +68,7 @@ def _rows(content: Record, section: str) -> list[dict[str, Any]]:
 
 def _metrics(steps: list[Record]) -> list[str]:
     """The metrics beside the usual ones that any step has, in the order in which they come."""
-    usual = sources.schema()["properties"]["steps"]["items"]["properties"].keys()
+    usual = schema()["properties"]["steps"]["items"]["properties"].keys()
     return [
         key for key in dict.fromkeys(key for entry in steps for key in entry) if key not in usual
     ]

@@ -11,6 +11,8 @@ from harness.published import (
 )
 from harness.published.document import Document, Imported
 
+__all__ = ["document", "read"]
+
 # In the order in which they are tried: a page holds logs.
 _TEXTS = (axlearn_config, maxtext_metrics, megatron_log, maxview_page, maxtext_log)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from harness.published.document import half_unit, number
-from harness.records.figures import UNTIMED_STEPS
+from harness.records.figures import WARM_UP_STEPS
 
 _USUAL_DIGITS = 3  # after the point, of the figure that a line of MaxText ends with
 _MOST_NAMED = 5  # gaps or restarts in a warning
@@ -148,7 +148,7 @@ def _first_sample(steps: Steps, starts: Sequence[int]) -> int:
     attempt = steps.last_attempt
     first = attempt[0].step - attempt[0].covers + 1
     is_excerpt = attempt is steps.attempts[0] and not any(at <= attempt[0].at for at in starts)
-    return UNTIMED_STEPS if is_excerpt else first + UNTIMED_STEPS
+    return WARM_UP_STEPS if is_excerpt else first + WARM_UP_STEPS
 
 
 def _without_repeats(

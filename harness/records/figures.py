@@ -10,7 +10,7 @@ from harness.records.record import Record, at
 
 # The first steps of a process, which no `step_seconds` counts: the first one, which a record has
 # apart, and two in which the device comes to its pace.
-UNTIMED_STEPS = 3
+WARM_UP_STEPS = 3
 _BEYOND_MEASUREMENT = 1e100  # JSON has integers of any length; sums of these must stay finite
 
 
@@ -44,7 +44,7 @@ def step_samples(record: Record) -> list[float]:
             steps.append(seconds)
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:
-        count = max(0, len(steps) - UNTIMED_STEPS)
+        count = max(0, len(steps) - WARM_UP_STEPS)
     return steps[max(0, len(steps) - int(count)) :]
 
 

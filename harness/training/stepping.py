@@ -13,7 +13,7 @@ from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.records.cautions import Caution
-from harness.records.figures import UNTIMED_STEPS, summarise
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.recorder import Recorder
 from harness.saving.checkpointer import Checkpointer
 from harness.training import data
@@ -94,7 +94,7 @@ class Steps:
 
         self._clock.start()
         for step in range(first, last + 1):
-            if step == first + UNTIMED_STEPS:
+            if step == first + WARM_UP_STEPS:
                 # What lives now lives to the end: the collector need not walk it between steps.
                 gc.collect()
                 gc.freeze()
@@ -155,7 +155,7 @@ class Steps:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]
         if median is None:
-            recorder.warn(Caution.UNTIMED, enough=UNTIMED_STEPS + 1)
+            recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
         tokens = data.global_batch(self._case, grid.batch_parts) * self._case.data.sequence_length
         recorder.note("timing", tokens_per_second_per_device=tokens / grid.devices / median)

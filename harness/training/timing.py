@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.records.figures import UNTIMED_STEPS
+from harness.records.figures import WARM_UP_STEPS
 
 Clock = Callable[[], float]
 
@@ -74,7 +74,7 @@ class StepClock:
             wait_for(step)
             clock.finished()
 
-    The first UNTIMED_STEPS and the first one after each `start` are no samples: the device was not
+    The first WARM_UP_STEPS and the first one after each `start` are no samples: the device was not
     yet at its pace, or the host's dispatch is part of the interval.
     """
 
@@ -96,7 +96,7 @@ class StepClock:
         if self._last is None:
             raise RuntimeError("StepClock.finished() before start()")
         now = self._clock()
-        warm = len(self._times) >= UNTIMED_STEPS
+        warm = len(self._times) >= WARM_UP_STEPS
         step = StepTime(now - self._last, self._after_save, warm and not self._from_idle)
         self._times.append(step)
         self._last, self._from_idle, self._after_save = now, False, False

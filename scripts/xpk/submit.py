@@ -45,6 +45,7 @@ def parser() -> cli.Parser:
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="such as LIBTPU_INIT_ARGS")
     add("--prefix", default="mt", help="what the workloads' names begin with")
     add("--tpu-type", required=True, help="such as v6e-32")
+    add("--num-slices", type=int, default=1, metavar="N", help="they divide --set parallel.data=N")
     add("--cluster", required=True)
     add("--project", required=True)
     add("--zone", required=True)
@@ -97,8 +98,7 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
         workload.check_word(f"--{option}", getattr(arguments, option.replace("-", "_")))
     for option in ("reservation", "storage", "output"):
         workload.check_word(f"--{option}", getattr(arguments, option))
-    for option in ("repeats", "max_restarts"):
-        least = 1 if option == "repeats" else 0
+    for option, least in (("repeats", 1), ("num_slices", 1), ("max_restarts", 0)):
         if getattr(arguments, option) < least:
             raise UserError(f"--{option.replace('_', '-')}: must be at least {least}")
     return {
@@ -106,6 +106,7 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
         "--project": arguments.project,
         "--zone": arguments.zone,
         "--tpu-type": _tpu_type(arguments.tpu_type),
+        "--num-slices": arguments.num_slices if arguments.num_slices > 1 else None,
         "--docker-image": arguments.docker_image,
         "--base-docker-image": arguments.base_docker_image,
         "--script-dir": str(_CHECKOUT) if arguments.base_docker_image else None,
@@ -127,7 +128,13 @@ def plan(arguments: Namespace) -> list[Workload]:
     for case in cases:
         if case not in known:
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
-        reading.load(case, "full", tuple(arguments.set), arguments.recipe)
+        loaded = reading.load(case, "full", tuple(arguments.set), arguments.recipe)
+        if loaded.parallel.data % arguments.num_slices:
+            raise UserError(
+                f"--num-slices {arguments.num_slices}: {case} has parallel.data="
+                f"{loaded.parallel.data}; the slices divide it: --set parallel.data="
+                f"{arguments.num_slices}"
+            )
     impls = USUAL_NAMES if arguments.impl == "both" else (arguments.impl,)
     variables = _environment(arguments)
     return [
@@ -203,7 +210,7 @@ def _submission(arguments: Namespace, workloads: list[Workload]) -> dict[str, An
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "output": arguments.output,
         "tpu_type": arguments.tpu_type,
-        "chips": topology.find(arguments.tpu_type).chips,
+        "chips": topology.find(arguments.tpu_type).chips * arguments.num_slices,
         "cluster": arguments.cluster,
         "project": arguments.project,
         "zone": arguments.zone,

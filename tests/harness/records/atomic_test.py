@@ -17,16 +17,16 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, content: st
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "replace")])
+@pytest.mark.parametrize("at", ["os.fsync", "pathlib.Path.replace"])
 def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "file"
     path.write_text("before")
-    monkeypatch.setattr(owner, call, fail)
+    monkeypatch.setattr(at, fail)
     with pytest.raises(OSError, match="No space left"):
         atomic.write(path, "after")
     assert path.read_text() == "before"
