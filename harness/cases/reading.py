@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import typing
 from collections.abc import Iterable, Mapping
@@ -202,18 +203,23 @@ def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
 def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
     """The dataclass of each section of a case."""
     pair = families.load(twins, family)
-    own: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in pair.mesh_axes]
-    parallel: type[Any] = Parallel
-    if own:
-        parallel = dataclasses.make_dataclass("Parallel", own, bases=(Parallel,), frozen=True)
     return {
         "checkpoint": Checkpoint,
         "data": Data,
         "model": pair.config,
         "optim": optimizers.load(optimizer).Settings,
-        "parallel": parallel,
+        "parallel": _parallel(pair.mesh_axes),
         "run": Run,
     }
+
+
+@functools.cache
+def _parallel(own: tuple[str, ...]) -> type[Parallel]:
+    """The mesh axes of every family, and those of one family alone."""
+    if not own:
+        return Parallel
+    fields: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in own]
+    return dataclasses.make_dataclass("Parallel", fields, bases=(Parallel,), frozen=True)
 
 
 def _fields(
