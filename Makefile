@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(VERSION),)
+$(error PYTHON=$(PYTHON): no such Python here; name one of version 3.11 or newer)
+endif
 VENV ?= .venv/$(VERSION)
 CASE ?= 03_dropout
 

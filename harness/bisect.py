@@ -13,8 +13,9 @@ from harness.bisecting.parting import Distance, Parting, Row
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.records import storage
 from harness.saving import restoring
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.text import capped
 from harness.training import checking, data, devices, train_step
 from harness.training.parallel import mesh
@@ -85,10 +86,13 @@ def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: st
             "config": reading.flatten(case),
         }
         try:
-            return restoring.restore(restore, trainer.state, about).state["params"]
+            with storage.errors_told(f"--restore {restore}"):
+                return restoring.restore(restore, trainer.state, about).state["params"]
         except CheckpointError as error:
             raise UserError(f"--restore {restore}: {error}") from None
-    return perturbed(jax.jit(trainer.init)()["params"], case.run.seed)
+    return perturbed(
+        jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))["params"], case.run.seed
+    )
 
 
 def perturbed(params: Any, seed: int) -> Any:

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from harness import cli
-from harness.comparing import comparison, comparison_text
-from harness.comparing.comparison import Comparison, Limits
+from harness.comparing import comparison, comparison_text, compiled
+from harness.comparing.model import USUAL, Comparison, Limits
 from harness.errors import UserError
 from harness.records import finding
 from harness.text import safe
@@ -25,7 +25,6 @@ def parser() -> cli.Parser:
         " but is told.",
     )
     add = arguments.add_argument
-    usual = comparison.USUAL
     add("a", metavar="A", help="the baseline")
     add("b", metavar="B")
     add("--twins", metavar="MODULE", help="whose runs case:impl means (default: the project's own)")
@@ -39,11 +38,11 @@ def parser() -> cli.Parser:
     add("--benchmark", type=Path, metavar="FILE", help="write B's figures for"
         " github-action-benchmark, customSmallerIsBetter")  # fmt: skip
     add("--gate", action="store_true", help="fail when B is worse than A, or not comparable")
-    add("--max-slowdown-percent", type=float, default=usual.slowdown_percent, metavar="PERCENT",
+    add("--max-slowdown-percent", type=float, default=USUAL.slowdown_percent, metavar="PERCENT",
         help="smaller differences of speed do not matter (default: %(default)g)")  # fmt: skip
-    add("--max-memory-percent", type=float, default=usual.memory_percent, metavar="PERCENT",
+    add("--max-memory-percent", type=float, default=USUAL.memory_percent, metavar="PERCENT",
         help="how much more memory may be needed (default: %(default)g)")  # fmt: skip
-    add("--max-loss-difference", type=float, default=usual.loss_difference, metavar="LOSS",
+    add("--max-loss-difference", type=float, default=USUAL.loss_difference, metavar="LOSS",
         help="how far losses may lie apart (default: 0, every bit counts)")  # fmt: skip
     return arguments
 
@@ -71,7 +70,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"{path}: there is no folder {path.parent}")
     a, warnings_a = finding.find(arguments.a, arguments.results_dir, arguments.twins)
     b, warnings_b = finding.find(arguments.b, arguments.results_dir, arguments.twins)
-    programs, warnings = finding.programs(a[0], b[0])
+    programs, warnings = compiled.read(a[0], b[0])
     for warning in [*warnings_a, *warnings_b, *warnings]:
         print(f"warning: {safe(warning, 400)}", file=sys.stderr)
     records_a, records_b = ([found.record for found in side] for side in (a, b))

@@ -30,7 +30,11 @@ def parser() -> cli.Parser:
     add("--case", required=True, help="a case's name, a YAML file, or all")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
-    add("--topology", required=True, help="slices as XPK names them, such as v6e-8,v6e-32")
+    add(
+        "--topology",
+        required=True,
+        help="slices as XPK names them, such as v6e-8,v6e-32; 2xv6e-32 is two slices",
+    )
     add("--size", default="full", choices=["tiny", "full"])
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")

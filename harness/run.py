@@ -11,9 +11,9 @@ from types import FrameType
 
 from harness import cli
 from harness.cases import families, reading
-from harness.comparing import comparison, comparison_text
+from harness.comparing import comparison, comparison_text, compiled
 from harness.errors import UserError
-from harness.records import finding, record, storage, summary
+from harness.records import record, storage, summary
 from harness.records.finding import Found
 from harness.records.run_folder import check_writable
 from harness.text import safe
@@ -184,7 +184,7 @@ def _compare(sides: Sequence[Sequence[Found]]) -> None:
     """Prints what two implementations have in common, or one's repeats side by side."""
     records = [[found.record for found in side] for side in sides]
     if len(sides) == 2:
-        programs, warnings = finding.programs(sides[0][0], sides[1][0])
+        programs, warnings = compiled.read(sides[0][0], sides[1][0])
         compared = comparison.compare(records[0], records[1], programs=programs)
         told = [f"warning: {safe(warning, 400)}" for warning in warnings]
         print("\n".join(["", *told, comparison_text.terminal(compared)]))

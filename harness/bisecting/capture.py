@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from harness.saving.digest import named_leaves
+from harness.trees import named_leaves
 
 _PARAMETERS, _TOKENS = "parameters", "tokens"
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")

@@ -9,7 +9,6 @@ from harness.errors import UserError
 from models import seam
 from models.seam import Family, SeamError
 
-DEFAULT = "decoder"
 _NO_FAMILIES = ("examples", "shared")
 
 
@@ -20,7 +19,7 @@ def names() -> list[str]:
 
 
 @cache
-def load(twins: str | None, family: str = DEFAULT) -> Family:
+def load(twins: str | None, family: str = Case.family) -> Family:
     """The module `twins` or, without one, the family called so.
 
     Raises UserError with a line for each thing that a module lacks to be one.

@@ -3,18 +3,26 @@
 import dataclasses
 import difflib
 import hashlib
-import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from harness import optimizers
 from harness.cases import families
-from harness.cases.settings import CHOICES, LATER, Case, Checkpoint, Data, Parallel, Run
+from harness.cases.converting import convert
+from harness.cases.settings import (
+    CHOICES,
+    Case,
+    Checkpoint,
+    Data,
+    Parallel,
+    Run,
+    is_free,
+    later_default,
+)
 from harness.errors import UserError
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
@@ -91,7 +99,7 @@ def from_flat(name: str, settings: Mapping[str, Any], overrides: Iterable[str] =
 def flatten(case: Case) -> dict[str, Any]:
     """Every setting by its dotted key, sorted; last the twins, unless they are the project's.
 
-    Those of `LATER` are left out at their defaults.
+    One that came later than records is left out at its default.
     """
     sections = _sections(case.family, case.optimizer, case.twins)
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
@@ -99,18 +107,8 @@ def flatten(case: Case) -> dict[str, Any]:
         key: getattr(getattr(case, section), field.name)
         for key, (section, field) in _fields(sections).items()
     }
-    told = {
-        key: value
-        for key, value in sorted(settings.items())
-        if not (key.startswith(LATER) and value == _default(key, sections))
-    }
+    told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
     return told if case.twins is None else told | {_TWINS: case.twins}
-
-
-def _default(key: str, sections: Mapping[str, type[Any]]) -> Any:
-    if key in CHOICES:
-        return {"model.family": families.DEFAULT, "optim.name": optimizers.DEFAULT}[key]
-    return _fields(sections)[key][1].default
 
 
 def flat_text(case: Case) -> str:
@@ -130,14 +128,10 @@ def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
 def case_hash(case: Case, size: str, recipe: str) -> str:
     """What makes two runs the same experiment, as sha256.
 
-    Left out: the implementation, run.steps, checkpoint.*, and where things lie (the tokens of a
-    file count by their content).
+    Left out: the implementation, what `is_free`, and where things lie (the tokens of a file count
+    by their content).
     """
-    settings = {
-        key: value
-        for key, value in flatten(case).items()
-        if key != "run.steps" and not key.startswith("checkpoint.")
-    }
+    settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
     lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
@@ -189,8 +183,8 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
 
 def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
     """The family and the optimizer that the settings name; UserError for one that is not there."""
-    family, where = settings.get("model.family", (families.DEFAULT, ""))
-    optimizer, said = settings.get("optim.name", (optimizers.DEFAULT, ""))
+    family, where = settings.get("model.family", (Case.family, ""))
+    optimizer, said = settings.get("optim.name", (Case.optimizer, ""))
     if where and twins is not None:
         raise UserError(f"{where}: model.family={family}: not with --twins {twins}")
     if family not in families.names():
@@ -245,7 +239,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
     built = {}
     for section, cls in sections.items():
         try:
@@ -255,49 +249,6 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
     return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
-
-
-def _convert(value: Any, allowed: Any, where: str) -> Any:
-    """`value`, or what its text says, as the annotated type; UserError when it is none."""
-    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
-    for option in options:
-        try:
-            return _parse(value, option)
-        except ValueError:
-            continue
-    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
-
-
-def _parse(value: Any, option: Any) -> Any:
-    if typing.get_origin(option) is Literal:
-        if value in typing.get_args(option):
-            return value
-    elif option is types.NoneType:
-        if value in (None, "null", "none", ""):
-            return None
-    elif option is bool:
-        if isinstance(value, bool):
-            return value
-        if value in ("true", "false"):
-            return value == "true"
-    elif option is int:
-        if isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)
-    elif option is float:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    elif isinstance(value, option):
-        return value
-    raise ValueError
-
-
-def _type_name(option: Any) -> str:
-    if typing.get_origin(option) is Literal:
-        return "one of " + ", ".join(typing.get_args(option))
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
-    return names.get(option, "null")
 
 
 def _choices(given: str, known: list[str]) -> str:

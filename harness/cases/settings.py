@@ -112,4 +112,22 @@ class Case:
 CHOICES = {"model.family": "family", "optim.name": "optimizer"}
 # Settings that came after records were kept: told only where they are not at their defaults, so
 # that a case is the same experiment that it was.
-LATER = (*CHOICES, "parallel.")
+_LATER = {
+    "model.family": Case.family,
+    "optim.name": Case.optimizer,
+    **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
+}
+NO_DEFAULT = object()
+
+
+def later_default(key: str) -> Any:
+    """The default of a setting that is told only where it has another; NO_DEFAULT of all others.
+
+    A mesh axis of a family's own is as large as 1.
+    """
+    return _LATER.get(key, 1 if key.startswith("parallel.") else NO_DEFAULT)
+
+
+def is_free(key: str) -> bool:
+    """Whether runs of one experiment may differ in a setting: how long they go, what they save."""
+    return key == "run.steps" or key.startswith("checkpoint.")

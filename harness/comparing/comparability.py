@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness import hardware
+from harness.cases.settings import NO_DEFAULT, is_free, later_default
 from harness.errors import UserError
 from harness.records.record import Record, at
 from harness.text import nearest
@@ -84,9 +85,9 @@ def _experiment(a: Record, b: Record, across: Sequence[str]) -> list[Difference]
     """What makes it another case: by the hashes, and then by the settings that are in them."""
     hashes = a["case"]["hash"], b["case"]["hash"]
     keys = sorted({*a["case"]["config"], *b["case"]["config"]})
-    free = [key for key in keys if key == "run.steps" or key.startswith("checkpoint.")]
-    inside = ["recipe", *(_CONFIG + key for key in keys if key not in free)]
-    found = [one for key in free for one in _difference(_CONFIG + key, a, b, "mild")]
+    inside = ["recipe", *(_CONFIG + key for key in keys if not is_free(key))]
+    free = [_CONFIG + key for key in keys if is_free(key)]
+    found = [one for key in free for one in _difference(key, a, b, "mild")]
     if None in hashes:
         unknown = _unknown(*hashes)
         missing = "neither has one" if unknown == "AB" else f"{unknown} has none"
@@ -127,7 +128,10 @@ def _same_device(a: str | None, b: str | None) -> bool:
 
 def _value(record: Record, key: str) -> Any:
     if key.startswith(_CONFIG):
-        return record["case"]["config"].get(key.removeprefix(_CONFIG), _NOT_THERE)
+        setting = key.removeprefix(_CONFIG)
+        default = later_default(setting)
+        absent = _NOT_THERE if default is NO_DEFAULT else default
+        return record["case"]["config"].get(setting, absent)
     return at(record, key)
 
 

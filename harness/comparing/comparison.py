@@ -1,105 +1,17 @@
 """What two sets of runs have in common and what differs, how surely, and what to make of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from harness import hlo
-from harness.comparing import comparability, parity, statistics, verdicts
-from harness.comparing.comparability import Difference
-from harness.comparing.parity import Parity
+from harness.comparing import comparability, compiled, parity, statistics, verdicts
+from harness.comparing.compiled import UNREAD, Read
+from harness.comparing.model import USUAL, Better, Comparison, Limits, Row, Speed
 from harness.comparing.statistics import Ratio
-from harness.comparing.verdicts import Verdict
 from harness.records import figures
 from harness.records.record import Record
 
-Better = Literal["lower", "higher"] | None
 _Reader = Callable[[Record], float | None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """From where on a difference matters: smaller ones are called alike, larger ones regress."""
-
-    slowdown_percent: float = 1.0
-    memory_percent: float = 1.0
-    loss_difference: float = 0.0
-
-
-USUAL = Limits()
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: the median over a side's runs, None where nothing is known.
-
-    ratio: B to A, of numbers other than zero; low and high: its interval, where there are samples
-    enough for one.
-    """
-
-    name: str
-    unit: str
-    a: float | str | None
-    b: float | str | None
-    ratio: float | None
-    low: float | None
-    high: float | None
-    better: Better
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Step times: `ratio` of B to A, None without samples on both sides.
-
-    by_runs: whether the samples are the medians of several runs, not the steps of one run a side.
-    advice: the option that would settle it, empty when nothing would or nothing is open.
-    """
-
-    ratio: Ratio | None
-    by_runs: bool
-    advice: str
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The compiled steps. same: None where a fingerprint is missing; changes: name, A, B.
-
-    operations: what differs operation by operation, None where a program is not there to be read.
-    """
-
-    same: bool | None
-    same_lowered: bool | None
-    fingerprint: str | None  # of A's
-    changes: tuple[tuple[str, float, float], ...]
-    operations: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs B against their baseline, runs A."""
-
-    a: tuple[Record, ...]
-    b: tuple[Record, ...]
-    names: tuple[str, str]  # of the sides: linen and nnx, or A and B
-    differences: tuple[Difference, ...]
-    rows: tuple[Row, ...]
-    parity: Parity
-    speed: Speed
-    programs: Programs
-    warnings: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]  # none of runs that are not comparable
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the figures of the two sides mean the same."""
-        return all(difference.severity != "severe" for difference in self.differences)
-
-    @property
-    def regressed(self) -> bool:
-        """Whether B is worse than A by more than the limits allow, beyond doubt."""
-        return any(verdict.regression for verdict in self.verdicts)
 
 
 def compare(
@@ -107,7 +19,7 @@ def compare(
     b: Sequence[Record],
     across: Sequence[str] = (),
     limits: Limits = USUAL,
-    programs: tuple[hlo.Program | None, hlo.Program | None] = (None, None),
+    programs: Read = UNREAD,
 ) -> Comparison:
     """Compares runs `b` with runs `a`; several of a side are repeats of one experiment.
 
@@ -128,7 +40,7 @@ def compare(
         rows=tuple(_rows(a, b, speed)),
         parity=worst,
         speed=speed,
-        programs=_programs(a[0], b[0], programs),
+        programs=compiled.compare(a[0], b[0], programs),
         warnings=tuple(_warnings(a, b, names)),
         verdicts=(),
     )
@@ -211,40 +123,6 @@ def _around(
         return None, None
     low, high = spread.low / spread.value, spread.high / spread.value
     return (ratio / high, ratio / low) if inverse else (ratio * low, ratio * high)
-
-
-def _programs(
-    a: Record, b: Record, programs: tuple[hlo.Program | None, hlo.Program | None]
-) -> Programs:
-    first, second = a["program"], b["program"]
-    same, same_lowered = (
-        None if None in (first[key], second[key]) else first[key] == second[key]
-        for key in ("optimized_sha256", "stablehlo_sha256")
-    )
-    operations = None
-    if same is False and programs[0] is not None and programs[1] is not None:
-        operations = tuple(map(str, hlo.diff(programs[0], programs[1])))
-    return Programs(same, same_lowered, first["optimized_sha256"], _changes(a, b), operations)
-
-
-def _changes(a: Record, b: Record) -> tuple[tuple[str, float, float], ...]:
-    """What the records tell of two programs, where it differs."""
-    told = [
-        ("bytes on the wire", a["program"]["wire_bytes"], b["program"]["wire_bytes"]),
-        ("cycles", a["program"]["fusion_cycles"], b["program"]["fusion_cycles"]),
-    ]
-    kinds_a, kinds_b = a["program"]["collectives"], b["program"]["collectives"]
-    if kinds_a is not None and kinds_b is not None:
-        none = {"count": 0, "bytes": 0}
-        for kind in sorted(kinds_a.keys() | kinds_b.keys()):
-            one, other = kinds_a.get(kind, none), kinds_b.get(kind, none)
-            told += [(f"{kind} {what}", one[what], other[what]) for what in none]
-    numbers = [(name, figures.number(one), figures.number(other)) for name, one, other in told]
-    return tuple(
-        (name, one, other)
-        for name, one, other in numbers
-        if one is not None and other is not None and one != other
-    )
 
 
 def _warnings(a: Sequence[Record], b: Sequence[Record], names: tuple[str, str]) -> list[str]:

@@ -2,42 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from harness.comparing import statistics
+from harness.comparing.model import Comparison, Limits, Outcome, Verdict
 from harness.comparing.parity import Agreement, Parity
 from harness.records.figures import number
 from harness.text import counted, percent, shortlist, size
 
-if TYPE_CHECKING:
-    from harness.comparing.comparison import Comparison, Limits
-
-Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
-
-MARKS: dict[Outcome, str] = {
-    "worse": "▲",
-    "better": "▼",
-    "different": "≠",
-    "same": "=",
-    "unclear": "?",
-    "unknown": "-",
-}
 _STEPS = "case.config.run.steps"
 _MANY = 5000  # steps or runs that nobody would call few
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What to make of one area. regression: B is worse than the limits allow, beyond doubt."""
-
-    area: str
-    outcome: Outcome
-    words: str
-    regression: bool = False
-
-
-def judge(found: "Comparison", limits: "Limits") -> list[Verdict]:
+def judge(found: Comparison, limits: Limits) -> list[Verdict]:
     """The verdict of each area, of runs that are comparable."""
     return [
         _numbers(found, limits.loss_difference),
@@ -71,7 +47,7 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
     return "; ".join(parts)
 
 
-def _numbers(found: "Comparison", allowed: float) -> Verdict:
+def _numbers(found: Comparison, allowed: float) -> Verdict:
     parity, words = found.parity, numbers_in_words(found.parity, found.names)
     if parity.loss.steps == 0:
         return Verdict("numbers", "unknown", words)
@@ -87,7 +63,7 @@ def _numbers(found: "Comparison", allowed: float) -> Verdict:
     return Verdict("numbers", "different", words, regression=too_far)
 
 
-def _speed(found: "Comparison", margin: float) -> Verdict:
+def _speed(found: Comparison, margin: float) -> Verdict:
     speed, ratio, (a, b) = found.speed, found.speed.ratio, found.names
     if ratio is None:
         return Verdict("speed", "unknown", "not enough to say: no timed steps on both sides")
@@ -117,7 +93,7 @@ def _speed(found: "Comparison", margin: float) -> Verdict:
     return Verdict("speed", "worse" if slower else "better", words, regression=slower)
 
 
-def _memory(found: "Comparison", allowed: float) -> Verdict:
+def _memory(found: Comparison, allowed: float) -> Verdict:
     parts, worse, better, regression = [], False, False, False
     for row in found.rows:
         what, a, b = row.name.removeprefix("memory "), row.a, row.b
@@ -136,7 +112,7 @@ def _memory(found: "Comparison", allowed: float) -> Verdict:
     return Verdict("memory", outcome, ", ".join(parts), regression)
 
 
-def _program(found: "Comparison") -> Verdict:
+def _program(found: Comparison) -> Verdict:
     programs = found.programs
     if programs.same is None:
         return Verdict("program", "unknown", "not known of both")
@@ -155,7 +131,7 @@ def _program(found: "Comparison") -> Verdict:
     return Verdict("program", "different", words)
 
 
-def _checkpoints(found: "Comparison") -> Verdict:
+def _checkpoints(found: Comparison) -> Verdict:
     first, second = found.a[0]["checkpoint"], found.b[0]["checkpoint"]
     stall = next(row for row in found.rows if row.name == "checkpoint stall")
     if not first["saves"] and not second["saves"]:

@@ -4,30 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from harness.hlo.known import takers
 from harness.hlo.parse import Computation, Instruction, Program, references
 from harness.hlo.values import (
     UNKNOWN,
     Argument,
     Element,
     Value,
+    at_each_trip,
+    numbers,
     origin,
     result,
     trip_count,
     unchanged,
+    where_taken,
 )
 
 _CALLS = ("fusion", "call", "custom-call", "async")
-_COSTLY = ("all-", "reduce-scatter", "collective-permute", "while", "dot", "convolution")
-_UNCOUNTED = ("ragged-all-to-all", "collective-broadcast", "send", "recv")
 
 
 @dataclass(frozen=True)
 class Executions:
     """How often a computation runs in one run of the program.
 
-    exact: False inside a loop whose trip count cannot be told (counted as one trip) and inside
-    branches (each counted as taken). caller, within: the outermost fusion it belongs to, if
-    any, and the computation which that stands in.
+    exact: False inside a loop whose trip count cannot be told (counted as one trip) and where it
+    cannot be told which branch runs (each counted as taken). caller, within: the outermost fusion
+    it belongs to, if any, and the computation which that stands in.
     """
 
     times: int
@@ -47,6 +49,17 @@ class Loop:
     times: int
 
 
+@dataclass(frozen=True)
+class Conditional:
+    """A conditional operation: how often each branch runs (None: cannot be told) and it itself."""
+
+    name: str
+    computation: str
+    op_name: str
+    taken: tuple[int, ...] | None
+    times: int
+
+
 @dataclass
 class Walk:
     """Executions by computation, reducers left out; loops; conditionals; arguments carried.
@@ -56,7 +69,7 @@ class Walk:
 
     executions: dict[str, Executions] = field(default_factory=dict)
     loops: list[Loop] = field(default_factory=list)
-    conditionals: list[Instruction] = field(default_factory=list)
+    conditionals: list[Conditional] = field(default_factory=list)
     arguments: dict[Instruction, str] = field(default_factory=dict)
 
 
@@ -69,44 +82,6 @@ def walk(program: Program) -> Walk:
     walker = _Walker(program)
     walker.run(program.entry, arguments, Executions(1, True))
     return walker.found
-
-
-def warnings(program: Program) -> list[str]:
-    """What the counts and the comparison of this program cannot tell; empty when all is told."""
-    found = walk(program)
-    lines = [
-        f"loop {loop.name} ({loop.op_name or loop.computation}): its trip count cannot be told; "
-        "its body is counted as one trip"
-        for loop in found.loops
-        if loop.trips is None
-    ]
-    lines += [
-        f"conditional {conditional.name} ({conditional.op_name}): every branch counts as taken"
-        for conditional in found.conditionals
-    ]
-    remarks = (
-        _remark(instruction, name, name in found.executions)
-        for name, computation in program.computations.items()
-        for instruction in computation.instructions.values()
-    )
-    return lines + [remark for remark in remarks if remark]
-
-
-def _remark(instruction: Instruction, computation: str, is_walked: bool) -> str:
-    """What cannot be told about one instruction, or empty."""
-    opcode, name = instruction.opcode, instruction.name
-    if not is_walked:
-        if opcode.startswith(_COSTLY):
-            return f"{opcode} {name}: not counted, as nothing is seen to run {computation}"
-        return ""
-    if instruction.literal.strip() == "{...}":
-        return (
-            f"constant {name} {instruction.shape}: its values are elided in the text and cannot be "
-            "compared; use hlo.text(compiled)"
-        )
-    if opcode.removesuffix("-start") in _UNCOUNTED:
-        return f"{opcode} {name}: its bytes are not counted"
-    return ""
 
 
 class _Walker:
@@ -132,7 +107,7 @@ class _Walker:
                 case "while":
                     values[name] = self._loop(computation, instruction, operands[0], executions)
                 case "conditional":
-                    self._branches(instruction, operands, executions)
+                    self._branches(computation, instruction, operands, executions)
                     values[name] = UNKNOWN
                 case opcode if opcode.removesuffix("-start") in _CALLS and instruction.called:
                     values[name] = self._call(computation, instruction, operands, executions)
@@ -164,14 +139,32 @@ class _Walker:
         return [self.run(callee, operands, executions) for callee in callees][-1]
 
     def _branches(
-        self, instruction: Instruction, operands: list[Value], executions: Executions | None
+        self,
+        computation: Computation,
+        instruction: Instruction,
+        operands: list[Value],
+        executions: Executions | None,
     ) -> None:
         if executions is None:
             return
-        self.found.conditionals.append(instruction)
-        for name, operand in zip(instruction.called, operands[1:], strict=True):
-            branch = self.program.computations[name]
-            self.run(branch, [operand], replace(executions, exact=False))
+        selector, times = numbers(operands[0]), executions.times
+        branches = [self.program.computations[name] for name in instruction.called]
+        taken = None if selector is None else takers(selector, len(branches), times)
+        for index, (branch, given) in enumerate(zip(branches, operands[1:], strict=True)):
+            if taken is None:
+                self.run(branch, [given], replace(executions, exact=False))
+            else:
+                runs = replace(executions, times=int(taken[index].sum()))
+                self.run(branch, [where_taken(given, taken[index])], runs)
+        self.found.conditionals.append(
+            Conditional(
+                instruction.name,
+                computation.name,
+                instruction.op_name,
+                None if taken is None else tuple(int(one.sum()) for one in taken),
+                times,
+            )
+        )
 
     def _loop(
         self,
@@ -195,11 +188,15 @@ class _Walker:
         self.found.loops.append(
             Loop(instruction.name, computation.name, instruction.op_name, trips, executions.times)
         )
-        times = executions.times * (1 if trips is None else trips)
-        exact = executions.exact and trips is not None
-        self.run(body, [state], replace(executions, times=times, exact=exact))
-        times += executions.times  # the condition also runs when it ends the loop
-        self.run(condition, [state], replace(executions, times=times, exact=exact))
+        if trips is None:  # counted as one trip, of which nothing is known
+            self.run(body, [state], replace(executions, exact=False))
+            twice = replace(executions, times=2 * executions.times, exact=False)
+            self.run(condition, [UNKNOWN], twice)
+            return state
+        # The condition also runs when it ends the loop.
+        for callee, runs in ((body, trips), (condition, trips + 1)):
+            found = at_each_trip(after, initial, runs, executions.times)
+            self.run(callee, [found], replace(executions, times=executions.times * runs))
         return state
 
 

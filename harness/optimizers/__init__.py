@@ -10,9 +10,8 @@ import importlib.util
 import pkgutil
 from types import ModuleType
 
-__all__ = ["DEFAULT", "adamw", "load", "names", "optimizer", "schedules"]
+__all__ = ["adamw", "load", "names", "optimizer", "schedules"]
 
-DEFAULT = "adamw"
 _NONE = ("optimizer", "schedules")
 
 

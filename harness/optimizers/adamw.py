@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
-from harness.optimizers.schedules import WarmupCosine
+from harness.optimizers.schedules import WarmupCosine, warmup_cosine
 from models.shared.settings import require
 
 
@@ -40,7 +40,7 @@ def schedule(settings: Settings, steps: int) -> WarmupCosine:
     """The learning rate of a run of so many steps."""
     total = settings.schedule_steps or steps
     peak, final = settings.learning_rate, settings.final_fraction * settings.learning_rate
-    return WarmupCosine(peak, final, int(settings.warmup_fraction * total), total)
+    return warmup_cosine(peak, final, int(settings.warmup_fraction * total), total)
 
 
 def make(settings: Settings, learning_rate: LearningRate) -> Optimizer:

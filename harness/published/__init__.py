@@ -4,6 +4,8 @@ from harness.errors import UserError
 from harness.published import axlearn_config, maxtext_log, maxview_page, megatron_log
 from harness.published.document import Document, Imported
 
+__all__ = ["document", "read"]
+
 # In the order in which they are tried: a page holds logs.
 _KINDS = (axlearn_config, megatron_log, maxview_page, maxtext_log)
 

@@ -7,15 +7,14 @@ from harness import hardware
 from harness.cases import reading
 from harness.published import maxtext_lines as lines
 from harness.published.document import Document, Imported, blank
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.record import Record
-from harness.training.timing import summarise
 from models.decoder import SIZES, ModelConfig, tflop_per_step
 
 KIND = "MaxText log"
 SIGN = lines.SIGN
 
 _GIB = 2**30
-_WARM_UP_STEPS = 2
 _NOT_TOLD = (
     "the log does not tell, so null: gradient norms, learning rates, seconds of import, init, "
     "trace, lower, compile and first step alone, aliased and code bytes, peak memory, a digest of "
@@ -163,12 +162,12 @@ def _memory(record: Record, text: str) -> None:
 
 
 def _timing(record: Record, text: str) -> None:
-    """Sums up the steps as for a run of ours: without three of warm-up and those after a save."""
+    """Sums up the steps as for a run of ours: without its first ones and those after a save."""
     timing, kind = record["timing"], record["environment"]["device_kind"]
     timing["wall_seconds"] = lines.wall_seconds(text)
     samples = [
         step["step_seconds"]
-        for step in record["steps"][_WARM_UP_STEPS + 1 :]
+        for step in record["steps"][WARM_UP_STEPS:]
         if step["step_seconds"] is not None and not step["after_save"]
     ]
     timing["step_seconds"] = summarise(samples)

@@ -20,8 +20,8 @@ from harness.published.document import (
     number,
 )
 from harness.published.pipeline_schedule import Check, Event, Operation, Shape
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.record import Record
-from harness.training.timing import summarise
 
 KIND = "Megatron-LM log"
 SIGN = megatron_arguments.BEGIN
@@ -142,7 +142,9 @@ def _add_steps(record: Record, iterations: Sequence[re.Match[str]]) -> None:
         }
     record["steps"] = [entries[step] for step in sorted(entries)]
     samples = [
-        step["step_seconds"] for step in record["steps"][3:] if step["step_seconds"] is not None
+        step["step_seconds"]
+        for step in record["steps"][WARM_UP_STEPS:]
+        if step["step_seconds"] is not None
     ]
     record["timing"]["step_seconds"] = summarise(samples)
     skipped, nan = (

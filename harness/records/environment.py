@@ -60,7 +60,9 @@ def _topology(devices: Sequence[Any]) -> str | None:
     known = hardware.find(devices[0].device_kind) if devices else None
     if known is None or known.family is None:
         return None
-    return f"{known.family.name}-{sum(device.num_cores for device in devices)}"
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    one = f"{known.family.name}-{sum(device.num_cores for device in devices) // slices}"
+    return one if slices == 1 else f"{slices}x{one}"
 
 
 def _git_state(checkout: Path) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""A record's figures as plain numbers, and its texts as harmless ones."""
+"""A record's figures as plain numbers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.records.record import Record, at
 
-_WARM_UP_STEPS = 3  # of a run whose record does not count its samples
+# The first steps of a process, which no `step_seconds` counts: the first one, which a record has
+# apart, and two in which the device comes to its pace.
+WARM_UP_STEPS = 3
 _BEYOND_MEASUREMENT = 1e100  # JSON has integers of any length; sums of these must stay finite
 
 
@@ -26,7 +29,7 @@ def step_samples(record: Record) -> list[float]:
     """The seconds of the steps that the record's `step_seconds` counts.
 
     The first step of the last start, its warm-up and the steps after a save are none; what remains
-    are the last ones, as many as the record says. In a log that does not say, all but three.
+    are the last ones, as many as the record says. In a log that does not say, all but the first.
     """
     steps = [
         seconds
@@ -35,8 +38,26 @@ def step_samples(record: Record) -> list[float]:
     ]
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:
-        count = max(0, len(steps) - _WARM_UP_STEPS)
+        count = max(0, len(steps) - WARM_UP_STEPS)
     return steps[max(0, len(steps) - int(count)) :]
+
+
+def summarise(samples: Sequence[float]) -> dict[str, Any]:
+    """Returns {median, p10, p90, samples}: seconds, None without any, and their count."""
+    ordered = sorted(samples)
+    quantiles = {"median": 0.5, "p10": 0.1, "p90": 0.9}
+    values = {name: _quantile(ordered, share) for name, share in quantiles.items()}
+    return {**values, "samples": len(ordered)}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Returns a quantile, interpolated between the two nearest values (numpy's default)."""
+    if not ordered:
+        return None
+    position = share * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
 def step_seconds(record: Record) -> float | None:

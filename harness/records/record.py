@@ -1,6 +1,5 @@
 """The record of a run: a JSON file that must fit record.schema.json to be read or written."""
 
-import contextlib
 import functools
 import json
 import math
@@ -12,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
+from harness.records import atomic
+
+SCHEMA_VERSION = 2
 
 Record = dict[str, Any]
 Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
@@ -45,7 +46,7 @@ def new_run_id(case_name: str, impl: str | None = None, now: datetime | None = N
 
 def check_run_id(run_id: str) -> None:
     """Raises RecordError unless `run_id` may serve as the name of a run and of its folder."""
-    pattern = _schema()["properties"]["run_id"]["pattern"]
+    pattern = schema()["properties"]["run_id"]["pattern"]
     if not re.fullmatch(pattern, run_id):
         raise RecordError(
             f"run id {run_id!r}: must be 1 to 100 letters, digits, '.', '_' or '-', "
@@ -63,14 +64,15 @@ def blank(
     init: str | None = None,
 ) -> Record:
     """Returns a valid record that knows nothing else: every key present, null or empty."""
-    record: Record = _empty(_schema())
+    record: Record = _empty(schema())
     record |= {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status}
     return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
 
 
-def keys() -> set[str]:
-    """What a record may hold at its top."""
-    return {*_schema()["properties"]}
+def keys(section: str | None = None) -> set[str]:
+    """What a record may hold at its top, or in one of its sections."""
+    held: dict[str, Any] = schema()["properties"]
+    return {*(held if section is None else held[section]["properties"])}
 
 
 def validate(record: object) -> None:
@@ -110,23 +112,13 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     Raises RecordError for an invalid record, a number that is not finite (null stands for it) and
     a path that cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         validate(record)
-        text = _text(record)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic.write(path, _text(record))
     except (RecordError, ValueError, TypeError) as error:
         raise RecordError(f"{path}: not written: {error}") from None
     except OSError as error:
         raise RecordError(f"{path}: not written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def read(path: str | os.PathLike[str]) -> Record:
@@ -172,9 +164,10 @@ def _empty(schema: dict[str, Any]) -> Any:
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(_SCHEMA_PATH.read_text(encoding="utf-8"))
-    return schema
+def schema() -> dict[str, Any]:
+    """What a record may hold, and what each of its values means."""
+    found: dict[str, Any] = json.loads(_SCHEMA_PATH.read_text(encoding="utf-8"))
+    return found
 
 
 @functools.cache
@@ -183,7 +176,7 @@ def _validator() -> Callable[[object], object]:
     # validator checks a thousand steps in a few milliseconds.
     import fastjsonschema
 
-    validator: Callable[[object], object] = fastjsonschema.compile(_schema(), use_default=False)
+    validator: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
     return validator
 
 

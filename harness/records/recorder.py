@@ -24,12 +24,11 @@ class Recorder:
 
     def note(self, section: str, values: Mapping[str, Any] | None = None, **named: Any) -> None:
         """Keeps values of a section, such as timing; KeyError for a name that it does not have."""
-        known = self._record[section]
         found = {**(values or {}), **named}
-        unknown = found.keys() - known.keys()
+        unknown = found.keys() - keys(section)
         if unknown and section not in _FREE:
             raise KeyError(f"{section}: no such values: {', '.join(sorted(unknown))}")
-        known.update(found)
+        self._record[section].update(found)
 
     def set(self, **named: Any) -> None:
         """Keeps what the record has outside of its sections; KeyError for an unknown name."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import UserError
+from harness.records import atomic, storage
 from harness.records import record as record_module
-from harness.records import storage
 from harness.records.record import Record
 
 KILLED = "killed before it could end"  # a record's error until its run has ended
@@ -66,11 +66,9 @@ class RunFolder:
     def write_status(self, state: str, step: int | None, exit_code: int | None = None) -> None:
         """Replaces status.json: the state, the last finished step, the exit code once there."""
         if self._is_primary:
-            temporary = self.path / ".status.json.tmp"
-            temporary.write_text(
-                json.dumps({"state": state, "step": step, "exit_code": exit_code}) + "\n"
-            )
-            temporary.replace(self.path / "status.json")
+            status = {"state": state, "step": step, "exit_code": exit_code}
+            # After every step: training must not wait for a disk.
+            atomic.write(self.path / "status.json", json.dumps(status) + "\n", to_disk=False)
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Adds a step's line to metrics.jsonl, at once."""

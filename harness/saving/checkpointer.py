@@ -1,6 +1,7 @@
 """Saves the state of a run while it trains: in the background or not, and never silently wrong."""
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -17,9 +18,10 @@ import jax
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored
 from harness.text import one_line
+from harness.trees import named_leaves, nested
 
 T = TypeVar("T")
 
@@ -70,13 +72,18 @@ class Checkpointer:
         about: Mapping[str, Any],
         timeout_seconds: float = 1200,
     ) -> None:
-        self._directory = files.folder(directory)
+        self._given = directory
         self._settings = settings
         self._about = about
         self._timeout_seconds = timeout_seconds
         self._manager: Any = None
         self._pending: tuple[Save, Future[None]] | None = None
         self.saves: list[Save] = []
+
+    @functools.cached_property
+    def _directory(self) -> Any:
+        """The folder; opened when it is first needed, so that the run's record tells of a fault."""
+        return files.folder(self._given)
 
     @property
     def enabled(self) -> bool:
@@ -170,7 +177,7 @@ class Checkpointer:
     def _owner(self, number: int) -> str:
         try:
             metadata = files.read_step(self._directory / str(number)).metadata
-        except (files.Damaged, UserError):
+        except (Damaged, UserError):
             return ""
         return f" of {metadata['case']['name']}" if metadata else " of another program"
 
@@ -178,7 +185,7 @@ class Checkpointer:
         """Copies the state off the devices and, unless that goes on in the background, writes."""
         if int(state["step"]) != step + 1:
             raise ValueError(f"the state is not that after step {step}")
-        arrays = digest.named_leaves(state)
+        arrays = named_leaves(state)
         metadata = {
             "format": FORMAT,
             "step": step,
@@ -188,7 +195,7 @@ class Checkpointer:
         }
         ocp = files.orbax()
         items = {
-            files.STATE: ocp.args.StandardSave(files.nested(arrays)),
+            files.STATE: ocp.args.StandardSave(nested(arrays)),
             files.METADATA: ocp.args.JsonSave(files.sealed(metadata)),
         }
         if self._manager is None:

@@ -9,7 +9,7 @@ the hash is a bijection of the bits; any other change goes unseen once in 2**64.
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from harness.trees import named_leaves
+
 Digests = dict[str, str]  # by path, such as "float32[64,2]:0123456789abcdef"
 
 _UNSIGNED = {1: "uint8", 2: "uint16", 4: "uint32"}  # by the bytes of one element
 _ELEMENTS_AT_ONCE = 2**16  # what the host hashes at a time stays in its caches
-
-
-def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
-    """The leaves by path, such as `opt_state/0/mu/decoder/logits_dense/kernel`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def array_digests(state: Any) -> Digests:

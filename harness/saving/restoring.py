@@ -8,10 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from harness.cases.settings import is_free
 from harness.errors import UserError
-from harness.saving import digest, files
-from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.saving import digest, files, foreign
+from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.files import StoredStep
 from harness.text import shortlist
+from harness.trees import named_leaves
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ def restore(path: str | Path, state: Any, case: Mapping[str, Any]) -> Restored:
             raise CheckpointError(f"{folder}: {error}") from error
     restored = restore_newest(folder, state, case)
     if restored is None:
-        reason = "holds no checkpoint" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {reason}; give a folder of checkpoints, or one step in it")
+        raise foreign.refuse(folder)
     return restored
 
 
@@ -91,9 +93,11 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
 
 def _wanted(step: StoredStep, state: Any, case: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays to read; UserError unless they are what this run needs."""
-    wanted = digest.named_leaves(state)
+    wanted = named_leaves(state)
     if step.metadata is None:
         wanted = {name: leaf for name, leaf in wanted.items() if name.startswith("params/")}
+        if not any(name.startswith("params/") for name in step.places):
+            raise UserError(f"{step.path}: holds no parameters under params/")
     elif step.metadata["case"]["hash"] != case["hash"]:
         raise UserError(
             f"{step.path}: is of another case, {_difference(step.metadata['case'], case)};"
@@ -118,15 +122,13 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     differing = [
         f"{key}={there.get(key)} there and {here.get(key)} here"
         for key in sorted({*there, *here})
-        if there.get(key) != here.get(key)
-        and key != "run.steps"
-        and not key.startswith("checkpoint.")
+        if there.get(key) != here.get(key) and not is_free(key)
     ]
     return f"{theirs['name']} ({shortlist(differing) or 'another size, recipe or tokens'})"
 
 
 def _tree_like(like: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:
-    leaves = [arrays[prefix + name] for name in digest.named_leaves(like)]
+    leaves = [arrays[prefix + name] for name in named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

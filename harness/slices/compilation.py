@@ -1,5 +1,6 @@
 """A step compiled for a TPU slice, or found in the user's cache where it was compiled before."""
 
+import contextlib
 import gzip
 import hashlib
 import importlib.metadata
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import jax
 
 from harness import hlo
+from harness.records import atomic
 from harness.slices.topology import Slice
 from harness.training import train_step
 from harness.training.compiler_options import Options
@@ -91,14 +93,9 @@ def _path(stablehlo_sha256: str, options: Options, on: Slice) -> Path:
 
 def _keep(outcome: CompiledStep, path: Path) -> None:
     """Writes the outcome whole or not at all; a cache that cannot be written is none."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(temporary, "wt", encoding="utf-8") as file:
-            json.dump(asdict(outcome), file)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        atomic.write(path, gzip.compress(json.dumps(asdict(outcome)).encode()))
 
 
 def _first_sentences(message: str) -> str:

@@ -23,6 +23,7 @@ from harness.slices.compilation import CompiledStep
 from harness.slices.topology import Slice
 from harness.training import accounting, describing, train_step
 from harness.training.parallel import mesh
+from harness.training.parallel.mesh import Grid
 from harness.training.timing import Stopwatch
 from harness.training.train_step import Trainer
 
@@ -121,12 +122,18 @@ def _read(recorder: Recorder, compiled: CompiledStep, trainer: Trainer, case: Ca
     parsed = hlo.parse(compiled.text)
     stablehlo = recorder.record["program"]["stablehlo_sha256"]
     recorder.note("program", describing.describe(case, stablehlo, parsed, trainer.compiler_options))
-    kind = trainer.grid.kind
-    recorder.note("prediction", prediction.predict(parsed, kind))
+    _predict(recorder, parsed, trainer.grid)
     recorder.note("prediction", cycles_by_part=parts.cycles_by_part(parsed))
-    if recorder.record["prediction"]["step_seconds"] is None:
-        recorder.warn(Caution.NO_CONSTANTS, kind=kind)
     return parsed
+
+
+def _predict(recorder: Recorder, program: Program, grid: Grid) -> None:
+    if grid.slices > 1:
+        recorder.warn(Caution.ACROSS_SLICES)
+        return
+    recorder.note("prediction", prediction.predict(program, grid.kind))
+    if recorder.record["prediction"]["step_seconds"] is None:
+        recorder.warn(Caution.NO_CONSTANTS, kind=grid.kind)
 
 
 def _blank(question: Question, devices: list[jax.Device]) -> Record:

@@ -224,7 +224,7 @@ def _compute(program: Program) -> str:
 def _prediction(record: Record) -> str:
     found = record["prediction"]
     if found["step_seconds"] is None:
-        return "predicted step: none for this chip"
+        return "predicted step: none, for the reason that the warnings give"
     lines = [
         f"predicted step: {found['step_seconds']:.4f} s = compute {found['compute_seconds']:.4f}"
         f" + Pallas kernels {found['kernel_seconds']:.4f}"

@@ -7,9 +7,15 @@ from dataclasses import dataclass, fields
 
 from harness import hlo
 from harness.hardware import Chip, Device
-from harness.hlo import Computation, Instruction, Program
-from harness.hlo.collectives import KINDS, chain, describe
-from harness.hlo.parse import references
+from harness.hlo import (
+    COLLECTIVE_KINDS,
+    Computation,
+    Instruction,
+    Program,
+    chain,
+    describe_collective,
+    references,
+)
 
 _COLOURS = re.compile(r"colors:(\d+)")
 _KERNEL = re.compile(r"_(fwd|dq|dkv)_")
@@ -33,7 +39,7 @@ class Times:
     exposed_wire_seconds: float = 0.0
     exposed_copy_seconds: float = 0.0
 
-    def plus(self, other: "Times", times: int = 1) -> "Times":
+    def plus(self, other: "Times", times: float = 1) -> "Times":
         """The sum, with `other` taken so many times."""
         return Times(
             *(getattr(self, f.name) + times * getattr(other, f.name) for f in fields(Times))
@@ -57,7 +63,9 @@ class Schedule:
         self._program = program
         self._device = device
         self._chip = chip
-        self._trips = {loop.name: loop.trips or 1 for loop in hlo.walk(program).loops}
+        found = hlo.walk(program)
+        self._trips = {loop.name: 1 if loop.trips is None else loop.trips for loop in found.loops}
+        self._taken = {one.name: one.taken for one in found.conditionals}
 
     def play(self, computation: Computation) -> Times:
         """The seconds of one execution of the computation."""
@@ -67,12 +75,12 @@ class Schedule:
             opcode = instruction.opcode
             if opcode == "while":
                 body = references(instruction.attributes["body"])[0]
-                trip = self.play(self._program.computations[body])
-                total = total.plus(trip, self._trips[instruction.name])
+                trips = self._trips[instruction.name]
+                if trips:
+                    total = total.plus(self.play(self._program.computations[body]), trips)
                 continue
             if opcode in ("call", "conditional"):
-                called = [self.play(self._program.computations[n]) for n in instruction.called]
-                total = total.plus(max(called, key=lambda times: times.step_seconds))
+                total = total.plus(self._called(instruction))
                 continue
             started = opcode.removesuffix("-done")
             if started != opcode:
@@ -100,6 +108,19 @@ class Schedule:
             total = total.plus(now)
         return total
 
+    def _called(self, instruction: Instruction) -> Times:
+        """Of one execution: the mean of its branches by how often each runs, else the longest."""
+        taken = self._taken.get(instruction.name)
+        if taken is None:
+            called = [self.play(self._program.computations[name]) for name in instruction.called]
+            return max(called, key=lambda times: times.step_seconds)
+        total = Times()
+        for name, times in zip(instruction.called, taken, strict=True):
+            if times:
+                branch = self.play(self._program.computations[name])
+                total = total.plus(branch, times / sum(taken))
+        return total
+
     def _alone(self, computation: Computation, instruction: Instruction, wire: float) -> Times:
         """One execution of one operation with nothing beside it, `wire` of it on the wire."""
         return Times(
@@ -115,7 +136,7 @@ class Schedule:
         """Seconds of its collectives; and of each, by chain, that it has but a piece of."""
         whole, pieces = 0.0, {}
         for caller, inner in self._with_fused(computation, instruction):
-            if inner.opcode.removesuffix("-start") in KINDS:
+            if inner.opcode.removesuffix("-start") in COLLECTIVE_KINDS:
                 seconds, name = self._wire_seconds(caller, inner, instruction), chain(inner)
                 if name is None:
                     whole += seconds
@@ -146,7 +167,7 @@ class Schedule:
         self, computation: Computation, collective: Instruction, caller: Instruction
     ) -> float:
         """Its bytes through as many rings as the compiler made, each over one link one way."""
-        found = describe(self._program, computation, collective)
+        found = describe_collective(self._program, computation, collective)
         config = caller.attributes.get("backend_config", "")
         hops = 1 if found.kind == "collective-permute" else found.group_size - 1
         size = found.wire_bytes / found.times

@@ -1,9 +1,10 @@
 """TPU slices by the names XPK gives them, and their devices where no TPU is."""
 
+import dataclasses
 import importlib.util
 import math
 import os
-from dataclasses import dataclass
+import re
 
 import jax
 
@@ -12,27 +13,35 @@ from harness.errors import UserError
 from harness.hardware import Family
 from harness.text import nearest
 
+_SEVERAL = re.compile(r"([1-9]\d{0,2})x(\D.*)")  # slices of one kind
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Slice:
-    """A TPU slice that can be asked for, and how its chips lie."""
+    """A TPU slice that can be asked for, and how its chips lie; or `count` slices of one kind."""
 
     family: Family
     shape: tuple[int, ...]
+    count: int = 1
 
     @property
     def chips(self) -> int:
-        """How many chips it has."""
-        return math.prod(self.shape)
+        """How many chips there are in all."""
+        return math.prod(self.shape) * self.count
+
+    @property
+    def kind(self) -> str:
+        """One slice's name, such as v6e-32."""
+        return f"{self.family.name}-{math.prod(self.shape) * self.family.cores}"
 
     @property
     def name(self) -> str:
-        """Such as v6e-32."""
-        return f"{self.family.name}-{self.chips * self.family.cores}"
+        """Such as v6e-32, or 2xv6e-32 of two slices."""
+        return self.kind if self.count == 1 else f"{self.count}x{self.kind}"
 
     @property
     def shape_text(self) -> str:
-        """Such as 4x8."""
+        """Of one slice, such as 4x8."""
         return "x".join(map(str, self.shape))
 
     def devices(self) -> list[jax.Device]:
@@ -50,23 +59,25 @@ class Slice:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # nobody holds a chip: no need to lock
-        os.environ["TPU_ACCELERATOR_TYPE"] = self.name
+        os.environ["TPU_ACCELERATOR_TYPE"] = self.kind
         described = topologies.get_topology_desc(
             platform="tpu",
             topology_name=f"{self.family.libtpu}:{self.shape_text}",
             chip_config_name=self.family.chip_config,
-            chips_per_host_bounds=(1, 1, 1) if self.chips == 1 else (2, 2, 1),
-            num_slices=1,
+            chips_per_host_bounds=(1, 1, 1) if math.prod(self.shape) == 1 else (2, 2, 1),
+            num_slices=self.count,
         )
         return list(described.devices)
 
 
 def find(name: str) -> Slice:
-    """The slice called `name`, such as v6e-32 or, by its shape, v6e-4x8.
+    """The slice called `name`, such as v6e-32 or, by its shape, v6e-4x8; or several, 2xv6e-32.
 
-    Raises UserError naming the nearest slices for a name that is none's.
+    Raises UserError naming the nearest slices for a name that no slice has.
     """
-    prefix, _, size = name.partition("-")
+    several = _SEVERAL.fullmatch(name)
+    count, one_name = (int(several[1]), several[2]) if several else (1, name)
+    prefix, _, size = one_name.partition("-")
     family = hardware.family(prefix)
     if family is None:
         raise UserError(
@@ -75,14 +86,14 @@ def find(name: str) -> Slice:
         )
     slices = [Slice(family, tuple(map(int, shape.split("x")))) for shape in family.shapes]
     for one in slices:
-        if f"{family.name}-{size}" in (one.name, f"{family.name}-{one.shape_text}"):
-            return one
+        if f"{family.name}-{size}" in (one.kind, f"{family.name}-{one.shape_text}"):
+            return dataclasses.replace(one, count=count)
     raise UserError(f"--topology {name}: no such TPU slice; {_nearest_sizes(slices, size)}")
 
 
 def _nearest_sizes(slices: list[Slice], size: str) -> str:
     """The slices of a family that are nearest in size."""
-    names = {one.chips * one.family.cores: one.name for one in slices}
+    names = {one.chips * one.family.cores: one.kind for one in slices}
     if not size.isdecimal():
         return f"known are {names[min(names)]} to {names[max(names)]}"
     nearest = sorted(sorted(names, key=lambda known: abs(known - int(size)))[:2])

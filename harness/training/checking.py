@@ -15,9 +15,9 @@ import numpy as np
 from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.saving.digest import named_leaves
 from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
+from harness.trees import named_leaves
 from models.seam import Implementation, Outcome
 
 _BATCH = 2

@@ -18,7 +18,7 @@ from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored
-from harness.training import accounting, data, describing, train_step
+from harness.training import accounting, describing, train_step
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
@@ -106,18 +106,18 @@ def train(
         recorder.warn(Caution.CACHED)
     recorder.note("memory", accounting.compiled_memory(compiled))
     with phase("init"):
-        batch = data.make_batch(plan.case, plan.grid)
-        state = init.result()() if init is not None else {}
+        inputs = train_step.make_inputs(plan.case, plan.grid)
+        state = init.result()(inputs.seed) if init is not None else {}
         if restored is not None:
             state |= restored.state
         state = train_step.lay_out(trainer, compiled, state)
         digest.prepare(state)
-        jax.block_until_ready((state, batch))
+        jax.block_until_ready((state, inputs))
     recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
     observer.begin(first_step)
     steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
     try:
-        running = Running(trainer, compiled, batch)
+        running = Running(trainer, compiled, inputs)
         state = steps.run(running, state, first_step, checkpointer, stop_asked)
         observer.phase("finish")
     finally:

@@ -13,12 +13,13 @@ from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.records.cautions import Caution
+from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.recorder import Recorder
 from harness.saving.checkpointer import Checkpointer
 from harness.training import data
 from harness.training.parallel.mesh import Grid
-from harness.training.timing import WARM_UP_STEPS, StepClock, summarise
-from harness.training.train_step import Metrics, State, Trainer
+from harness.training.timing import StepClock
+from harness.training.train_step import Inputs, Metrics, State, Trainer
 
 
 class RunFailed(Exception):
@@ -43,7 +44,7 @@ class Running:
 
     trainer: Trainer
     compiled: jax.stages.Compiled
-    batch: data.Batch
+    inputs: Inputs
 
 
 class Steps:
@@ -103,7 +104,7 @@ class Steps:
                 self._clock.start()
             with jax.transfer_guard("disallow"):
                 before = time.perf_counter()
-                carried, metrics = call(carried, running.batch)
+                carried, metrics = call(carried, running.inputs)
                 self._dispatch_seconds.append(time.perf_counter() - before)
                 drain()
             pending = (step, metrics)

@@ -3,15 +3,14 @@
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from harness.records.figures import WARM_UP_STEPS
 
 Clock = Callable[[], float]
-
-WARM_UP_STEPS = 3  # of a process, the first one among them: the device is not at its pace yet
 
 
 def process_age_seconds() -> float | None:
@@ -75,8 +74,8 @@ class StepClock:
             wait_for(step)
             clock.finished()
 
-    The first step, two more of warm-up and the first one after each `start` are no samples:
-    the device was not yet at its pace, or the host's dispatch is part of the interval.
+    The first WARM_UP_STEPS and the first one after each `start` are no samples: the device was not
+    yet at its pace, or the host's dispatch is part of the interval.
     """
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
@@ -112,21 +111,3 @@ class StepClock:
     def samples(self) -> list[float]:
         """The seconds of the steps that are samples."""
         return [step.seconds for step in self._times if step.is_sample]
-
-
-def summarise(samples: Sequence[float]) -> dict[str, Any]:
-    """Returns {median, p10, p90, samples}: seconds, None without any, and their count."""
-    ordered = sorted(samples)
-    quantiles = {"median": 0.5, "p10": 0.1, "p90": 0.9}
-    values = {name: _quantile(ordered, share) for name, share in quantiles.items()}
-    return {**values, "samples": len(ordered)}
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Returns a quantile, interpolated between the two nearest values (numpy's default)."""
-    if not ordered:
-        return None
-    position = share * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])

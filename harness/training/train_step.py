@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Format, Layout
 
 from harness import optimizers
@@ -31,15 +32,26 @@ NnxState = Literal["dict", "state", "jit"]  # how the NNX implementation's state
 class Trainer(NamedTuple):
     """Everything about training that can be said before an array exists."""
 
-    init: Callable[[], State]
-    step: Callable[[State, data.Batch], tuple[State, Metrics]]
+    init: Callable[[Any], State]  # of the seed
+    step: Callable[[State, "Inputs"], tuple[State, Metrics]]
     state: State  # ShapeDtypeStructs that carry their shardings
-    batch: data.Batch  # likewise
+    inputs: "Inputs"  # likewise
     grid: Grid
     model: Any  # the case's, with "auto" resolved
     state_layout: Any  # None, JAX's usual one, or Layout.AUTO, the compiler's
     compiler_options: Options
     carrier: "Carrier | None" = None  # where the state crosses jit as other than plain trees
+
+
+class Inputs(NamedTuple):
+    """What a step takes beside the state, the same every time.
+
+    Seed and learning rates are among it, so that a run with others compiles nothing anew.
+    """
+
+    batch: data.Batch
+    seed: Any  # uint32
+    schedule: Any  # a LearningRate whose numbers are arrays
 
 
 class Update(NamedTuple):
@@ -74,24 +86,22 @@ def make_trainer(
     implementation = family.get(impl)
     initial = family.get(family.names[0]) if init == "shared" else implementation
     model = resolved(case, grid.platform)
-    learning_rate = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
-    optimizer = optimizer_of(case, implementation, learning_rate)
+    inputs = _abstract_inputs(case, grid)
+    optimizer = optimizer_of(case, implementation, inputs.schedule)
 
-    def begin() -> State:
-        params, model_state = variables_of(
-            initial.init(model, jax.random.key(case.run.seed, impl="threefry2x32"))
-        )
+    def begin(seed: jax.Array) -> State:
+        params, model_state = variables_of(initial.init(model, _key(seed)))
         state = {"step": jnp.int32(0), "params": params, **optimizer.init(params)}
         return state if model_state is None else state | {"model_state": model_state}
 
-    def step(state: State, batch: data.Batch) -> tuple[State, Metrics]:
-        seed_key = jax.random.key(case.run.seed, impl="threefry2x32")
-        key = jax.random.fold_in(seed_key, state["step"])
-        done = update(case, implementation, model, optimizer, state, batch, key)
+    def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(_key(inputs.seed), state["step"])
+        optimizer = optimizer_of(case, implementation, inputs.schedule)
+        done = update(case, implementation, model, optimizer, state, inputs.batch, key)
         return done.state, done.metrics
 
     with grid.in_force():  # as in lower_init, which finds this trace
-        shapes = jax.eval_shape(begin)
+        shapes = jax.eval_shape(begin, inputs.seed)
     shardings = grid.shardings(shapes["params"], initial.logical_axes(model))
     state = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
@@ -103,13 +113,37 @@ def make_trainer(
         begin,
         step,
         state,
-        data.abstract_batch(case, grid),
+        inputs,
         grid,
         model,
         state_layout,
         compiler_options(case, grid.platform),
         carrier,
     )
+
+
+def make_inputs(case: Case, grid: Grid) -> Inputs:
+    """A step's inputs on the devices."""
+    numbers = _numbers(case)
+    return Inputs(data.make_batch(case, grid), *jax.device_put(numbers, grid.replicated))
+
+
+def _abstract_inputs(case: Case, grid: Grid) -> Inputs:
+    numbers = jax.tree.map(
+        lambda number: jax.ShapeDtypeStruct((), number.dtype, sharding=grid.replicated),
+        _numbers(case),
+    )
+    return Inputs(data.abstract_batch(case, grid), *numbers)
+
+
+def _numbers(case: Case) -> tuple[np.uint32, Any]:
+    """Seed and schedule."""
+    schedule = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
+    return np.uint32(case.run.seed), schedule
+
+
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def update(
@@ -190,10 +224,10 @@ def _state_shardings(shapes: State, params: Any, grid: Grid) -> State:
 
 
 def lower_init(trainer: Trainer) -> jax.stages.Lowered:
-    """The program that makes the state where it lies: no device ever holds all of it."""
+    """The program that makes the state, of a seed, where it lies: no device ever holds all."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
     with trainer.grid.in_force():
-        return jax.jit(trainer.init, out_shardings=shardings).lower()
+        return jax.jit(trainer.init, out_shardings=shardings).lower(trainer.inputs.seed)
 
 
 def trace_step(trainer: Trainer) -> jax.stages.Traced:
@@ -201,7 +235,7 @@ def trace_step(trainer: Trainer) -> jax.stages.Traced:
     if trainer.carrier is not None:
         with trainer.grid.in_force():
             traced: jax.stages.Traced = trainer.carrier.trace(
-                trainer.step, trainer.batch, trainer.grid.replicated
+                trainer.step, trainer.inputs, trainer.grid.replicated
             )
         return traced
     formats = jax.tree.map(lambda leaf: Format(trainer.state_layout, leaf.sharding), trainer.state)
@@ -212,7 +246,7 @@ def trace_step(trainer: Trainer) -> jax.stages.Traced:
         out_shardings=(formats, trainer.grid.replicated),
     )
     with trainer.grid.in_force():
-        return jitted.trace(trainer.state, trainer.batch)
+        return jitted.trace(trainer.state, trainer.inputs)
 
 
 def lay_out(trainer: Trainer, compiled: jax.stages.Compiled, state: State) -> State:

@@ -53,9 +53,10 @@ def main(argv: list[str]) -> int:
     grid = mesh.make(case, here)
     # As train_step does for a run; splash and cudnn are for other devices than this one.
     case = replace(case, model=train_step.resolved(case, here[0].platform))
-    batch = data.make_batch(case, grid)
+    inputs = train_step.make_inputs(case, grid)
+    batch = inputs.batch
     ways = [
-        *(_by_the_seam(name, case, grid, batch) for name in ("linen", "nnx", "bridge")),
+        *(_by_the_seam(name, case, grid, inputs) for name in ("linen", "nnx", "bridge")),
         _as_objects("nnx", lambda: _own(case), case, batch),
         _as_objects("bridge", lambda: _bridged(case, batch), case, batch),
     ]
@@ -118,19 +119,19 @@ def _is_random(path: Any) -> bool:
     return "rngs" in jax.tree_util.keystr(path)
 
 
-def _by_the_seam(name: str, case: Case, grid: Grid, batch: data.Batch) -> Way:
+def _by_the_seam(name: str, case: Case, grid: Grid, inputs: train_step.Inputs) -> Way:
     if name == "bridge":
         case = replace(case, twins="models.examples.bridge")
     trainer = train_step.make_trainer(case, name, grid)
-    state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
+    state = train_step.compile_step(train_step.lower_init(trainer), trainer)(inputs.seed)
     jitted = jax.jit(trainer.step, donate_argnums=0)
 
     def step() -> Any:
         nonlocal state
-        state, metrics = jitted(state, batch)
+        state, metrics = jitted(state, inputs)
         return metrics
 
-    return Way(f"{name}, by the seam", lambda: jitted.lower(state, batch), step, lambda: state)
+    return Way(f"{name}, by the seam", lambda: jitted.lower(state, inputs), step, lambda: state)
 
 
 def _own(case: Case) -> nnx.Module:

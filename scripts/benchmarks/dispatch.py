@@ -16,7 +16,7 @@ from harness import cli
 from harness.cases import reading
 from harness.cases.settings import Case
 from harness.records import environment
-from harness.training import data, devices, train_step
+from harness.training import devices, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from models.shared.stateful import Carrier
@@ -74,11 +74,11 @@ def _decoder(case: Case, grid: Grid) -> tuple[int, list[Dispatch]]:
     dispatches = []
     for mode in _MODES:
         trainer = train_step.make_trainer(case, "nnx", grid, nnx_state=mode)
-        state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
+        inputs = train_step.make_inputs(case, grid)
+        state = train_step.compile_step(train_step.lower_init(trainer), trainer)(inputs.seed)
         lowered = train_step.trace_step(trainer).lower()
         compiled = train_step.compile_step(lowered, trainer)
-        batch = data.make_batch(case, grid)
-        dispatches.append(_dispatch(trainer.carrier, compiled, state, batch))
+        dispatches.append(_dispatch(trainer.carrier, compiled, state, inputs))
     return len(jax.tree.leaves(trainer.state)), dispatches
 
 

@@ -5,7 +5,7 @@ import sys
 from serving import serve
 
 from harness.cases import reading
-from harness.training import data, devices, train_step
+from harness.training import devices, train_step
 from harness.training.parallel import mesh
 
 
@@ -16,8 +16,8 @@ def main(name: str, impl: str, recipe: str, overrides: list[str]) -> None:
     trainer = train_step.make_trainer(case, impl, mesh.make(case, here))
     init = train_step.compile_step(train_step.lower_init(trainer), trainer)
     step = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
-    batch = data.make_batch(case, trainer.grid)
-    serve(lambda state: step(state, batch), train_step.lay_out(trainer, step, init()))
+    inputs = train_step.make_inputs(case, trainer.grid)
+    serve(lambda state: step(state, inputs), train_step.lay_out(trainer, step, init(inputs.seed)))
 
 
 if __name__ == "__main__":

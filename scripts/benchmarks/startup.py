@@ -11,7 +11,7 @@ from measuring import Table, median, own_run, parser
 from harness import cli
 
 # Each with all before it; the last one is what a run imports.
-_IMPORTS = ("pass", "import jax", "import flax", "import optax", "import harness.session")
+_IMPORTS = ("pass", "import jax", "import flax", "import optax", "import harness.training.session")
 _PHASES = ("import", "trace", "lower", "compile", "init", "first_step")
 _ABOUT = """Fresh processes; `import` is all imports together, from the start of the process.
 Cold: an empty compilation cache; warm: the one that the cold run left. Medians in seconds, with the

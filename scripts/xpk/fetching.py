@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records import record, storage
+from harness.records import atomic, record, storage
 from harness.records.record import RecordError
 
 _OUTCOME = ("status.json", "record.json")
@@ -80,10 +79,10 @@ class Source:
                 continue
             if before != content:
                 self._local.mkdir(parents=True, exist_ok=True)
-                _write(path, content)
+                atomic.write(path, content)
             if fetched.get(name) != _sha256(content):
                 fetched[name] = _sha256(content)
-                _write(self._local / _FETCHED, (json.dumps(fetched, indent=1) + "\n").encode())
+                atomic.write(self._local / _FETCHED, json.dumps(fetched, indent=1) + "\n")
         return result
 
     def _fetched(self) -> dict[str, str]:
@@ -115,12 +114,6 @@ def parse(content: bytes) -> record.Record:
 def _written(path: Any) -> float:
     state = path.stat()
     return float(state.mtime if storage.is_remote(path) else state.st_mtime)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _sha256(content: bytes) -> str:

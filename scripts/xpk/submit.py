@@ -1,7 +1,6 @@
 """Submits cases to TPU slices through XPK: `python scripts/xpk/submit.py --help` shows how."""
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from workload import Workload
 from harness import cli
 from harness.cases import reading
 from harness.errors import UserError
-from harness.records import environment
+from harness.records import atomic, environment
 from harness.slices import topology
 from models.seam import USUAL_NAMES
 
@@ -46,6 +45,7 @@ def parser() -> cli.Parser:
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="such as LIBTPU_INIT_ARGS")
     add("--prefix", default="mt", help="what the workloads' names begin with")
     add("--tpu-type", required=True, help="such as v6e-32")
+    add("--num-slices", type=int, default=1, metavar="N", help="they divide --set parallel.data=N")
     add("--cluster", required=True)
     add("--project", required=True)
     add("--zone", required=True)
@@ -98,8 +98,7 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
         workload.check_word(f"--{option}", getattr(arguments, option.replace("-", "_")))
     for option in ("reservation", "storage", "output"):
         workload.check_word(f"--{option}", getattr(arguments, option))
-    for option in ("repeats", "max_restarts"):
-        least = 1 if option == "repeats" else 0
+    for option, least in (("repeats", 1), ("num_slices", 1), ("max_restarts", 0)):
         if getattr(arguments, option) < least:
             raise UserError(f"--{option.replace('_', '-')}: must be at least {least}")
     return {
@@ -107,6 +106,7 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
         "--project": arguments.project,
         "--zone": arguments.zone,
         "--tpu-type": _tpu_type(arguments.tpu_type),
+        "--num-slices": arguments.num_slices if arguments.num_slices > 1 else None,
         "--docker-image": arguments.docker_image,
         "--base-docker-image": arguments.base_docker_image,
         "--script-dir": str(_CHECKOUT) if arguments.base_docker_image else None,
@@ -128,7 +128,13 @@ def plan(arguments: Namespace) -> list[Workload]:
     for case in cases:
         if case not in known:
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
-        reading.load(case, "full", tuple(arguments.set), arguments.recipe)
+        loaded = reading.load(case, "full", tuple(arguments.set), arguments.recipe)
+        if loaded.parallel.data % arguments.num_slices:
+            raise UserError(
+                f"--num-slices {arguments.num_slices}: {case} has parallel.data="
+                f"{loaded.parallel.data}; the slices divide it: --set parallel.data="
+                f"{arguments.num_slices}"
+            )
     impls = USUAL_NAMES if arguments.impl == "both" else (arguments.impl,)
     variables = _environment(arguments)
     return [
@@ -204,7 +210,7 @@ def _submission(arguments: Namespace, workloads: list[Workload]) -> dict[str, An
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "output": arguments.output,
         "tpu_type": arguments.tpu_type,
-        "chips": topology.find(arguments.tpu_type).chips,
+        "chips": topology.find(arguments.tpu_type).chips * arguments.num_slices,
         "cluster": arguments.cluster,
         "project": arguments.project,
         "zone": arguments.zone,
@@ -219,9 +225,7 @@ def _new_path() -> Path:
 def _write(path: Path, submission: dict[str, Any]) -> None:
     """Writes the file whole, after each workload: what was submitted is never forgotten."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(submission, indent=2) + "\n")
-    temporary.replace(path)
+    atomic.write(path, json.dumps(submission, indent=2) + "\n")
 
 
 def _tell(path: Path, workloads: list[Workload], arguments: Namespace) -> None:

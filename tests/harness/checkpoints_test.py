@@ -1,19 +1,22 @@
 """The command that looks into checkpoints."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 from checkpoint_states import CASE, bits, make_state
 
-from harness import checkpoints
+from harness import checkpoints, cli
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
-from harness.saving import digest
+from harness.saving import digest, files
 from harness.saving.checkpointer import Checkpointer
+from harness.trees import named_leaves
 
 
 def _save(directory: Path, step: int, state: dict, impl: str = "linen") -> Path:
@@ -36,7 +39,7 @@ def test_inspect_shows_every_array(folder: Path, capsys: pytest.CaptureFixture[s
     assert lines[1].split() == ["array", "type", "shape", "bytes"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:-2]}
     state = make_state(5)
-    assert list(rows) == sorted(digest.named_leaves(state))
+    assert list(rows) == sorted(named_leaves(state))
     assert rows["params/logits/kernel"] == ["float32", "[64,", "64]", "16,384"]
     total = sum(map(len, bits(state).values()))
     assert lines[-2] == f"{len(rows)} arrays, {total:,} bytes"
@@ -117,6 +120,50 @@ def test_a_path_without_checkpoints(tmp_path: Path, verb: str) -> None:
 def test_wrong_arguments(arguments: list[str]) -> None:
     with pytest.raises(UserError):
         checkpoints.main(arguments)
+
+
+@pytest.fixture
+def no_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "gcsfs" else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify"])
+def test_a_bucket_without_its_extra_is_one_line(
+    no_gcsfs: None,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["checkpoints", verb, "gs://bucket/run"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(checkpoints.main)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: gs://bucket/run: needs gcsfs; install the extra: pip install '.[gcs]'"
+
+
+def test_a_run_that_saves_to_a_bucket_fails_where_its_record_tells_of_it(no_gcsfs: None) -> None:
+    checkpointer = Checkpointer("gs://bucket/run", Checkpoint(), {"case": CASE})
+    with pytest.raises(UserError, match=r"^gs://bucket/run: needs gcsfs"):
+        checkpointer.open()
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable:
+        def __truediv__(self, name: str) -> "Unreachable":
+            return self
+
+        def is_dir(self) -> bool:
+            raise RuntimeError("no such bucket,\n  or no access")
+
+    monkeypatch.setattr(files, "folder", lambda path: Unreachable())
+    with pytest.raises(UserError, match=r"^gs://bucket/run: no such bucket, or no access$"):
+        checkpoints.main(["inspect", "gs://bucket/run"])
 
 
 def test_as_a_command(tmp_path: Path) -> None:

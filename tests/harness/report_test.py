@@ -20,8 +20,7 @@ from harness import report
 from harness.cases.reading import case_names
 from harness.comparing import comparison
 from harness.errors import UserError
-from harness.records import record
-from harness.training import timing
+from harness.records import figures, record
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -224,7 +223,7 @@ def test_another_pair_stands_by_its_own_names(tmp_path: Path) -> None:
         write(tmp_path / "results", made)
         compiled = run(f"compiled-{number}", impl, number) | {"recipe": recipe}
         compiled |= {"status": "preflight", "steps": []}
-        compiled["timing"]["step_seconds"] = timing.summarise([])
+        compiled["timing"]["step_seconds"] = figures.summarise([])
         compiled["case"] = made["case"]
         write(tmp_path / "results", compiled)
     site = build(tmp_path / "results", output=tmp_path / "site")

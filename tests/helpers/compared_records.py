@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import record
-from harness.training import timing
+from harness.records import figures, record
 
 Record = dict[str, Any]
 _NUMBERS = itertools.count()
@@ -79,7 +78,7 @@ def make(
         "first_step_seconds": 4.3,
         "host_dispatch_seconds": 0.0002,
         "tokens_per_second_per_device": 128 / float(np.median(samples)),
-        "step_seconds": timing.summarise(samples),
+        "step_seconds": figures.summarise(samples),
     }
     made["steps"] = [step(n, s) for n, s in enumerate([4.3, 1.4, 0.03, *samples])]
     return made
@@ -115,7 +114,7 @@ def imported(**changes: Any) -> Record:
     made["case"] = {"name": "03_dropout", "hash": None, "config": {}}
     made["checkpoint"]["digest"] = None
     made["program"] = record.blank("x", "imported")["program"]
-    made["timing"]["step_seconds"] = timing.summarise([]) | {"samples": None}
+    made["timing"]["step_seconds"] = figures.summarise([]) | {"samples": None}
     for entry in made["steps"]:
         entry |= {"grad_norm": None, "learning_rate": None, "loss": round(entry["loss"], 3)}
         entry["step_seconds"] = round(entry["step_seconds"], 3)

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from harness import run
 from harness.cases import reading
 from harness.errors import UserError
 from harness.saving import digest
-from harness.training import data, train_step
+from harness.training import train_step
 from harness.training.parallel import mesh
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
@@ -35,14 +36,14 @@ def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], diges
     grid = mesh.make(CASE, jax.devices()[:devices])
     trainer = train_step.make_trainer(CASE, "nnx", grid, nnx_state=mode)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
-    state = train_step.compile_step(train_step.lower_init(trainer), trainer)()
-    batch = data.make_batch(CASE, grid)
+    state = train_step.compile_step(train_step.lower_init(trainer), trainer)(jnp.uint32(0))
+    inputs = train_step.make_inputs(CASE, grid)
     carrier = trainer.carrier
     call = carrier.call(compiled) if carrier else compiled
     carried = carrier.enter(state) if carrier else state
     losses = []
     for _ in range(3):
-        carried, metrics = call(carried, batch)
+        carried, metrics = call(carried, inputs)
         losses.append(float(metrics["loss"]))
     final = carrier.leave(carried) if carrier else carried
     assert len({jax.tree.structure(tree) for tree in (final, trainer.state)}) == 1

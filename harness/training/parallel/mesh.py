@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,6 +52,11 @@ class Grid:
     def batch_parts(self) -> int:
         """Into how many parts the batch is divided."""
         return math.prod(self.mesh.shape.get(axis, 1) for axis in _BATCH)
+
+    @property
+    def slices(self) -> int:
+        """How many TPU slices the devices lie on."""
+        return _slices(self.mesh.devices.flat)
 
     @property
     def kind(self) -> str:
@@ -122,12 +127,16 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
     for axis in kept.keys() - used:
         raise UserError(f"parallel.{axis}={sizes[axis]}: nothing of this family lies on that axis")
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    slices = _slices(devices)
     if sizes["data"] % slices:
         raise UserError(f"parallel.data={sizes['data']}: must be a multiple of the {slices} slices")
     made = _mesh(kept, devices, slices)
     rules = {name: _present(over, kept) for name, over in rules_of(case).items()}
     return Grid(made, rules)
+
+
+def _slices(devices: Iterable[Any]) -> int:
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def _mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device], slices: int) -> Mesh:

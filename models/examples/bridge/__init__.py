@@ -3,8 +3,7 @@
 The lazy way to migrate: nothing is written anew, flax wraps the Linen module as an NNX one.
 """
 
-from models.decoder import linen
-from models.decoder.config import SIZES, ModelConfig
+from models.decoder import SIZES, ModelConfig, linen
 
 __all__ = ["IMPLEMENTATIONS", "SIZES", "ModelConfig", "linen"]
 

@@ -6,9 +6,9 @@ import jax
 import pytest
 
 from harness.cases import families, reading
-from harness.saving import digest
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
+from harness.trees import named_leaves
 from models.seam import USUAL_NAMES
 from models.shared.partitioning import mesh_axes
 
@@ -40,7 +40,7 @@ def test_parameter_table(family: str, impl: str, request: pytest.FixtureRequest)
     axes = checking.named_axes(implementation.logical_axes(full))
     rules = {**mesh.RULES, **found.rules}
     lines = ["path | shape | dtype | logical axes | physical axes\n"]
-    for path, leaf in digest.named_leaves(params).items():
+    for path, leaf in named_leaves(params).items():
         over = ", ".join(" x ".join(mesh_axes(rules[name])) or "None" for name in axes[path])
         columns = [path, str(list(leaf.shape)), str(leaf.dtype), ", ".join(axes[path]), over]
         lines.append(" | ".join(columns) + "\n")

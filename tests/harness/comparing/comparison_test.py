@@ -9,8 +9,7 @@ from compared_records import CONFIG, PROGRAM, Record, imported, make, noise
 
 from harness import hlo
 from harness.comparing import comparison, comparison_text
-from harness.comparing.comparison import Comparison, Limits
-from harness.comparing.verdicts import Verdict
+from harness.comparing.model import Comparison, Limits, Row, Verdict
 from harness.errors import UserError
 from harness.records import figures
 
@@ -34,7 +33,7 @@ def verdicts(found: Comparison) -> dict[str, Verdict]:
     return {verdict.area: verdict for verdict in found.verdicts}
 
 
-def row(found: Comparison, name: str) -> comparison.Row:
+def row(found: Comparison, name: str) -> Row:
     (one,) = (row for row in found.rows if row.name == name)
     return one
 

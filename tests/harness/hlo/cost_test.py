@@ -73,7 +73,7 @@ def test_trips_that_depend_on_data_are_said_to_be_unknown() -> None:
     program = hlo.parse(compiled(step, (8, 8)))
     (loop,) = hlo.walk(program).loops
     assert loop.trips is None
-    assert any("trip count cannot be told" in line for line in hlo.warnings(program))
+    assert [line.partition(":")[0] for line in hlo.warnings(program)] == ["counts are too low"]
     assert [found.exact for found in hlo.matmuls(program)] == [False]
 
 
@@ -160,16 +160,6 @@ def test_a_limit_that_the_body_moves_is_not_taken_for_constant() -> None:
 def _moving(text: str, operation: str) -> str:
     line = "  ROOT %t = ((s32"
     return text.replace(line, f"  %moved = s32[] {operation}\n{line}")
-
-
-def test_branches_count_as_taken_and_are_said_to() -> None:
-    def step(x: jax.Array, which: jax.Array) -> jax.Array:
-        return lax.cond(which[0] > 0, lambda h: h @ h, jnp.sin, x)
-
-    program = hlo.parse(compiled(step, (8, 8), (1,)))
-    (found,) = hlo.matmuls(program)
-    assert (found.times, found.exact) == (1, False)
-    assert any("every branch counts" in line for line in hlo.warnings(program))
 
 
 def test_no_estimate_is_none_rather_than_zero() -> None:

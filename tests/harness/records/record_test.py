@@ -78,7 +78,7 @@ def test_a_blank_record_is_valid_and_holds_every_core_key() -> None:
             assert part in value, key
             value = value[part]
     known = [made.pop(key) for key in ("schema_version", "run_id", "status")]
-    assert known == [1, "a-run", "failed"]
+    assert known == [2, "a-run", "failed"]
     assert set(values_of(made)) == {None}
 
 
@@ -209,7 +209,7 @@ def write_text(path: Path, text: str | bytes) -> Path:
         ("completed step: 3", "truncated or not JSON"),
         ("[]", "not a record: no schema_version"),
         ('{"loss": 1}', "not a record: no schema_version"),
-        ('{"schema_version": 2}', "schema_version 2 is newer than this program, which reads 1"),
+        ('{"schema_version": 3}', "schema_version 3 is newer than this program, which reads 2"),
         ('{"schema_version": 1}', "the record must contain"),
         ('{"schema_version": NaN}', "not a record: NaN is not a finite number"),
         ('{"schema_version": 1e999}', "not a record: 1e999 is not a finite number"),

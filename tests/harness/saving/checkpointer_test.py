@@ -204,7 +204,7 @@ def test_nothing_is_touched_when_checkpoints_are_off(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     program = (
-        "import sys, harness.checkpointing;"
+        "import sys, harness.saving.checkpointer;"
         "print([name for name in ('orbax', 'tensorstore', 'flax') if name in sys.modules])"
     )
     command = [sys.executable, "-c", program]

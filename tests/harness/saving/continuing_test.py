@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 from checkpoint_states import bits
 from jax.experimental.layout import Format, Layout
@@ -12,7 +13,7 @@ from jax.experimental.layout import Format, Layout
 from harness.cases import reading
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
-from harness.training import data, train_step
+from harness.training import train_step
 from harness.training.parallel import mesh
 from harness.training.train_step import Trainer
 from models.seam import USUAL_NAMES
@@ -22,6 +23,7 @@ CASE = reading.load(
 )
 ABOUT = {"case": {"name": CASE.name, "hash": "a" * 64, "config": reading.flatten(CASE)}}
 SAVED, LAST = 5, 9
+SEED = jnp.uint32(CASE.run.seed)
 
 
 @cache
@@ -33,9 +35,9 @@ def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
 def _continue(impl: str, state: Any, first: int, checkpointer: Checkpointer) -> dict[str, bytes]:
     """Trains to the last step, saving what is due; returns the bits of the end."""
     trainer, step = _trainer(impl)
-    batch = data.make_batch(CASE, trainer.grid)
+    inputs = train_step.make_inputs(CASE, trainer.grid)
     for number in range(first, LAST + 1):
-        state, _ = step(state, batch)
+        state, _ = step(state, inputs)
         if checkpointer.due(number, LAST):
             checkpointer.save(number, state)
     checkpointer.finish()
@@ -50,7 +52,7 @@ def _checkpointer(directory: Path) -> Checkpointer:
 
 @pytest.mark.parametrize("saving", USUAL_NAMES)
 def test_with_dropout_and_int8(saving: str, tmp_path: Path) -> None:
-    state = train_step.lower_init(_trainer(saving)[0]).compile()()
+    state = train_step.lower_init(_trainer(saving)[0]).compile()(SEED)
     whole = _continue(saving, state, 0, _checkpointer(tmp_path / "whole"))
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0", "5", "9"]
     assert len(whole) == 39
@@ -71,21 +73,21 @@ def test_a_state_in_another_layout_is_saved_digested_and_goes_on(tmp_path: Path)
     )
     with trainer.grid.in_force():
         jitted = jax.jit(trainer.step, in_shardings=(formats, None), out_shardings=(formats, None))
-        step = jitted.lower(trainer.state, trainer.batch).compile()
+        step = jitted.lower(trainer.state, trainer.inputs).compile()
     laid_out = trainer._replace(state_layout=Layout.AUTO)
-    fresh = train_step.lower_init(trainer).compile()()
+    fresh = train_step.lower_init(trainer).compile()(SEED)
     state = train_step.lay_out(laid_out, step, fresh)
     assert bits(state) == bits(fresh)
     assert digest.array_digests(state) == digest.array_digests(fresh)
     kernel = state["params"]["decoder"]["layers"]["mlp"]["wo"]["kernel"]
     assert kernel.format.layout.major_to_minor == (2, 1, 0)
 
-    batch = data.make_batch(CASE, trainer.grid)
-    state, _ = step(state, batch)
+    inputs = train_step.make_inputs(CASE, trainer.grid)
+    state, _ = step(state, inputs)
     checkpointer = _checkpointer(tmp_path)
     checkpointer.save(0, state)
     checkpointer.finish()
     restored = checkpointer.restore(tmp_path / "0", trainer.state).state
     assert bits(restored) == bits(state)
-    again, _ = step(train_step.lay_out(laid_out, step, restored), batch)
-    assert bits(again) == bits(step(state, batch)[0])
+    again, _ = step(train_step.lay_out(laid_out, step, restored), inputs)
+    assert bits(again) == bits(step(state, inputs)[0])

@@ -105,6 +105,35 @@ ENTRY %e (a: f32[8], which: pred[]) -> f32[8] {
     assert predicted(text)["step_seconds"] == pytest.approx(2 * MICROSECOND)
 
 
+def test_a_branch_takes_its_time_as_often_as_it_runs() -> None:
+    """Of the four trips the first two gather, the others do not."""
+    branches = """%gathered (g: bf16[128,1024]) -> bf16[1024,1024] {
+  %g = bf16[128,1024]{1,0} parameter(0)
+  ROOT %full = bf16[1024,1024]{1,0} all-gather(%g), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}, backend_config={"rings":"colors:1"}
+}
+
+%spread (s: bf16[128,1024]) -> bf16[1024,1024] {
+  %s = bf16[128,1024]{1,0} parameter(0)
+  ROOT %p = bf16[1024,1024]{1,0} unheard-of(%s)
+}
+
+"""  # noqa: E501
+    gather = next(line for line in PROGRAM.splitlines(keepends=True) if "%full = " in line)
+    text = PROGRAM.replace("%condition (", f"{branches}%condition (", 1).replace(
+        gather,
+        "  %two = s32[] constant(2)\n"
+        "  %first = pred[] compare(%i, %two), direction=LT\n"
+        "  %full = bf16[1024,1024]{1,0} conditional(%first, %x, %x), true_computation=%gathered,"
+        " false_computation=%spread\n",
+    )
+    assert predicted(text)["wire_seconds"] == pytest.approx(2 * GATHER + PERMUTE)
+
+
+def test_a_loop_without_a_trip_takes_no_time() -> None:
+    never = PROGRAM.replace("%limit = s32[] constant(4)", "%limit = s32[] constant(0)")
+    assert predicted(never)["wire_seconds"] == pytest.approx(PERMUTE)
+
+
 def test_two_rings_carry_twice_as_much() -> None:
     found = predicted(PROGRAM.replace("colors:1", "colors:2"))
     assert found["wire_seconds"] == pytest.approx(4 * GATHER / 2 + PERMUTE)

@@ -3,11 +3,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from harness.training import timing
-from harness.training.timing import StepClock, StepTime, Stopwatch, summarise
+from harness.training.timing import StepClock, StepTime, Stopwatch
 
 
 class FakeClock:
@@ -110,19 +109,6 @@ def test_a_phase_that_fails_is_still_measured(clock: FakeClock) -> None:
     with pytest.raises(ValueError, match="no"), stopwatch.phase("compile_seconds"):
         fail()
     assert stopwatch.seconds == {"compile_seconds": 2}
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_a_summary_has_numpys_quantiles(count: int) -> None:
-    samples = np.random.default_rng(count).uniform(size=count).tolist()
-    summary = summarise(samples)
-    assert summary.pop("samples") == count
-    expected = np.percentile(samples, [50, 10, 90])
-    assert [summary[key] for key in ("median", "p10", "p90")] == pytest.approx(expected)
-
-
-def test_a_summary_of_nothing_is_null() -> None:
-    assert summarise([]) == {"median": None, "p10": None, "p90": None, "samples": 0}
 
 
 def test_the_age_of_the_process_counts_from_before_the_interpreter() -> None:

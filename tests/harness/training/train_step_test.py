@@ -31,11 +31,12 @@ def trained(
     grid = mesh.make(case, jax.devices()[:device_count])
     trainer = train_step.make_trainer(case, impl, grid)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
-    state = train_step.lay_out(trainer, compiled, train_step.lower_init(trainer).compile()())
-    batch = data.make_batch(case, grid)
+    inputs = train_step.make_inputs(case, grid)
+    fresh = train_step.lower_init(trainer).compile()(inputs.seed)
+    state = train_step.lay_out(trainer, compiled, fresh)
     metrics, states = [], [jax.device_get(state)]
     for _ in range(STEPS):
-        state, values = compiled(state, batch)
+        state, values = compiled(state, inputs)
         metrics.append({key: float(value) for key, value in values.items()})
         states.append(jax.device_get(state))
     return metrics, states, hlo.fingerprint(hlo.parse(hlo.text(compiled)))
@@ -146,7 +147,7 @@ def test_shards_are_those_of_the_parameter_table() -> None:
     case = reading.load("01_baseline", "tiny")
     grid = mesh.make(case, jax.devices())
     trainer = train_step.make_trainer(case, "nnx", grid, "native")
-    state = train_step.lower_init(trainer).compile()()
+    state = train_step.lower_init(trainer).compile()(jnp.uint32(0))
     layers = state["params"]["decoder"]["layers"]
     shard = {
         "embedding": (state["params"]["token_embedder"]["embedding"], (256, 8)),

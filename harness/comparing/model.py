@@ -1,0 +1,114 @@
+"""What is known of two sets of runs side by side, and what to make of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.comparing.comparability import Difference
+from harness.comparing.parity import Parity
+from harness.comparing.statistics import Ratio
+from harness.records.record import Record
+
+Better = Literal["lower", "higher"] | None
+Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
+
+MARKS: dict[Outcome, str] = {
+    "worse": "▲",
+    "better": "▼",
+    "different": "≠",
+    "same": "=",
+    "unclear": "?",
+    "unknown": "-",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a difference matters: smaller ones are called alike, larger ones regress."""
+
+    slowdown_percent: float = 1.0
+    memory_percent: float = 1.0
+    loss_difference: float = 0.0
+
+
+USUAL = Limits()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the median over a side's runs, None where nothing is known.
+
+    ratio: B to A, of numbers other than zero; low and high: its interval, where there are samples
+    enough for one.
+    """
+
+    name: str
+    unit: str
+    a: float | str | None
+    b: float | str | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    better: Better
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Step times: `ratio` of B to A, None without samples on both sides.
+
+    by_runs: whether the samples are the medians of several runs, not the steps of one run a side.
+    advice: the option that would settle it, empty when nothing would or nothing is open.
+    """
+
+    ratio: Ratio | None
+    by_runs: bool
+    advice: str
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled steps. same: None where a fingerprint is missing; changes: name, A, B.
+
+    operations: what differs operation by operation, None where a program is not there to be read.
+    """
+
+    same: bool | None
+    same_lowered: bool | None
+    fingerprint: str | None  # of A's
+    changes: tuple[tuple[str, float, float], ...]
+    operations: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to make of one area. regression: B is worse than the limits allow, beyond doubt."""
+
+    area: str
+    outcome: Outcome
+    words: str
+    regression: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs B against their baseline, runs A."""
+
+    a: tuple[Record, ...]
+    b: tuple[Record, ...]
+    names: tuple[str, str]  # of the sides: linen and nnx, or A and B
+    differences: tuple[Difference, ...]
+    rows: tuple[Row, ...]
+    parity: Parity
+    speed: Speed
+    programs: Programs
+    warnings: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]  # none of runs that are not comparable
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the figures of the two sides mean the same."""
+        return all(difference.severity != "severe" for difference in self.differences)
+
+    @property
+    def regressed(self) -> bool:
+        """Whether B is worse than A by more than the limits allow, beyond doubt."""
+        return any(verdict.regression for verdict in self.verdicts)
