@@ -19,8 +19,6 @@ import jax
 import optax
 import pytest
 
-from harness.optimizers import schedules
-
 
 def _may_promote(owner: Any, name: str) -> None:
     """Lets one function mix dtypes and ranks, and none that calls it."""
@@ -42,7 +40,6 @@ _may_promote(jax.lax.DotAlgorithmPreset, "supported_output_types")
 _may_promote(optax.tree, "bias_correction")
 _may_promote(flax.linen.LayerNorm, "__call__")
 _may_promote(flax.nnx.LayerNorm, "__call__")
-_may_promote(schedules.WarmupCosine, "__call__")  # an explicit cast would change the lowered text
 
 # What a shell starts in the background ignores SIGINT, and so would the commands the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

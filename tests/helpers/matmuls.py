@@ -96,6 +96,9 @@ def project(
 def mesh_of(devices: int) -> Iterator[None]:
     mesh = jax.make_mesh((devices,), ("fsdp",), (AxisType.Auto,), devices=jax.devices()[:devices])
     names = {name for shapes in (QUERY, OUT, WI, WO) for name in shapes.axes}
-    rules = {name: "fsdp" if name == "embed" else None for name in names} | {"batch": "fsdp"}
+    rules = {name: "fsdp" if name == "embed" else None for name in names} | {
+        "batch": "fsdp",
+        "vocab": None,
+    }
     with jax.set_mesh(mesh), partitioning.axis_rules(rules):
         yield

@@ -8,6 +8,7 @@ import pytest
 
 from harness.optimizers import adamw
 from harness.optimizers.adamw import Settings
+from harness.optimizers.schedules import warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,9 @@ def test_a_setting_without_a_meaning_is_refused(field: str, value: Any, allowed:
 
 
 def test_the_schedule_is_that_of_the_settings_or_of_the_run() -> None:
-    assert adamw.schedule(Settings(), 29) == (3e-5, 3e-6, 2, 29)
-    assert adamw.schedule(Settings(schedule_steps=50, learning_rate=2.0), 29) == (2.0, 0.2, 5, 50)
+    assert adamw.schedule(Settings(), 29) == warmup_cosine(3e-5, 0.1 * 3e-5, 2, 29)
+    longer = Settings(schedule_steps=50, learning_rate=2.0, final_fraction=0.5)
+    assert adamw.schedule(longer, 29) == warmup_cosine(2.0, 1.0, 5, 50)
 
 
 @pytest.mark.parametrize("clip_norm", [1.0, 1e9])

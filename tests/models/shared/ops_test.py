@@ -55,7 +55,8 @@ def test_rms_norm_rounds_before_it_scales() -> None:
     scale = jnp.asarray([1.0, 1.1, 1.3])
     normed = ops.rms_norm(x, jnp.ones(3), 1e-5)
     assert normed.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(ops.rms_norm(x, scale, 1e-5), normed * scale.astype(jnp.bfloat16))
+    expected = normed * scale.astype(jnp.bfloat16)[None, None]
+    np.testing.assert_array_equal(ops.rms_norm(x, scale, 1e-5), expected)
 
 
 @pytest.mark.parametrize("kv_heads", [2, 1])
@@ -141,7 +142,7 @@ def test_the_query_starts_smaller_by_the_root_of_the_head_in_bfloat16() -> None:
     query = ops.query_initializer(128)(key, shape, jnp.float32)
     assert query.dtype == jnp.float32
     plain = ops.fan_in_normal(key, shape, jnp.float32)
-    np.testing.assert_array_equal(query, np.asarray(plain) / np.float32(11.3125))
+    np.testing.assert_allclose(query, np.asarray(plain) / 11.3125, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dropout", "norm", "rope", "attention"])
