@@ -26,11 +26,9 @@ class Mutation:
     text: str
     what: tuple[str, ...]
 
-    def apply(self, tree: Path) -> None:
-        """Changes the file in a copy of the project."""
-        source = (ROOT / self.path).read_bytes()
-        changed = source[: self.start] + self.text.encode() + source[self.end :]
-        (tree / self.path).write_bytes(changed)
+    def applied(self, source: bytes) -> bytes:
+        """The file's content with the mutation."""
+        return source[: self.start] + self.text.encode() + source[self.end :]
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} {': '.join(part for part in self.what if part)}"

@@ -65,7 +65,7 @@ def failing_test(tree: Path, tests: list[str]) -> str | None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         import pytest
 
-        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", *tests]))
+        os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
     _, status = os.waitpid(child, 0)
     if status == 0:
         return None
@@ -90,13 +90,14 @@ def main() -> int:
         shutil.copy(ROOT / "pyproject.toml", tree)
         _prepare(tree)
         for number, (pattern, mutations) in enumerate(chosen, 1):
-            for mutation in mutations:
-                mutation.apply(tree)
+            whole = {one.path: (tree / one.path).read_bytes() for one in mutations}
+            for one in mutations:
+                (tree / one.path).write_bytes(one.applied(whole[one.path]))
             stem = mutations[0].path.stem
             tests = [test.format(name=stem) for test in TESTS[pattern]]
             found = failing_test(tree, [test for test in tests if (tree / test).exists()])
-            for mutation in mutations:
-                shutil.copy(ROOT / mutation.path, tree / mutation.path)
+            for path, source in whole.items():
+                (tree / path).write_bytes(source)
             survived += found is None
             print(f"{number:3} {found or 'SURVIVES'} <- {' and '.join(map(str, mutations))}")
             sys.stdout.flush()
@@ -110,8 +111,8 @@ def _prepare(tree: Path) -> None:
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tree / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
+    sys.dont_write_bytecode = True
     import flax.linen
     import flax.nnx
     import optax

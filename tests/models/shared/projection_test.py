@@ -55,9 +55,12 @@ def test_rounding_to_nearest_needs_no_key_and_draws_nothing() -> None:
     x, kernel, g = operands(WI)
     projection = project(WI, "int8", stochastic=False)
 
+    def forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return projection(x, kernel, WI.dimension_numbers)
+
     @jax.jit
     def without_key(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
-        y, transpose = jax.vjp(lambda *xs: projection(*xs, WI.dimension_numbers), x, kernel)
+        y, transpose = jax.vjp(forward, x, kernel)
         return y, *transpose(g)
 
     with_key = products(projection, WI, x, kernel, g)
