@@ -1,7 +1,7 @@
 """Cases read from YAML, at a size, by a recipe, with overrides; and flattened to sorted lines."""
 
 import dataclasses
-import difflib
+import functools
 import hashlib
 import typing
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
+from harness.text import nearest
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
@@ -202,18 +203,23 @@ def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
 def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
     """The dataclass of each section of a case."""
     pair = families.load(twins, family)
-    own: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in pair.mesh_axes]
-    parallel: type[Any] = Parallel
-    if own:
-        parallel = dataclasses.make_dataclass("Parallel", own, bases=(Parallel,), frozen=True)
     return {
         "checkpoint": Checkpoint,
         "data": Data,
         "model": pair.config,
         "optim": optimizers.load(optimizer).Settings,
-        "parallel": parallel,
+        "parallel": _parallel(pair.mesh_axes),
         "run": Run,
     }
+
+
+@functools.cache
+def _parallel(own: tuple[str, ...]) -> type[Parallel]:
+    """The mesh axes of every family, and those of one family alone."""
+    if not own:
+        return Parallel
+    fields: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in own]
+    return dataclasses.make_dataclass("Parallel", fields, bases=(Parallel,), frozen=True)
 
 
 def _fields(
@@ -252,9 +258,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
 
 
 def _choices(given: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f" (nearest: {nearest[0]})" if nearest else ""
-    return f"{hint}; known are {', '.join(known)}"
+    return f"{nearest(given, known)}; known are {', '.join(known)}"
 
 
 def _key(field_name: str) -> str:

@@ -54,6 +54,14 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
     return devices
 
 
+def prepare_cpus(count: int) -> list[jax.Device]:
+    """Starts JAX on so many CPU devices, whatever else the machine has, and returns them."""
+    jax.config.update("jax_platforms", "cpu")
+    _force_cpu_devices(count, 1)
+    _use_compilation_cache()
+    return jax.devices()
+
+
 def cache_folder() -> Path:
     """Where compiled programs are kept for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"
@@ -86,16 +94,20 @@ def _hosts() -> list[str]:
     return os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
 
 
+def coordinator_port() -> str:
+    """Where JAX's coordinator listens, unless an address is given."""
+    return os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
+
+
 def told_as_on_gke() -> Processes | None:
     """What JAX reads from GKE's variables on a TPU; it would not on the CPUs that stand in."""
     hosts = _hosts()
     if len(hosts) == 1:
         return None
-    port = os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
     index = os.environ.get("TPU_WORKER_ID", "")
     if not (index.isdecimal() and int(index) < len(hosts)):
         raise UserError(f"TPU_WORKER_ID={index}: must be the place of this host among {hosts}")
-    return Processes(f"{hosts[0]}:{port}", len(hosts), int(index))
+    return Processes(f"{hosts[0]}:{coordinator_port()}", len(hosts), int(index))
 
 
 def _use_compilation_cache() -> None:

@@ -12,9 +12,11 @@ import plain_gpt2
 import plain_training
 import pytest
 
+from harness import hlo
 from harness.cases import families, reading
-from harness.training import checking
-from models.examples.gpt2 import ModelConfig, shared
+from harness.training import checking, train_step
+from harness.training.parallel import mesh
+from models.examples.gpt2 import ModelConfig, shared, tflop_per_step
 
 GPT2 = "models.examples.gpt2"
 IMPLEMENTATIONS = ("linen", "nnx")
@@ -109,3 +111,14 @@ def test_bfloat16_is_that_of_the_matmuls_and_not_of_the_norms(name: str) -> None
     found = lowered.compile()(PARAMS)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, plain(), atol=0.3)
+
+
+def test_the_batch_stays_split_over_the_devices() -> None:
+    """Each multiplies its share, of which the formula leaves out the upper half of attention."""
+    case = reading.load("03_dropout", "tiny", ["model.layers=1"], twins=GPT2)
+    tflop, attention_percent = tflop_per_step(case.model, case.data.sequence_length, 1)
+    for name in IMPLEMENTATIONS:
+        trainer = train_step.make_trainer(case, name, mesh.make(case, jax.devices()))
+        compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+        multiplied = sum(one.flops for one in hlo.matmuls(hlo.parse(hlo.text(compiled)))) / 1e12
+        assert multiplied == pytest.approx(tflop * (1 + attention_percent / 100))
