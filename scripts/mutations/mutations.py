@@ -8,6 +8,7 @@ comparison finds the rest. The tests of that file run in a copy of the project u
 """
 
 import argparse
+import importlib
 import os
 import random
 import resource
@@ -113,12 +114,8 @@ def _prepare(tree: Path) -> None:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     sys.dont_write_bytecode = True
-    import flax.linen
-    import flax.nnx
-    import optax
-    import pytest
-
-    del flax.linen, flax.nnx, optax, pytest
+    for name in ("flax.linen", "flax.nnx", "optax", "pytest"):
+        importlib.import_module(name)
     for pattern in TESTS:
         tests = [test for test in TESTS[pattern] if "{" not in test]
         failing = failing_test(tree, tests) if tests else None
