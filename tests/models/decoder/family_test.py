@@ -86,22 +86,8 @@ def test_every_matmul_and_every_parameter_belongs_to_a_part() -> None:
     assert {"embedding", "scale", "logits_dense"} <= set(named)
     assert set(quantized) == matmuls - {"logits"}
     assert set(quantized) == {*parts["attention"], *parts["mlp"]} - {"rope", "attention"}
-    assert list(parts) == [
-        "attention",
-        "mlp",
-        "norm",
-        "dropout",
-        "embedding",
-        "head",
-        "loss",
-        "optimizer",
-    ]
-    assert [parts[name] for name in ("norm", "dropout", "loss", "optimizer")] == [
-        ("norm", "scale"),
-        ("dropout",),
-        ("loss",),
-        ("optimizer",),
-    ]
+    assert list(parts) == ["attention", "mlp", "norm", "dropout", "embedding", "head"]
+    assert [parts[name] for name in ("norm", "dropout")] == [("norm", "scale"), ("dropout",)]
     assert parts["embedding"] == ("embedding", "gather", "scatter-add")
 
 

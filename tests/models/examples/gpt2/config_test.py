@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from models.examples.gpt2.config import SIZES, ModelConfig, tflop_per_step
+from models.examples.gpt2.config import SIZES, ModelConfig, parts, tflop_per_step
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,14 @@ def test_the_matrix_products_of_a_step_are_those_counted_by_hand() -> None:
     tflop, percent = tflop_per_step(model, T, batch)
     assert tflop == pytest.approx(3 * 2 * (weights + attention) / 1e12)
     assert percent == pytest.approx(100 * attention / (weights + attention))
+
+
+def test_every_module_belongs_to_a_part() -> None:
+    assert parts == {
+        "attention": ("attn", "attention"),
+        "mlp": ("mlp",),
+        "norm": ("ln_1", "ln_2", "ln_f"),
+        "dropout": ("dropout",),
+        "embedding": ("wte", "wpe"),
+        "head": ("wte/attend", "head"),
+    }

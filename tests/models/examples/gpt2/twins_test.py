@@ -122,3 +122,13 @@ def test_the_batch_stays_split_over_the_devices() -> None:
         compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
         multiplied = sum(one.flops for one in hlo.matmuls(hlo.parse(hlo.text(compiled)))) / 1e12
         assert multiplied == pytest.approx(tflop * (1 + attention_percent / 100))
+
+
+def test_both_tell_the_parts_of_the_model_in_the_program() -> None:
+    for name in IMPLEMENTATIONS:
+        apply = families.load(GPT2).get(name).apply
+        config = replace(SMALL, dropout_rate=0.3)
+        lowered = jax.jit(lambda params, a=apply, c=config: a(c, params, TOKENS, KEY)).lower(PARAMS)
+        text = lowered.as_text(debug_info=True)
+        for part in ("attn", "mlp", "dropout", "attention", "head" if name == "nnx" else "wte"):
+            assert f"/{part}/" in text or f"{part}." in text, (name, part)
