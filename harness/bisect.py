@@ -1,4 +1,4 @@
-"""Where two implementations part: `python -m harness.bisect --case 03_dropout` shows how."""
+"""Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Cases read from YAML, at a size, by a recipe, with overrides; and flattened to sorted lines."""
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import typing
@@ -25,6 +24,7 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
+from harness.text import nearest
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
@@ -258,9 +258,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
 
 
 def _choices(given: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f" (nearest: {nearest[0]})" if nearest else ""
-    return f"{hint}; known are {', '.join(known)}"
+    return f"{nearest(given, known)}; known are {', '.join(known)}"
 
 
 def _key(field_name: str) -> str:

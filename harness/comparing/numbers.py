@@ -16,13 +16,14 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
     loss, norm = parity.loss, parity.grad_norm
     if loss.steps == 0:
         return "no step has a loss in both"
-    exact = "bit-equal" if parity.digits is None else f"equal to the {_digits(parity.digits)} told"
+    known = None if parity.digits is None else _digits(parity.digits)
+    exact = f"equal to the {known} known" if known else "bit-equal"
     parts = []
     if loss.equal:
         what = "losses and gradient norms" if norm.equal else "losses"
         parts.append(f"{what} {exact} over {counted(loss.steps, 'step')}")
     else:
-        digits = "" if parity.digits is None else f" ({_digits(parity.digits)} are told)"
+        digits = f" ({known} are known)" if known else ""
         parts.append(f"losses {_apart(loss)}{digits}")
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
@@ -66,7 +67,8 @@ def _begin_apart(found: Comparison) -> bool:
 
 
 def _digits(count: int) -> str:
-    return counted(count, "digit") + " after the point"
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return f"{words[count] if count < len(words) else count} digit{'' if count == 1 else 's'}"
 
 
 def _apart(agreement: Agreement) -> str:

@@ -12,6 +12,7 @@ from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.kinds import CARRYING_HEADERS, Kind, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
+from harness.text import safe, shortlist
 
 # Follows from what it connects, so it is told last.
 _PLUMBING = frozenset(("parameter", "tuple", "get-tuple-element", "bitcast", "while"))
@@ -50,7 +51,7 @@ class Difference:
             parts.append(f"bytes {self.bytes_a:,} -> {self.bytes_b:,}")
         if self.detail:
             parts.append(self.detail)
-        return f"{self.opcode} {_short(self.shape)}".strip() + f"{place}: {'; '.join(parts)}"
+        return f"{self.opcode} {safe(self.shape, _SHOWN)}".strip() + f"{place}: {'; '.join(parts)}"
 
 
 def diff(a: Program, b: Program) -> list[Difference]:
@@ -216,13 +217,12 @@ def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
 def _places(nodes: list[Node]) -> str:
     places = Counter(node.where for node in nodes)
     named = [place for place, _ in places.most_common() if place]
-    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
-    return ", ".join(named[:2]) + more
+    return shortlist(named, 2)
 
 
 def _value(node: Node) -> str:
     value = dict(node.content)["value"]
-    return _short(f"{node.instruction.opcode}({value})") if value else ""
+    return safe(f"{node.instruction.opcode}({value})", _SHOWN) if value else ""
 
 
 def _detail(a: Node, b: Node) -> str:
@@ -247,8 +247,4 @@ def _flat(path: str, value: Any) -> Iterable[tuple[str, str]]:
 
 
 def _changed(a: str, b: str) -> str:
-    return f"{_short(a)} -> {_short(b)}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return f"{safe(a, _SHOWN)} -> {safe(b, _SHOWN)}"

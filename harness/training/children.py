@@ -42,7 +42,8 @@ class Children:
         """Runs one child and prints what it prints; it is sent the signals that this one gets."""
         together, environment = self._coordinator()
         self._started += 1
-        command = [sys.executable, "-m", "harness.run", *self._argv, *together, *last]
+        safe_path = ["-P"] if sys.flags.safe_path else []
+        command = [sys.executable, *safe_path, "-m", "harness.run", *self._argv, *together, *last]
         place = None
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=os.environ | environment

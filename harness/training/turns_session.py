@@ -112,12 +112,11 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Si
     """The run's step, compiled, and the state that it began with."""
     case = _case(record)
     grid = mesh.make(case, run_devices)
-    count = record["environment"]["device_count"]
-    if count != grid.devices:
-        raise UserError(
-            f"--in-turns {record['run_id']}: ran on {count} devices, here are {grid.devices}"
-        )
-    case = going_on.as_begun(case, record["case"], count, grid)
+    ran_on = record["environment"]["device_count"]
+    if ran_on != grid.devices:
+        here = "is 1" if grid.devices == 1 else f"are {grid.devices}"
+        raise UserError(f"--in-turns {record['run_id']}: ran on {ran_on} devices, here {here}")
+    case = going_on.as_begun(case, record["case"], ran_on, grid)
     checking.require(case)
     plan = loop.Plan(
         case=case,

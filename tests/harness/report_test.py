@@ -203,11 +203,23 @@ def test_a_published_run_has_its_pages_figures_beside_its_steps_and_the_reason(
 
 def test_a_run_of_another_program_has_what_its_log_says(site: dict[str, Page]) -> None:
     page = page_of(site, "runs/published-megatron")
-    source = record.read(PUBLISHED / "published-megatron-0.91B" / "record.json")["source"]
+    source = record.read(PUBLISHED / "published-megatron-0.91B-881bf1c0" / "record.json")["source"]
     for rank in source["ranks"]:
         assert rank["parameters"] in page.figures
     assert "256 events, 256 checked: 0 mismatches" in page.text
     assert source["schedule"][1]["disagreement"] in page.text
+
+
+def test_evaluations_and_further_metrics_have_their_place(tmp_path: Path) -> None:
+    made = make(run_id="with-evaluations")
+    made["evals"] = [{"step": 4, "loss": 8.25, "seconds": 2.75}]
+    for entry in made["steps"]:
+        entry["moe_lb_loss"] = 0.125
+    write(tmp_path / "results", made)
+    page = page_of(build(tmp_path / "results", output=tmp_path / "site"), "runs/with-evaluations")
+    assert "Evaluations after step loss took 4 8.25 2.75 s" in " ".join(page.text.split())
+    assert "moe lb loss" in page.text
+    assert page.text.count("40960.125") == len(made["steps"])  # after the 4096 tokens
 
 
 def test_curves_are_drawn_and_their_data_goes_along(site: dict[str, Page]) -> None:
