@@ -112,11 +112,10 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Si
     """The run's step, compiled, and the state that it began with."""
     case = _case(record)
     grid = mesh.make(case, run_devices)
-    if record["environment"]["device_count"] != grid.devices:
-        raise UserError(
-            f"--in-turns {record['run_id']}: ran on {record['environment']['device_count']}"
-            f" devices, here are {grid.devices}"
-        )
+    ran_on = record["environment"]["device_count"]
+    if ran_on != grid.devices:
+        here = "is 1" if grid.devices == 1 else f"are {grid.devices}"
+        raise UserError(f"--in-turns {record['run_id']}: ran on {ran_on} devices, here {here}")
     checking.require(case)
     plan = loop.Plan(
         case=case,
