@@ -20,7 +20,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-xpk test-browser lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-fuzz test-xpk test-browser lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-faults: $(TEST)  ## kill and damage runs hundreds of times (long)
 
 test-bisect: $(TEST)  ## plant faults in a model and have them found (minutes)
 	$(VENV)/bin/python -m pytest -m bisect
+
+test-fuzz: $(TEST)  ## have thousands of damaged logs and configurations read (minutes)
+	$(VENV)/bin/python -m pytest -m fuzz
 
 test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
 	$(VENV)/bin/python -m pytest -m xpk

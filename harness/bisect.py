@@ -1,4 +1,4 @@
-"""Where two implementations part: `python -m harness.bisect --case 03_dropout` shows how."""
+"""Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import storage
 from harness.saving import restoring
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.text import capped
 from harness.training import checking, data, devices, train_step
 from harness.training.parallel import mesh

@@ -8,13 +8,11 @@ import jax
 import numpy as np
 
 from harness import cli
-from harness.errors import UserError
 from harness.records import storage
-from harness.saving import digest, files
-from harness.saving.files import CheckpointError, Damaged, StoredStep
-from harness.text import aligned
-
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+from harness.saving import digest, files, foreign, matching
+from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.files import StoredStep
+from harness.text import aligned, counted
 
 
 def parser() -> cli.Parser:
@@ -29,6 +27,11 @@ def parser() -> cli.Parser:
     inspect.add_argument("paths", nargs=1, metavar="PATH")
     diff = verbs.add_parser("diff", help="which arrays of two newest steps differ, and by how much")
     diff.add_argument("paths", nargs=2, metavar="PATH")
+    diff.add_argument(
+        "--match",
+        action="store_true",
+        help="pair arrays by shape and value, as a converter leaves them under other names",
+    )
     verify = verbs.add_parser("verify", help="whether every step still holds what was saved")
     verify.add_argument("paths", nargs=1, metavar="PATH")
     return arguments
@@ -43,7 +46,8 @@ def main(argv: list[str]) -> int:
             if arguments.verb == "inspect":
                 return _inspect(_newest(arguments.paths[0]))
             if arguments.verb == "diff":
-                return _diff(*map(_newest, arguments.paths))
+                one, other = map(_newest, arguments.paths)
+                return _diff(one, other, arguments.match)
             return _verify(_paths(arguments.paths[0]))
         except (CheckpointError, Damaged) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -55,10 +59,9 @@ def _paths(path: str) -> list[Any]:
     folder = files.folder(path)
     if files.is_step(folder):
         return [folder]
-    steps = [folder / str(number) for number in files.step_numbers(folder)]
+    steps = foreign.step_folders(folder)
     if not steps:
-        reason = "holds no checkpoint" if folder.exists() else "does not exist"
-        raise UserError(f"{path}: {reason}; give a folder of checkpoints, or one step in it")
+        raise foreign.refuse(folder)
     return steps
 
 
@@ -78,45 +81,62 @@ def _inspect(step: StoredStep) -> int:
         for name, array in sorted(arrays.items())
     ]
     print("\n".join(aligned([("array", "type", "shape", "bytes"), *rows])))
-    print(f"{len(arrays)} arrays, {sum(map(_bytes, arrays.values())):,} bytes")
+    print(f"{counted(len(arrays), 'array')}, {sum(map(_bytes, arrays.values())):,} bytes")
     if step.metadata is not None:
         print(f"digest: {digest.combined(step.digests)}")
     return 0
 
 
-def _diff(one: StoredStep, other: StoredStep) -> int:
+def _diff(one: StoredStep, other: StoredStep, match: bool) -> int:
     print(f"a: {_title(one)}\nb: {_title(other)}")
     ours, theirs = files.described(one), files.described(other)
-    names = sorted({*ours, *theirs})
-    different = 0
-    for name in names:
-        if name not in theirs or name not in ours:
-            difference = f"only in {'a' if name in ours else 'b'}"
-        elif _form(ours[name]) != _form(theirs[name]):
-            difference = f"{_form(ours[name])} in a, {_form(theirs[name])} in b"
-        else:
-            difference = _compare(
-                files.read_arrays(one, {name: ours[name]})[name],
-                files.read_arrays(other, {name: theirs[name]})[name],
-            )
-        if difference:
-            different += 1
-            print(f"{name}: {difference}")
-    print(f"{len(names) - different} of {len(names)} arrays are equal bit for bit")
-    return 1 if different else 0
+    found = matching.by_value(one, other) if match else matching.by_name(ours, theirs)
+    lines = dict.fromkeys(found.only_one, "only in a")
+    lines |= dict.fromkeys(found.only_other, "only in b")
+    equal = renamed = 0
+    for pair in found.pairs:
+        difference = _compare(
+            files.read_arrays(one, {pair.one: ours[pair.one]})[pair.one],
+            files.read_arrays(other, {pair.other: theirs[pair.other]})[pair.other],
+        )
+        equal += not difference
+        if pair.one != pair.other:
+            renamed += 1
+            more = f", as are {pair.alike} more" if pair.alike else ""
+            difference = difference or f"equal bit for bit{more}"
+            lines[f"{pair.one} (b: {pair.other})"] = difference
+        elif difference:
+            lines[pair.one] = difference
+    for name, line in sorted(lines.items()):
+        print(f"{name}: {line}")
+    number = len(found.pairs) + len(found.only_one) + len(found.only_other)
+    under = f", {renamed} pairs have other names" if match else ""
+    print(f"{equal} of {number} arrays are equal bit for bit{under}")
+    return 0 if equal == number else 1
 
 
 def _compare(one: np.ndarray, other: np.ndarray) -> str:
-    """How two arrays of one type and shape differ; empty when not a bit does."""
-    unsigned = _UNSIGNED[one.dtype.itemsize]
-    flipped = np.ascontiguousarray(one).view(unsigned) ^ np.ascontiguousarray(other).view(unsigned)
-    elements = np.count_nonzero(flipped)
+    """How two arrays differ; empty when not a bit does."""
+    if _form(one) != _form(other):
+        forms = f"{_form(one)} in a, {_form(other)} in b"
+        return forms + (f", {_largest(one, other)}" if one.shape == other.shape else "")
+    flipped = _bytes_of(one) ^ _bytes_of(other)  # [elements, bytes of one]
+    elements = np.count_nonzero(flipped.any(axis=1))
     if elements == 0:
         return ""
     bits = int(np.bitwise_count(flipped).sum())
+    return f"{elements:,} of {one.size:,} elements, {bits:,} bits, {_largest(one, other)}"
+
+
+def _largest(one: np.ndarray, other: np.ndarray) -> str:
     with np.errstate(invalid="ignore"):
-        largest = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
-    return f"{elements:,} of {one.size:,} elements, {bits:,} bits, by at most {largest:.6g}"
+        apart = np.abs(matching.wide(one) - matching.wide(other))
+    return f"by at most {apart.max(initial=0):.6g}"
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    flat = np.ascontiguousarray(array).reshape(-1, 1)
+    return flat.view(np.uint8)
 
 
 def _verify(paths: Iterable[Any]) -> int:
@@ -149,8 +169,10 @@ def _verdict(step: StoredStep) -> str:
     if problems:
         raise Damaged("; ".join(problems))
     if step.metadata is None:
-        return f"{len(step.keys)} arrays can be read; another program's, without digests"
-    return f"good, all {len(step.keys)} arrays are as they were saved"
+        return (
+            f"{counted(len(step.places), 'array')} can be read; another program's, without digests"
+        )
+    return f"good, all {len(step.places)} arrays are as they were saved"
 
 
 def _title(step: StoredStep) -> str:
@@ -161,7 +183,7 @@ def _title(step: StoredStep) -> str:
     return f"{step.path}: {', '.join(word for word in words if word)}"
 
 
-def _form(array: jax.ShapeDtypeStruct) -> str:
+def _form(array: np.ndarray) -> str:
     return f"{array.dtype}{list(array.shape)}"
 
 

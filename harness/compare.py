@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from harness import cli
-from harness.comparing import comparison, comparison_text
+from harness.comparing import comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
 from harness.errors import UserError
 from harness.records import finding
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"{path}: there is no folder {path.parent}")
     a, warnings_a = finding.find(arguments.a, arguments.results_dir, arguments.twins)
     b, warnings_b = finding.find(arguments.b, arguments.results_dir, arguments.twins)
-    programs, warnings = finding.programs(a[0], b[0])
+    programs, warnings = compiled.read(a[0], b[0])
     for warning in [*warnings_a, *warnings_b, *warnings]:
         print(f"warning: {safe(warning, 400)}", file=sys.stderr)
     records_a, records_b = ([found.record for found in side] for side in (a, b))

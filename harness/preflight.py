@@ -1,4 +1,4 @@
-"""Says what a case will need and do on TPU slices, where there is none: --help shows how."""
+"""What a case needs on TPU slices: `python -m harness.preflight --case all --topology v6e-8`."""
 
 import json
 import os

@@ -11,14 +11,18 @@ from types import FrameType
 
 from harness import cli
 from harness.cases import families, reading
-from harness.comparing import comparison, comparison_text
+from harness.cases.settings import Case
+from harness.comparing import comparison, comparison_text, compiled
 from harness.errors import UserError
-from harness.records import finding, record, storage, summary
+from harness.records import record, storage, summary
 from harness.records.finding import Found
 from harness.records.run_folder import check_writable
 from harness.text import safe
-from harness.training import checking, session
+from harness.training import checking, describing, devices, session
 from harness.training.devices import Processes
+from harness.training.parallel import mesh
+
+_CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any number of them
 
 
 def parser() -> cli.Parser:
@@ -31,7 +35,7 @@ def parser() -> cli.Parser:
     add("--case", help="a case's name (see --list) or a YAML file")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="train a pair of your own, see models/seam.py")
-    add("--check", action="store_true", help="say what the pair lacks, and end")
+    add("--check", action="store_true", help="say what the pair lacks or wastes, and end")
     add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
@@ -143,20 +147,31 @@ def _list_cases() -> int:
 
 
 def _check(arguments: Namespace) -> int:
-    """Says what a pair lacks to be trained."""
-    pair = families.load(arguments.twins)
+    """Says what a pair lacks to be trained, and what its tiny step would compute in vain."""
+    cpus = devices.prepare_cpus(arguments.devices or _CHECKED_ON)
     size = "full" if arguments.size == "auto" else arguments.size
-    options = _options(arguments)
-    case = reading.load(
-        options.case or "01_baseline", size, options.overrides, options.recipe, options.twins
-    )
-    found = checking.faults(case)
+    case = _checked(arguments, size)
+    pair, found = families.of(case), checking.faults(case)
     for fault in found:
         print(fault)
-    if not found:
-        names = " and ".join(pair.names)
-        print(f"{pair.module}: {names} hold one tree of parameters and can be trained")
-    return 1 if found else 0
+    if found:
+        return 1
+    names = " and ".join(pair.names)
+    print(f"{pair.name}: {names} hold one tree of parameters and can be trained")
+    tiny = _checked(arguments, "tiny")
+    try:
+        warnings = describing.wasted_steps(tiny, mesh.make(tiny, cpus))
+    except UserError as error:  # what is tiny may be too small to be split
+        warnings = [f"not compiled for {len(cpus)} devices: {error}"]
+    for warning in warnings:
+        print(f"warning: {warning}")
+    return 0
+
+
+def _checked(arguments: Namespace, size: str) -> Case:
+    options = _options(arguments)
+    case = options.case or "01_baseline"
+    return reading.load(case, size, options.overrides, options.recipe, options.twins)
 
 
 def _run_each(argv: list[str], arguments: Namespace, impls: Sequence[str]) -> int:
@@ -184,7 +199,7 @@ def _compare(sides: Sequence[Sequence[Found]]) -> None:
     """Prints what two implementations have in common, or one's repeats side by side."""
     records = [[found.record for found in side] for side in sides]
     if len(sides) == 2:
-        programs, warnings = finding.programs(sides[0][0], sides[1][0])
+        programs, warnings = compiled.read(sides[0][0], sides[1][0])
         compared = comparison.compare(records[0], records[1], programs=programs)
         told = [f"warning: {safe(warning, 400)}" for warning in warnings]
         print("\n".join(["", *told, comparison_text.terminal(compared)]))
@@ -195,7 +210,8 @@ def _compare(sides: Sequence[Sequence[Found]]) -> None:
 def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | None]:
     """Runs one implementation once; returns its exit code and where its record lies."""
     last = ["--impl", impl, "--repeats", "1", *(["--run-id", run_id] if run_id else [])]
-    command = [sys.executable, "-m", "harness.run", *argv, *last]
+    safe_path = ["-P"] if sys.flags.safe_path else []
+    command = [sys.executable, *safe_path, "-m", "harness.run", *argv, *last]
     path = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
 

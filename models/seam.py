@@ -199,7 +199,7 @@ def load(name: str, check: bool = True) -> Family:
         faults += _implementation_faults(name, one, _implementation(module, one))
     if faults:
         raise SeamError(faults)
-    get = functools.cache(lambda one: _get(module, one))
+    get = functools.cache(lambda one: _get(module, names, one))
     options = {
         option: getattr(module, attribute)
         for option in _OPTIONS
@@ -208,7 +208,9 @@ def load(name: str, check: bool = True) -> Family:
     return Family(name, module.ModelConfig, names, get, **options)
 
 
-def _get(module: ModuleType, one: str) -> Implementation:
+def _get(module: ModuleType, names: tuple[str, ...], one: str) -> Implementation:
+    if one not in names:
+        raise SeamError([f"impl={one!r}: must be one of {', '.join(names)}"])
     found = _implementation(module, one)
     faults = _implementation_faults(module.__name__, one, found)
     if faults:

@@ -1,5 +1,7 @@
 """A family, an optimizer and a mesh axis are one file each: nothing else knows of them."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -10,14 +12,14 @@ from harness.training import checking, train_step
 from harness.training.parallel import mesh
 from harness.trees import named_leaves
 
-SETTINGS = ("data.sequence_length=16", "data.global_batch=4", "optim.name=toy_optimizer")
+CASE = str(Path(__file__).parent / "data" / "toy_case.yaml")
 
 
 def trained(
     twins: str, impl: str, devices: int, *more: str
 ) -> tuple[list[float], train_step.State]:
     """The losses of three steps, and the state after them."""
-    case = reading.load("01_baseline", "tiny", (*SETTINGS, *more), twins=twins)
+    case = reading.load(CASE, "tiny", ("data.sequence_length=16", *more), twins=twins)
     grid = mesh.make(case, jax.devices()[:devices])
     trainer = train_step.make_trainer(case, impl, grid)
     step = train_step.trace_step(trainer).lower().compile()
@@ -32,7 +34,7 @@ def trained(
 
 
 def test_a_family_and_an_optimizer() -> None:
-    case = reading.load("01_baseline", "full", SETTINGS, twins="toy_family")
+    case = reading.load(CASE, twins="toy_family")
     assert checking.faults(case) == []
     assert case.model.embed == 768
     linen, nnx = (trained("toy_family", impl, 2) for impl in ("linen", "nnx_"))
@@ -54,7 +56,7 @@ def test_settings_of_their_own_are_settings() -> None:
         reading.load("01_baseline", overrides=["optim.name=toy_optimizer", "optim.weight_decay=0"])
     with pytest.raises(UserError, match=r"parallel.lane: no such key"):
         reading.load("01_baseline", overrides=["parallel.lane=2"])
-    case = reading.load("01_baseline", "tiny", [*SETTINGS, "parallel.lane=2"], twins="toy_axis")
+    case = reading.load(CASE, overrides=["parallel.lane=2"], twins="toy_axis")
     flat = reading.flatten(case)
     assert (flat["parallel.lane"], flat["optim.name"]) == (2, "toy_optimizer")
-    assert reading.from_flat("01_baseline", flat) == case
+    assert reading.from_flat(case.name, flat) == case

@@ -1,5 +1,6 @@
 """The family that a command is about: a folder of models/, or the module of `--twins`."""
 
+import importlib.util
 import pkgutil
 from functools import cache
 
@@ -9,6 +10,7 @@ from harness.errors import UserError
 from models import seam
 from models.seam import Family, SeamError
 
+_OWN = ("harness", "models")
 _NO_FAMILIES = ("examples", "shared")
 
 
@@ -26,10 +28,23 @@ def load(twins: str | None, family: str = Case.family) -> Family:
     """
     if twins is None:
         return seam.load(f"{models.__name__}.{family}", check=False)
+    package, _, rest = twins.partition(".")
+    if package in _OWN and not _is_there(twins):
+        raise UserError(
+            f"--twins {twins}: {package!r} is the project's own package, which has no {rest!r};"
+            " one of yours needs another name"
+        )
     try:
         return seam.load(twins)
     except SeamError as error:
         raise UserError("\nerror: ".join(f"--twins {fault}" for fault in error.faults)) from None
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it would lie in
+        return False
 
 
 def of(case: Case) -> Family:

@@ -2,19 +2,18 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
-import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from harness import optimizers
 from harness.cases import families
-from harness.cases.experiment import is_free
+from harness.cases.converting import convert
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -22,6 +21,7 @@ from harness.cases.settings import (
     Data,
     Parallel,
     Run,
+    is_free,
     later_default,
 )
 from harness.errors import UserError
@@ -203,18 +203,23 @@ def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
 def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
     """The dataclass of each section of a case."""
     pair = families.load(twins, family)
-    own: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in pair.mesh_axes]
-    parallel: type[Any] = Parallel
-    if own:
-        parallel = dataclasses.make_dataclass("Parallel", own, bases=(Parallel,), frozen=True)
     return {
         "checkpoint": Checkpoint,
         "data": Data,
         "model": pair.config,
         "optim": optimizers.load(optimizer).Settings,
-        "parallel": parallel,
+        "parallel": _parallel(pair.mesh_axes),
         "run": Run,
     }
+
+
+@functools.cache
+def _parallel(own: tuple[str, ...]) -> type[Parallel]:
+    """The mesh axes of every family, and those of one family alone."""
+    if not own:
+        return Parallel
+    fields: list[tuple[str, Any, Any]] = [(axis, int, 1) for axis in own]
+    return dataclasses.make_dataclass("Parallel", fields, bases=(Parallel,), frozen=True)
 
 
 def _fields(
@@ -240,7 +245,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = _convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
     built = {}
     for section, cls in sections.items():
         try:
@@ -250,49 +255,6 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
     return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
-
-
-def _convert(value: Any, allowed: Any, where: str) -> Any:
-    """`value`, or what its text says, as the annotated type; UserError when it is none."""
-    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
-    for option in options:
-        try:
-            return _parse(value, option)
-        except ValueError:
-            continue
-    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
-
-
-def _parse(value: Any, option: Any) -> Any:
-    if typing.get_origin(option) is Literal:
-        if value in typing.get_args(option):
-            return value
-    elif option is types.NoneType:
-        if value in (None, "null", "none", ""):
-            return None
-    elif option is bool:
-        if isinstance(value, bool):
-            return value
-        if value in ("true", "false"):
-            return value == "true"
-    elif option is int:
-        if isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)
-    elif option is float:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    elif isinstance(value, option):
-        return value
-    raise ValueError
-
-
-def _type_name(option: Any) -> str:
-    if typing.get_origin(option) is Literal:
-        return "one of " + ", ".join(typing.get_args(option))
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
-    return names.get(option, "null")
 
 
 def _choices(given: str, known: list[str]) -> str:

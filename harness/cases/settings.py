@@ -126,3 +126,8 @@ def later_default(key: str) -> Any:
     A mesh axis of a family's own is as large as 1.
     """
     return _LATER.get(key, 1 if key.startswith("parallel.") else NO_DEFAULT)
+
+
+def is_free(key: str) -> bool:
+    """Whether runs of one experiment may differ in a setting: how long they go, what they save."""
+    return key == "run.steps" or key.startswith("checkpoint.")

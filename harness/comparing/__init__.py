@@ -1,1 +1,3 @@
 """What two sets of runs have in common, what differs, how surely, in words."""
+
+__all__ = ["comparison", "comparison_text", "compiled", "model", "statistics"]

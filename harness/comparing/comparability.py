@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness import hardware
-from harness.cases.experiment import is_free
-from harness.cases.settings import NO_DEFAULT, later_default
+from harness.cases.settings import NO_DEFAULT, is_free, later_default
 from harness.errors import UserError
 from harness.records.record import Record, at
 from harness.text import nearest

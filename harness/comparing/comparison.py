@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from harness import hlo
-from harness.comparing import comparability, parity, statistics, verdicts
-from harness.comparing.model import USUAL, Better, Comparison, Limits, Programs, Row, Speed
+from harness.comparing import comparability, compiled, parity, statistics, verdicts
+from harness.comparing.compiled import UNREAD, Read
+from harness.comparing.model import USUAL, Better, Comparison, Limits, Row, Speed
 from harness.comparing.statistics import Ratio
 from harness.records import figures
 from harness.records.record import Record
@@ -19,7 +19,7 @@ def compare(
     b: Sequence[Record],
     across: Sequence[str] = (),
     limits: Limits = USUAL,
-    programs: tuple[hlo.Program | None, hlo.Program | None] = (None, None),
+    programs: Read = UNREAD,
 ) -> Comparison:
     """Compares runs `b` with runs `a`; several of a side are repeats of one experiment.
 
@@ -40,7 +40,7 @@ def compare(
         rows=tuple(_rows(a, b, speed)),
         parity=worst,
         speed=speed,
-        programs=_programs(a[0], b[0], programs),
+        programs=compiled.compare(a[0], b[0], programs),
         warnings=tuple(_warnings(a, b, names)),
         verdicts=(),
     )
@@ -123,40 +123,6 @@ def _around(
         return None, None
     low, high = spread.low / spread.value, spread.high / spread.value
     return (ratio / high, ratio / low) if inverse else (ratio * low, ratio * high)
-
-
-def _programs(
-    a: Record, b: Record, programs: tuple[hlo.Program | None, hlo.Program | None]
-) -> Programs:
-    first, second = a["program"], b["program"]
-    same, same_lowered = (
-        None if None in (first[key], second[key]) else first[key] == second[key]
-        for key in ("optimized_sha256", "stablehlo_sha256")
-    )
-    operations = None
-    if same is False and programs[0] is not None and programs[1] is not None:
-        operations = tuple(map(str, hlo.diff(programs[0], programs[1])))
-    return Programs(same, same_lowered, first["optimized_sha256"], _changes(a, b), operations)
-
-
-def _changes(a: Record, b: Record) -> tuple[tuple[str, float, float], ...]:
-    """What the records tell of two programs, where it differs."""
-    told = [
-        ("bytes on the wire", a["program"]["wire_bytes"], b["program"]["wire_bytes"]),
-        ("cycles", a["program"]["fusion_cycles"], b["program"]["fusion_cycles"]),
-    ]
-    kinds_a, kinds_b = a["program"]["collectives"], b["program"]["collectives"]
-    if kinds_a is not None and kinds_b is not None:
-        none = {"count": 0, "bytes": 0}
-        for kind in sorted(kinds_a.keys() | kinds_b.keys()):
-            one, other = kinds_a.get(kind, none), kinds_b.get(kind, none)
-            told += [(f"{kind} {what}", one[what], other[what]) for what in none]
-    numbers = [(name, figures.number(one), figures.number(other)) for name, one, other in told]
-    return tuple(
-        (name, one, other)
-        for name, one, other in numbers
-        if one is not None and other is not None and one != other
-    )
 
 
 def _warnings(a: Sequence[Record], b: Sequence[Record], names: tuple[str, str]) -> list[str]:

@@ -8,8 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from harness.comparing.comparability import Difference
-from harness.comparing.model import Comparison, Row
-from harness.comparing.verdicts import MARKS
+from harness.comparing.model import MARKS, Comparison, Row
 from harness.records.record import Record
 from harness.text import aligned, capped, percent, safe, shortlist, size, times
 

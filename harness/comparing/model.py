@@ -11,6 +11,15 @@ from harness.records.record import Record
 Better = Literal["lower", "higher"] | None
 Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
 
+MARKS: dict[Outcome, str] = {
+    "worse": "▲",
+    "better": "▼",
+    "different": "≠",
+    "same": "=",
+    "unclear": "?",
+    "unknown": "-",
+}
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.records.record import Record
 
-# The logs that imported records are read from show three digits after the point.
-_ROUNDING = 0.0005 + 1e-9
+_OLDER_ROUNDING = 0.0005  # of imported records that do not say: logs of three digits
+_ARITHMETIC = 1e-9  # of a difference of two rounded figures
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Parity:
     same_state: bool | None  # None where a digest is missing, or the runs end at different steps
     only_a: tuple[int, ...]  # steps that B lacks
     only_b: tuple[int, ...]
-    rounded: bool  # a side's losses have three digits after the point: equal as far as these tell
+    digits: int | None  # after the point that both know of a loss; None when both are exact
 
     @property
     def equal(self) -> bool:
@@ -57,10 +57,12 @@ def compare(a: Record, b: Record) -> Parity:
     pairs = [(step, steps[0][step], steps[1][step]) for step in common]
     digests = a["checkpoint"]["digest"], b["checkpoint"]["digest"]
     same_end = all(steps) and max(steps[0]) == max(steps[1])
-    rounded = "imported" in (a["status"], b["status"])
+    told = "imported" in (a["status"], b["status"])
+    tolerance = {key: _tolerance(a, b, key) for key in ("loss", "grad_norm")}
+    half_unit = max(_rounding(a, "loss"), _rounding(b, "loss"))
     return Parity(
-        loss=_agreement(pairs, "loss", rounded),
-        grad_norm=_agreement(pairs, "grad_norm", rounded),
+        loss=_agreement(pairs, "loss", told, tolerance["loss"]),
+        grad_norm=_agreement(pairs, "grad_norm", told, tolerance["grad_norm"]),
         learning_rates_part=next(
             (
                 step
@@ -73,26 +75,43 @@ def compare(a: Record, b: Record) -> Parity:
         same_state=digests[0] == digests[1] if None not in digests and same_end else None,
         only_a=tuple(sorted(steps[0].keys() - steps[1].keys())),
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
-        rounded=rounded,
+        digits=max(0, round(-math.log10(2 * half_unit))) if half_unit > 0 else None,
     )
 
 
+def _rounding(record: Record, key: str) -> float:
+    """How far a figure of the steps may be from the exact one: a log prints some digits only."""
+    if record["status"] != "imported":
+        return 0.0
+    told = record.get("source", {}).get("rounding", {})
+    return float(told.get(key, _OLDER_ROUNDING))
+
+
+def _tolerance(a: Record, b: Record, key: str) -> float:
+    """How far equal figures may be apart: not at all, unless one is printed more exactly."""
+    errors = _rounding(a, key), _rounding(b, key)
+    return 0.0 if errors[0] == errors[1] else max(errors) + _ARITHMETIC
+
+
 def _agreement(
-    pairs: Sequence[tuple[int, dict[str, Any], dict[str, Any]]], key: str, rounded: bool
+    pairs: Sequence[tuple[int, dict[str, Any], dict[str, Any]]],
+    key: str,
+    told: bool,
+    tolerance: float,
 ) -> Agreement:
-    """Null is a number that was not finite; but in a log, one that it does not tell."""
+    """Null is a number that was not finite; but of what a log `told`, one that it may leave out."""
     largest: float | None = None
     largest_step = first_step = None
     compared = 0
     for step, a, b in pairs:
         values = a[key], b[key]
-        if rounded and None in values:
+        if told and None in values:
             continue
         compared += 1
         if values[0] == values[1]:
             continue
         difference = math.inf if None in values else _distance(*values)
-        if rounded and difference <= _ROUNDING:
+        if difference <= tolerance:
             continue
         first_step = step if first_step is None else first_step
         if largest is None or difference > largest:

@@ -9,14 +9,6 @@ from harness.comparing.parity import Agreement, Parity
 from harness.records.figures import number
 from harness.text import counted, percent, shortlist, size
 
-MARKS: dict[Outcome, str] = {
-    "worse": "▲",
-    "better": "▼",
-    "different": "≠",
-    "same": "=",
-    "unclear": "?",
-    "unknown": "-",
-}
 _STEPS = "case.config.run.steps"
 _MANY = 5000  # steps or runs that nobody would call few
 
@@ -37,13 +29,14 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
     loss, norm = parity.loss, parity.grad_norm
     if loss.steps == 0:
         return "no step has a loss in both"
-    exact = "equal to the three digits known" if parity.rounded else "bit-equal"
+    known = None if parity.digits is None else _digits(parity.digits)
+    exact = f"equal to the {known} known" if known else "bit-equal"
     parts = []
     if loss.equal:
         what = "losses and gradient norms" if norm.equal else "losses"
         parts.append(f"{what} {exact} over {counted(loss.steps, 'step')}")
     else:
-        digits = " (three digits are known)" if parity.rounded else ""
+        digits = f" ({known} are known)" if known else ""
         parts.append(f"losses {_apart(loss)}{digits}")
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
@@ -53,6 +46,11 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
         if steps:
             parts.append(f"only {name} has {_listed(steps)}")
     return "; ".join(parts)
+
+
+def _digits(count: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return f"{words[count] if count < len(words) else count} digit{'' if count == 1 else 's'}"
 
 
 def _numbers(found: Comparison, allowed: float) -> Verdict:

@@ -1,16 +1,24 @@
 """Reads optimised XLA programs: what they cost, what they send, and whether two are the same."""
 
 from harness.hlo.canonical import canonical, fingerprint
-from harness.hlo.collectives import Collective, collectives, list_collectives
+from harness.hlo.collectives import (
+    COLLECTIVE_KINDS,
+    Collective,
+    chain,
+    collectives,
+    describe_collective,
+    list_collectives,
+)
 from harness.hlo.cost import Cycles, Matmul, fusion_cycles, list_cycles, matmuls, uncosted
 from harness.hlo.difference import Difference, diff
 from harness.hlo.exactness import inexact, warnings
-from harness.hlo.kernels import stablehlo_sha256
 from harness.hlo.loops import Loop, walk
-from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, text
+from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, references
 from harness.hlo.place import where
+from harness.hlo.texts import stablehlo_sha256, text
 
 __all__ = [
+    "COLLECTIVE_KINDS",
     "Collective",
     "Computation",
     "Cycles",
@@ -20,8 +28,11 @@ __all__ = [
     "Matmul",
     "Program",
     "Shape",
+    "buffers",
     "canonical",
+    "chain",
     "collectives",
+    "describe_collective",
     "diff",
     "fingerprint",
     "fusion_cycles",
@@ -30,6 +41,8 @@ __all__ = [
     "list_cycles",
     "matmuls",
     "parse",
+    "parts",
+    "references",
     "stablehlo_sha256",
     "text",
     "uncosted",

@@ -13,7 +13,13 @@ from harness.hlo.parse import Computation, Instruction, Program, Shape
 
 FUSED_ALL_REDUCE_SCATTER = "all-reduce-scatter(fused)"
 
-KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+COLLECTIVE_KINDS = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
 _CHAIN = re.compile(r'chain_id="(\d+)"')
 _IOTA = re.compile(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH = re.compile(r"mesh\[([^\]]*)\](?:, device_ids=\(([^)]*)\))?\s*\{([^}]*)\}")
@@ -93,14 +99,14 @@ def list_collectives(program: Program) -> list[Collective]:
     counted: set[tuple[str, str]] = set()
     for name, executions in walk(program).executions.items():
         for instruction in program.computations[name].instructions.values():
-            if instruction.opcode.removesuffix("-start") not in KINDS:
+            if instruction.opcode.removesuffix("-start") not in COLLECTIVE_KINDS:
                 continue
             spread = chain(instruction)
             if spread is not None:
                 if (executions.within, spread) in counted:
                     continue
                 counted.add((executions.within, spread))
-            listed.append(describe(program, program.computations[name], instruction))
+            listed.append(describe_collective(program, program.computations[name], instruction))
     return sorted(listed, key=lambda collective: -collective.wire_bytes)
 
 
@@ -112,7 +118,9 @@ def chain(instruction: Instruction) -> str | None:
     return found[1] if found else instruction.attributes.get("channel_id")
 
 
-def describe(program: Program, computation: Computation, instruction: Instruction) -> Collective:
+def describe_collective(
+    program: Program, computation: Computation, instruction: Instruction
+) -> Collective:
     """What one collective in a computation of the program moves."""
     found = walk(program)
     executions = found.executions[computation.name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.hlo.canonical import Graph, Node, build, fingerprint
-from harness.hlo.collectives import KINDS
+from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
 
@@ -152,7 +152,7 @@ class _Surplus:
 
 def _rank(found: tuple[bool, Difference]) -> tuple[int, int, int, str]:
     is_cause, difference = found
-    if difference.opcode.removesuffix("-start") in KINDS:
+    if difference.opcode.removesuffix("-start") in COLLECTIVE_KINDS:
         group = 0
     elif difference.opcode in _PLUMBING:
         group = 3

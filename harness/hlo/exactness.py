@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from harness.hlo.collectives import KINDS
+from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.loops import Conditional, Loop, walk
 from harness.hlo.parse import Instruction, Program
 from harness.hlo.place import where
 
-_COSTLY = (*KINDS, "dot", "convolution")
+_COSTLY = (*COLLECTIVE_KINDS, "dot", "convolution")
 _UNCOUNTED = ("ragged-all-to-all", "collective-broadcast", "send", "recv")
 _LISTED = 3  # by name; of the others the number
 

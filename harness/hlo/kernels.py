@@ -3,26 +3,7 @@
 import base64
 import binascii
 import hashlib
-import re
 from functools import lru_cache
-
-import jax
-from jax.extend.mlir import ir
-
-try:
-    from jaxlib.mosaic.python import tpu
-except ImportError:  # a JAX without Mosaic reads no kernels: they count byte for byte
-    tpu = None  # type: ignore[assignment]
-
-_BODY = re.compile(r"(\\22body\\22: \\22)([^\\]*)")
-_LOCATIONS = re.compile(r"(\\22debug_locations\\22: \\22)[^\\]*")
-
-
-def stablehlo_sha256(lowered: jax.stages.Lowered) -> str:
-    """The sha256 of the lowered program's text, in which names count but source lines do not."""
-    text = _LOCATIONS.sub(r"\1", lowered.as_text())
-    text = _BODY.sub(lambda body: body[1] + kernel_digest(body[2]), text)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)
@@ -33,6 +14,12 @@ def kernel_digest(body: str) -> str:
     them beside the kernel), so that the bytes depend on where JAX is installed: only the operations
     are hashed. Bytes that this JAX cannot read as MLIR are hashed as they are.
     """
+    from jax.extend.mlir import ir  # imports JAX, which no other reader of programs needs
+
+    try:
+        from jaxlib.mosaic.python import tpu
+    except ImportError:  # a JAX without Mosaic reads no kernels: they count byte for byte
+        tpu = None  # type: ignore[assignment]
     try:
         content = base64.b64decode(body, validate=True)
         with ir.Context() as context:

@@ -40,6 +40,7 @@ _ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "select": np.where,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
 }
+_COMMENT = re.compile(r"/\*.*?\*/")
 _BOUNDS = re.compile(r"\[([\d:]+)\]")
 _RESHAPED = ("reshape", "convert")
 
@@ -121,7 +122,7 @@ def _result(instruction: Instruction, operands: list[Array]) -> Array | None:
 
 def _constant(literal: str, size: int) -> Array | None:
     """The numbers written out; None where they are elided."""
-    words = re.findall(r"true|false|-?\d+", literal)
+    words = re.findall(r"true|false|-?\d+", _COMMENT.sub("", literal))
     if len(words) != size:
         return None
     named = {"true": 1, "false": 0}

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import jax
-
 from harness.errors import UserError
 
 # An attribute that names computations. Everything else that starts with % is an instruction.
@@ -138,23 +136,6 @@ class Program:
         """How many devices run it together."""
         sizes = (self.header.get(key, "1") for key in ("num_partitions", "replica_count"))
         return math.prod(map(int, sizes))
-
-
-def text(compiled: jax.stages.Compiled) -> str:
-    """The program's text with every constant in full; `as_text()` elides arrays as {...}.
-
-    Two programs that differ only in an array compiled into them (an attention mask) look
-    alike otherwise. Falls back to `as_text()` where this JAX does not offer more.
-    """
-    try:
-        from jaxlib._hlo import HloPrintOptions
-
-        options = HloPrintOptions()
-        options.print_large_constants = True
-        modules = compiled.runtime_executable().hlo_modules()  # type: ignore[union-attr]
-    except (ImportError, AttributeError, NotImplementedError):
-        return compiled.as_text() or ""
-    return "\n\n".join(module.to_string(options) for module in modules)
 
 
 def parse(text: str) -> Program:

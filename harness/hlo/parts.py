@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,20 +10,16 @@ from harness import hlo
 from harness.hlo import Instruction, Program
 from harness.hlo.canonical import build
 
-# The named scopes of the code that both twins share, and words in the names of parameters.
-_PARTS = {
-    "attention": "query key value out rope attention",
-    "mlp": "wi_0 wi_1 wo",
-    "norm": "norm scale",
-    "dropout": "dropout",
-    "embedding": "embedding gather scatter-add",
-    "head": "logits logits_dense",
-    "loss": "loss",
-    "optimizer": "optimizer",
-}
-_PART_OF = {name: part for part, names in _PARTS.items() for name in names.split()}
+# What a family says of itself: part -> names, each one word of a path or several, as "mlp/out".
+Parts = Mapping[str, Sequence[str]]
+
+# The named scopes of the step that every family is trained by.
+_OF_THE_STEP: Parts = {"loss": ("loss",), "optimizer": ("optimizer",)}
+_PartOf = Mapping[tuple[str, ...], str]  # by the words of its name
 IN_LAYERS, ELSEWHERE, COPIES = "layers, other", "other", "copies"
 _NAME = re.compile(r"[\w-]+")
+_FIRST_PARAMETER = re.compile(r"\['params'\]\['([\w-]+)'\]")
+_FIRST_NAME = re.compile(r"([\w-]+)(?:[/ ]|$)")
 
 
 @dataclass(frozen=True)
@@ -38,12 +34,16 @@ class Cost:
     cycles: int
 
 
-def list_costs(program: Program) -> list[Cost]:
-    """Every operation with an estimate, the costliest first; their sum is hlo.fusion_cycles."""
+def list_costs(program: Program, parts: Parts | None) -> list[Cost]:
+    """Every operation with an estimate, the costliest first; their sum is hlo.fusion_cycles.
+
+    parts None: a part is then what the topmost module of an operation's path is called.
+    """
     found = hlo.walk(program)
+    part_of = None if parts is None else _by_words({**parts, **_OF_THE_STEP})
     costs = [
         Cost(
-            part_of(program, instruction),
+            _part_of(program, instruction, part_of),
             instruction.opcode,
             str(instruction.shape),
             places(program)[instruction],
@@ -58,10 +58,10 @@ def list_costs(program: Program) -> list[Cost]:
     return sorted(costs, key=lambda cost: -cost.cycles)
 
 
-def cycles_by_part(program: Program) -> dict[str, int]:
-    """Estimated cycles of one step by part, the costliest first."""
+def cycles_by_part(program: Program, parts: Parts | None) -> dict[str, int]:
+    """Estimated cycles of one step by part, as `list_costs` finds them, the costliest first."""
     totals: Counter[str] = Counter()
-    for cost in list_costs(program):
+    for cost in list_costs(program, parts):
         totals[cost.part] += cost.cycles
     return dict(totals.most_common())
 
@@ -73,8 +73,8 @@ def places(program: Program) -> Mapping[Instruction, str]:
     return {node.instruction: node.where for node in nodes}
 
 
-def part_of(program: Program, instruction: Instruction) -> str:
-    """The part whose name is innermost in the operation's path.
+def _part_of(program: Program, instruction: Instruction, part_of: _PartOf | None) -> str:
+    """The part that the operation's path names.
 
     Of a fusion the matrix product decides, else its own name, else what is fused into it, else
     the parameter that all its data come from, else what uses it.
@@ -88,16 +88,34 @@ def part_of(program: Program, instruction: Instruction) -> str:
     ]
     products = [inner for inner in fused if inner.opcode in ("dot", "convolution")]
     paths = [inner.op_name for inner in (*products, instruction, *reversed(fused))]
-    paths += [hlo.walk(program).arguments.get(instruction, ""), places(program)[instruction]]
-    named = (_named(path) for path in paths)
+    others = hlo.walk(program).arguments.get(instruction, ""), places(program)[instruction]
+    if part_of is None:
+        tops = [hlo.where(path) for path in paths if "/" in path]
+        named = (_top_module(place) for place in (*tops, *others))
+    else:
+        named = (_innermost(path.partition(";")[0], part_of) for path in (*paths, *others))
     known = next((part for part in named if part is not None), None)
     if known is not None:
         return known
     return IN_LAYERS if any("/while/" in path for path in paths) else ELSEWHERE
 
 
-def _named(op_name: str) -> str | None:
-    names = _NAME.findall(op_name.partition(";")[0])
-    if "opt_state" in names:
+def _by_words(parts: Parts) -> _PartOf:
+    return {tuple(name.split("/")): part for part, names in parts.items() for name in names}
+
+
+def _innermost(path: str, part_of: _PartOf) -> str | None:
+    """The part whose name ends last in the path; of several that end there, the longest."""
+    words = tuple(_NAME.findall(path))
+    if "opt_state" in words:
         return "optimizer"
-    return next((_PART_OF[name] for name in reversed(names) if name in _PART_OF), None)
+    pieces = (words[start:end] for end in range(len(words), 0, -1) for start in range(end))
+    return next((part_of[piece] for piece in pieces if piece in part_of), None)
+
+
+def _top_module(place: str) -> str | None:
+    """The first name in a place of the model, or in the name of a parameter."""
+    if "opt_state" in place:
+        return "optimizer"
+    found = _FIRST_PARAMETER.search(place) or _FIRST_NAME.match(place)
+    return None if found is None else found[1]

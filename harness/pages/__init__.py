@@ -1,1 +1,3 @@
 """The report: pages made from records."""
+
+__all__ = ["gathering", "site"]

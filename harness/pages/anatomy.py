@@ -66,8 +66,9 @@ def step(preflights: dict[str, Run]) -> Markup:
         whole = words.number(prediction["step_seconds"])
         pieces = _stacked(parts, _STEP, words.seconds)
         if pieces and whole is not None:
-            unchecked = "~" if prediction.get("caution") else ""
-            rows.append(Bar(on, pieces, f"{unchecked}{words.seconds(whole)}"))
+            mark = "≈ " if run.record["program"].get("inexact") else ""
+            mark += "~" if prediction.get("caution") else ""
+            rows.append(Bar(on, pieces, f"{mark}{words.seconds(whole)}"))
     return bars.draw("A step, as predicted", rows, _STEP, words.seconds)
 
 

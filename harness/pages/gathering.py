@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases import reading
-from harness.comparing import comparison, statistics
+from harness.comparing import comparison, compiled, statistics
 from harness.comparing.model import Comparison
 from harness.pages import sources, words
 from harness.pages.sources import Run
-from harness.records import finding
 from harness.records.finding import Found
 from harness.records.record import Record, at, twins
 from models.seam import USUAL_NAMES
@@ -231,7 +230,7 @@ def _compare(
     programs: tuple[Any, Any] = (None, None)
     first, second = (side[0].folder for side in (a, b))
     if warnings is not None and first is not None and second is not None:
-        programs, damaged = finding.programs(
+        programs, damaged = compiled.read(
             Found(first / "record.json", a[0].record), Found(second / "record.json", b[0].record)
         )
         warnings += damaged

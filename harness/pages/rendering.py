@@ -9,11 +9,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.comparing import verdicts
+from harness.comparing.model import MARKS
 from harness.pages import words
 
 _HERE = Path(__file__).parent
-_MARKS = verdicts.MARKS | {"unknown": words.MISSING}
+_MARKS = MARKS | {"unknown": words.MISSING}
 
 
 def render(template: str, page: str, has_charts: bool = False, **values: Any) -> str:

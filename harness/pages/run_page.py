@@ -4,11 +4,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.pages import anatomy, curves, log, rendering, sources, words
+from harness.pages import anatomy, curves, log, rendering, words
 from harness.pages.gathering import Case
 from harness.pages.sources import Run
 from harness.records import figures
-from harness.records.record import Record
+from harness.records.record import Record, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
@@ -45,10 +45,10 @@ def page(run: Run, case: Case | None) -> str:
 
 def _rows(content: Record, section: str) -> list[dict[str, Any]]:
     """Every value of a section with what it means, by the schema; parts of parts by their path."""
-    schema = sources.schema()["properties"][section]["properties"]
+    known = schema()["properties"][section]["properties"]
     rows = []
     for key, found in content[section].items():
-        about = schema.get(key, {})
+        about = known.get(key, {})
         if isinstance(found, dict):
             inner = about.get("properties", {})
             rows += [

@@ -1,13 +1,11 @@
 """The runs of a report: each record is read once and has a page of its own."""
 
-import functools
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness
 from harness.pages import words
 from harness.records import finding, record
 from harness.records.record import Record, RecordError
@@ -39,8 +37,8 @@ class Run:
     @property
     def source(self) -> Record:
         """The document of an imported record, with null for what the record leaves out."""
-        empty = dict.fromkeys(schema()["properties"]["source"]["properties"]) | {"figures": []}
-        return empty | self.record.get("source", {})
+        known = record.schema()["properties"]["source"]["properties"]
+        return dict.fromkeys(known) | {"figures": []} | self.record.get("source", {})
 
     @property
     def commit(self) -> str:
@@ -48,14 +46,6 @@ class Run:
         environment = self.record["environment"]
         commit = str(environment["git_commit"] or "?")[:7]
         return f"{commit}+" if environment["git_dirty"] else commit
-
-
-@functools.cache
-def schema() -> Record:
-    """What a record may hold, and what each of its values means."""
-    path = Path(harness.__file__).parent / "records" / "record.schema.json"
-    found: Record = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def load(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:

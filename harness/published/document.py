@@ -13,23 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.published import arrival, prefixes
+from harness.published.arrival import LARGEST_BYTES, Line
 from harness.records import record as record_module
 from harness.records.record import Record
 from harness.text import aligned
 
-LARGEST_BYTES = 64 * 2**20
-NUMBER = r"([+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf))(?![\w.])"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+ANY_NUMBER = r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf)(?![\w.])"
+NUMBER = f"({ANY_NUMBER})"
+# How the file of TensorBoard events begins: the length of a record, its sum, and the version.
+_EVENTS = re.compile(rb"[\s\S]{12,40}brain\.Event:[0-9]")
 _FOREIGN_TO_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its name, of which nothing but letters, digits, '.', '_' and '-' is kept."""
+    """A text with its name, of which nothing but letters, digits, '.', '_' and '-' is kept.
+
+    text: without what the text was wrapped in; lines: the same, where they name machines; events:
+    the content of a file that is no text but TensorBoard's; notes: what a reader must know of how
+    it arrived.
+    """
 
     name: str
     sha256: str
     text: str
+    lines: Sequence[Line] = ()
+    events: bytes = b""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,27 +65,42 @@ def load(path: str) -> Document:
 
 def parse(path: str, content: bytes) -> Document:
     """The document that `content` is; raises UserError when it is too large or no text."""
+    name = _FOREIGN_TO_NAMES.sub("_", Path(path).name)[:100]
+    digest = hashlib.sha256(content).hexdigest()
+    content, notes = arrival.unpack(path, content[: LARGEST_BYTES + 1])
     if len(content) > LARGEST_BYTES:
         raise UserError(f"{path}: larger than {LARGEST_BYTES:,} bytes, more than any log or page")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text: byte {error.start:,} is not UTF-8") from None
-    control = _CONTROL.search(text)
-    if control:
-        line = text.count("\n", 0, control.start()) + 1
-        character = ord(control[0])
-        raise UserError(f"{path}: not text: line {line:,} holds control character {character}")
+    if _EVENTS.match(content):
+        return Document(name, digest, "", events=content, notes=notes)
+    text, foreign = arrival.decode(path, content)
     if not text.strip():
         raise UserError(f"{path}: empty")
-    name = _FOREIGN_TO_NAMES.sub("_", Path(path).name)[:100]
-    return Document(name, hashlib.sha256(content).hexdigest(), text)
+    lines = prefixes.strip(arrival.lines(text))
+    text = "\n".join(line.text for line in lines)
+    named = lines if any(line.host for line in lines) else ()
+    return Document(name, digest, text, named, notes=[*notes, *foreign])
 
 
 def number(text: str) -> float | None:
     """The number that NUMBER matched, None when it is not finite."""
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def no_less_than_0(value: float | None) -> float | None:
+    """A time or an amount; None for what was damaged into a negative one."""
+    return value if value is not None and value >= 0 else None
+
+
+def in_bytes(value: float | None, unit: int) -> int | None:
+    """A size that was printed in units of so many bytes; None for what no machine has."""
+    return round(value * unit) if value is not None and 0 <= value < 1e12 else None
+
+
+def half_unit(text: str) -> float:
+    """Half a unit of the last digit that NUMBER matched: how far the exact value may be."""
+    mantissa, _, exponent = text.lower().partition("e")
+    return float(f"5e{int(exponent or 0) - len(mantissa.partition('.')[2]) - 1}")
 
 
 def first(pattern: re.Pattern[str], text: str) -> str | None:
@@ -92,6 +118,7 @@ def blank(document: Document, run_id: str, kind: str, **source: Any) -> Record:
         "document_sha256": document.sha256,
         **source,
     }
+    record["warnings"] += document.notes
     return record
 
 

@@ -1,29 +1,23 @@
-"""What single lines of a MaxText log say, of one run."""
+"""What the lines of a MaxText log beside its steps say, of one run."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 from harness.cases import reading
-from harness.errors import UserError
-from harness.published.document import NUMBER, Document, first, number
+from harness.published import maxtext_steps
+from harness.published.document import NUMBER, first, number
 
-SIGN = re.compile(r"completed step: |System Information: Jax Version: ")
+SIGN = re.compile(rf"{maxtext_steps.SIGN.pattern}|System Information: Jax Version: ")
 
-_STEP = re.compile(
-    rf"completed step: ([0-9]{{1,9}}), seconds: {NUMBER}, TFLOP/s/device: {NUMBER}, "
-    rf"Tokens/s/device: {NUMBER}, total_weights: ([0-9]{{1,15}}), loss: {NUMBER}"
-)
 _TOTALS = re.compile(
-    rf"Per train step:\s{{1,9}}Total TFLOPs: {NUMBER}\s{{1,9}}split as {NUMBER}% learnable"
+    rf"Per train step(?:, total TFLOPs will be |:\s{{1,9}}Total TFLOPs: ){NUMBER}(?:,|\s)"
 )
 _VERSION = r"([0-9]{1,4}(?:\.[0-9]{1,4}){1,3}(?:\.?(?:dev|rc)[0-9]{1,12})?)(?![\w.])"
 _JAX = re.compile(rf"System Information: Jax Version: {_VERSION}")
 _JAXLIB = re.compile(rf"System Information: Jaxlib Version: {_VERSION}")
 _ORBAX = re.compile(rf"orbax-checkpoint version: {_VERSION}")
-_DEVICE_KIND = re.compile(r"\bTFRT (TPU v[0-9]{1,2}(?: lite|[ep])?)(?!\w)")
+_DEVICE_KIND = re.compile(r"\bTFRT (TPU ?v?[0-9]{1,2}(?: lite|[epx])?)(?!\w)")
 _DEVICES = re.compile(r"Num_devices: ([0-9]{1,7}), shape")
 _STARTED = re.compile(
     r"XPK Start: [A-Z][a-z]{2} ([A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) UTC ([0-9]{4})"
@@ -31,19 +25,21 @@ _STARTED = re.compile(
 _ENDED = re.compile(r"XPK End: [A-Z][a-z]{2} ([A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) UTC ([0-9]{4})")
 _FIRST_TIME = re.compile(
     r"(?<!\S)([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})[.,][0-9]"
+    r"{1,9}(?![0-9]| ?(?!UTC)[A-Z]{3,4}\b)"
 )
 _IMPL = re.compile(r"/(linen|nnx)_ckpt_")
 _SHAPE = re.compile(
-    r"(?<=[ \t])(?:params/params/)?((?:decoder|token_embedder)/[a-z0-9_/]{1,80}?)(?:/value)?"
-    r"\s{1,9}Shape:\s{1,9}(bfloat16|float32)\[([0-9]{1,7}(?:,[0-9]{1,7}){0,4})\]"
+    r"(?<=[ \t])(?:params/){0,2}((?:[A-Za-z0-9_.-]{1,80}/){1,12}[A-Za-z0-9_.-]{1,80})"
+    r"\s{1,9}Shape:\s{1,9}(bfloat16|float(?:8_\w{1,9}|16|32|64)|int8)"
+    r"\[([0-9]{1,9}(?:,[0-9]{1,9}){0,7})?\]"
 )
 _INPUTS = re.compile(
     r"attentions/inputs_q Logical: (bfloat16|float32)\[([0-9]{1,7}),([0-9]{1,7}),[0-9]{1,7}\]"
 )
 _BILLIONS = re.compile(rf"number parameters: {NUMBER} billion")
 _COMPILED = re.compile(
-    rf"Total memory size: {NUMBER} GB, Output size: {NUMBER} GB, Temp size: {NUMBER} GB, "
-    rf"Argument size: {NUMBER} GB"
+    rf"Total (?:estimated )?memory size: {NUMBER} GB, (?:estimated o|O)utput size: {NUMBER} GB, "
+    rf"(?:estimated t|T)emp size: {NUMBER} GB, (?:estimated a|A)rgument size: {NUMBER} GB"
 )
 _IN_USE = re.compile(rf"Using \(GB\) {NUMBER} / {NUMBER} \({NUMBER}%\) on TPU_([0-9]{{1,7}})\(")
 _ARRAYS = re.compile(r"Scheduling D2H of ([0-9]{1,7}) prioritized jax.Array")
@@ -53,18 +49,6 @@ _WAITED = re.compile(rf"'wait_for_prev_duration_secs': {NUMBER}")
 _BLOCKED = re.compile(rf"'checkpointer_blocking_duration_secs': {NUMBER}")
 _WRITTEN = re.compile(r"Background save thread done\. Time taken: ([0-9]{1,9}\.[0-9]{1,9})s")
 _LONGEST_SAVE_ENTRY = 3000
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of the log."""
-
-    step: int
-    seconds: float | None
-    tflops: float | None
-    tokens: float | None
-    weights: int
-    loss: float | None
 
 
 def case_name(text: str) -> str | None:
@@ -86,35 +70,6 @@ def jax_version(text: str) -> str | None:
 def memory_percent(text: str) -> list[float]:
     """What each device had in use after init, of its memory."""
     return [value for match in _IN_USE.finditer(text) if (value := number(match[3])) is not None]
-
-
-def steps(document: Document, text: str) -> list[Step]:
-    """The steps of a log; raises UserError when they are none, have gaps or end too early."""
-    found = [
-        Step(
-            step=int(match[1]),
-            seconds=number(match[2]),
-            tflops=number(match[3]),
-            tokens=number(match[4]),
-            weights=int(match[5]),
-            loss=number(match[6]),
-        )
-        for match in _STEP.finditer(text)
-    ]
-    if not found:
-        raise UserError(f"{document.name}: no completed step in this MaxText log: cut short?")
-    for before, step in pairwise(found):
-        if step.step != before.step + 1:
-            raise UserError(
-                f"{document.name}: step {step.step} follows step {before.step}: "
-                "not one process's whole log"
-            )
-    if not _TOTALS.search(text):
-        raise UserError(
-            f"{document.name}: the log holds no totals ('Per train step: ... Total TFLOPs'), which "
-            f"MaxText prints for every run: cut short after step {found[-1].step}"
-        )
-    return found
 
 
 def environment(text: str) -> dict[str, Any]:
@@ -185,7 +140,7 @@ def save_settings(text: str) -> dict[str, Any]:
 def shapes(text: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each parameter that the log lists."""
     return {
-        match[1]: (match[2], tuple(map(int, match[3].split(","))))
+        match[1].removesuffix("/value"): (match[2], tuple(map(int, (match[3] or "1").split(","))))
         for match in _SHAPE.finditer(text)
     }
 

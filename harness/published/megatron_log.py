@@ -1,277 +1,187 @@
-"""A log of Megatron-LM: its arguments, each rank's parameters and memory, and its pipeline."""
+"""A log of Megatron-LM or of what came of it, made a record."""
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 from harness.cases import reading
 from harness.errors import UserError
-from harness.published import megatron_arguments, pipeline_schedule
-from harness.published import megatron_counts as counts
-from harness.published.document import (
-    NUMBER,
-    Document,
-    Imported,
-    blank,
-    facing,
-    figure,
-    first,
-    number,
-)
-from harness.published.pipeline_schedule import Check, Event, Operation, Shape
-from harness.records.figures import WARM_UP_STEPS, summarise
+from harness.published import attempts, megatron_arguments, megatron_checks, telling
+from harness.published import megatron_lines as lines
+from harness.published.attempts import Steps, Told
+from harness.published.document import Document, Imported, blank, facing, no_less_than_0
 from harness.records.record import Record
 
 KIND = "Megatron-LM log"
-SIGN = megatron_arguments.BEGIN
+SIGN = re.compile(f"{megatron_arguments.BEGIN.pattern}|{lines.SIGN.pattern}")
 
-_MIB = 2**20
-_MOST_PASSES = 100_000  # of one iteration: more is no pipeline that ever ran
-_VOCAB = re.compile(
-    r"padded vocab \(size: [0-9]{1,12}\) with [0-9]{1,9} dummy tokens \(new size: ([0-9]{1,9})\)"
+_NOT_TOLD = (
+    "device kind, versions, time zone, compiled memory, everything about programs, most about "
+    "checkpoints"
 )
-_PARAMETERS = re.compile(
-    r"number of parameters on \(tensor, pipeline\) model parallel rank "
-    r"\(([0-9]{1,6}), ([0-9]{1,6})\): ([0-9]{1,15})"
-)
-_MEMORY = re.compile(
-    rf"\[Rank ([0-9]{{1,6}})\] \(after [0-9]{{1,9}} iterations\) memory \(MB\) \| "
-    rf"allocated: {NUMBER} \| max allocated: {NUMBER} \| reserved: {NUMBER} \| "
-    rf"max reserved: {NUMBER}"
-)
-_ITERATION = re.compile(r"(?<![\w(])iteration {1,9}([0-9]{1,9})/ {0,9}[0-9]{1,9} \|([^\n]{0,1000})")
-_EVENT = re.compile(r"rank ([0-9]{1,6}) (forward|backward) (start|finished) tensor ([0-9]{1,9})")
-_ESTIMATE = r"[:=] {0,9}([0-9]{1,12}\.[0-9]{1,6})"
 
 
 def read(document: Document) -> Imported:
     """The record of a log; raises UserError when it ends before one iteration is over."""
-    arguments = megatron_arguments.read(document)
-    vocab = int(first(_VOCAB, document.text) or 0)
-    iterations = list(_ITERATION.finditer(document.text))
-    if not iterations:
-        raise UserError(f"{document.name}: no iteration finished in this Megatron log: cut short?")
-    total = None
-    if vocab and counts.is_covered(arguments):
-        total = counts.total_parameters(arguments, vocab)
-    size = f"{total / 1e9:.2f}B" if total else document.sha256[:8]
+    starts = lines.starts(document.text, megatron_arguments.BEGIN)
+    listed = [megatron_arguments.read(document, document.text[at:]) for at in starts]
+    arguments, unread = listed[-1] if listed else ({}, frozenset())
+    told, every = lines.told(document.text, arguments.get("log_interval"))
+    steps = attempts.in_order(told, starts, every)
+    if not steps.told:
+        cut = "" if document.text.endswith("\n") else ": cut short?"
+        raise UserError(f"{document.name}: no iteration finished in this Megatron log{cut}")
+    # What holds for one attempt is read from the last one.
+    begin = starts[-1] if starts else 0
+    text = document.text[begin:]
+    vocab = lines.padded_vocab(text) or arguments.get("padded_vocab_size") or 0
     record = blank(
         document,
-        f"published-megatron-{size}",
+        "to be named",
         KIND,
         figures=[],
         explanation="Figures are set beside what the log's own arguments give.",
-        settings=megatron_arguments.our_settings(arguments, vocab),
-        ranks=_ranks(document.text, arguments, vocab if total else 0),
+        settings=_settings(arguments, vocab, steps),
         schedule=[],
+        tflops_per_device=[one.value(*lines.TFLOPS) for one in steps.told],
+        tokens_per_second_per_device=[one.value(*lines.TOKENS) for one in steps.told],
     )
     record["case"]["config"] = arguments
     record["environment"] |= {
-        "device_count": arguments["world_size"],
-        "process_count": arguments["world_size"],
+        "device_count": arguments.get("world_size"),
+        "process_count": arguments.get("world_size"),
     }
-    record["model"]["parameters"] = total
-    record["warnings"] = [
-        "the log does not tell, so null: device kind, versions, time zone, gradient norms, "
-        "compiled memory, everything about programs and checkpoints",
+    record["warnings"] += [
+        *steps.notes,
+        *_differences([one for one, _ in listed]),
         "steps count from 0 here, the log's iterations from 1",
         "arguments other than numbers and known words are not taken over",
     ]
-    ranks = record["source"]["ranks"]
-    largest = [rank["max_allocated_bytes"] for rank in ranks if rank["max_allocated_bytes"]]
-    record["memory"]["peak_in_use_bytes"] = max(largest, default=None)
-    record["model"]["parameters_per_device"] = max(
-        (rank["parameters"] for rank in ranks if rank["parameters"]), default=None
-    )
-    record["warnings"].append("parameters per device and peak memory are those of the largest rank")
-    _add_steps(record, iterations)
-    findings = [f"parameters: {total:,}" if total else "parameters: not counted for such a model"]
-    findings += _rank_findings(record, arguments["world_size"])
-    findings += _add_figures(record, document.text, arguments, vocab if total else 0)
-    findings += _add_schedule(record, document.text, arguments, iterations)
+    _add_steps(record, steps, document.text)
+    _timing(record, steps, every)
+    findings = megatron_checks.add_parameters(record, text, arguments, unread, vocab)
+    attempt = [replace(one, at=one.at - begin) for one in told if one.at > begin]
+    findings += megatron_checks.add_schedule(record, text, arguments, attempt)
+    record["run_id"] = _run_id(record)
+    telling.warn_of_what_is_not_told(record, steps.told, lines.NAMES, _NOT_TOLD)
     ours = reading.flatten(reading.load("01_baseline"))
     findings += ["settings that 01_baseline has too:", *facing(ours, record["source"]["settings"])]
     return Imported(KIND, [record], findings)
 
 
-def _ranks(text: str, arguments: dict[str, Any], vocab: int) -> list[dict[str, Any]]:
-    """Parameters and memory of every rank that the log tells of."""
-    per_stage = arguments["world_size"] // arguments["pipeline_model_parallel_size"]
-    told: dict[int, dict[str, Any]] = {}
-    for match in _PARAMETERS.finditer(text):
-        part, stage, parameters = map(int, match.groups())
-        told.setdefault(stage * per_stage + part, {})["parameters"] = parameters
-    for match in _MEMORY.finditer(text):
-        megabytes = [number(value) for value in match.groups()[1:]]
-        names = ("allocated", "max_allocated", "reserved", "max_reserved")
-        told.setdefault(int(match[1]), {}).update(
-            {
-                f"{name}_bytes": None if value is None else round(value * _MIB)
-                for name, value in zip(names, megabytes, strict=True)
-            }
-        )
-    keys = ("allocated_bytes", "max_allocated_bytes", "reserved_bytes", "max_reserved_bytes")
-    return [
+def _settings(arguments: dict[str, Any], vocab: int, steps: Steps) -> dict[str, Any]:
+    """As many iterations as the lines name where the arguments name samples instead."""
+    total = steps.told[-1].value(lines.TOTAL)
+    settings = {"run.steps": int(total or 0)} | megatron_arguments.our_settings(arguments, vocab)
+    return dict(sorted(settings.items()))
+
+
+def _add_steps(record: Record, steps: Steps, text: str) -> None:
+    told = steps.told
+    saved = lines.saves(text)
+    record["checkpoint"]["saves"] = saved
+    after_saves = telling.following(told, [save["step"] for save in saved])
+    record["steps"] = [
         {
-            "rank": rank,
-            "parameters": known.get("parameters"),
-            "parameters_recomputed": counts.rank_parameters(arguments, vocab, rank // per_stage)
-            if vocab
-            else None,
-            **{key: known.get(key) for key in keys},
-        }
-        for rank, known in sorted(told.items())
-    ]
-
-
-def _add_steps(record: Record, iterations: Sequence[re.Match[str]]) -> None:
-    """One step per iteration, once each, in order."""
-    entries = {}
-    for match in iterations:
-        fields = match[2]
-        milliseconds = _field(fields, "elapsed time per iteration (ms)")
-        entries[int(match[1]) - 1] = {
-            "step": max(int(match[1]) - 1, 0),
-            "loss": _field(fields, "lm loss"),
-            "grad_norm": _field(fields, "grad norm"),
-            "learning_rate": _field(fields, "learning rate"),
-            "step_seconds": None if milliseconds is None else milliseconds / 1e3,
+            **lines.metrics(one),
+            "step": one.step,
+            "loss": one.value(*lines.LOSS),
+            "grad_norm": one.value(lines.GRADIENT_NORM),
+            "learning_rate": one.value(lines.LEARNING_RATE),
+            "step_seconds": _seconds(one),
             "total_weights": None,
-            "after_save": False,
+            "after_save": one.step in after_saves,
         }
-    record["steps"] = [entries[step] for step in sorted(entries)]
-    samples = [
-        step["step_seconds"]
-        for step in record["steps"][WARM_UP_STEPS:]
-        if step["step_seconds"] is not None
+        for one in told
     ]
-    record["timing"]["step_seconds"] = summarise(samples)
-    skipped, nan = (
-        sum(int(_field(match[2], f"number of {kind} iterations") or 0) for match in iterations)
-        for kind in ("skipped", "nan")
+    evaluations, others = lines.validations(text)
+    telling.add_evaluations(record, evaluations)
+    if others:
+        record["warnings"].append(
+            f"validations on several sets: the first set's losses are kept, {others} others are not"
+        )
+    loss = next((name for name in lines.LOSS if any(name in one.fields for one in told)), "")
+    telling.add_rounding(record, told, {"loss": loss, "grad_norm": lines.GRADIENT_NORM})
+    _count_failures(record, told)
+
+
+def _count_failures(record: Record, told: Sequence[Told]) -> None:
+    """Iterations that were skipped or not finite; a line may stand for several."""
+    skipped = sum(_count(one, lines.SKIPPED) for one in told)
+    nan = sum(_count(one, lines.NAN) for one in told)
+    scale = told[-1].value(lines.LOSS_SCALE)
+    record["nonfinite_steps"] = sum(
+        max(
+            _count(one, lines.NAN),
+            one.is_broken(*lines.LOSS) or one.is_broken(lines.GRADIENT_NORM),
+        )
+        for one in told
     )
-    scale = _field(iterations[-1][2], "loss scale")
     record["source"] |= {
         "skipped_iterations": skipped, "nan_iterations": nan, "loss_scale": scale,
     }  # fmt: skip
     if skipped:
+        covered = sum(one.covers for one in told)
+        words = "" if scale is None else f", at a loss scale of {scale:g} in the end"
+        silent = sum(step["loss"] is None for step in record["steps"])
+        untold = f"; lines without a loss: {silent}" if silent else ""
         record["warnings"].append(
-            f"{skipped} of {len(entries)} iterations skipped at a loss scale of {scale:g}: a "
-            "scaled gradient overflowed, the loss is not told"
+            f"{skipped} of {covered} iterations skipped{words}: a scaled gradient overflowed"
+            + untold
         )
 
 
-def _field(fields: str, name: str) -> float | None:
-    match = re.search(rf"(?:\A|\|) {{0,9}}{re.escape(name)}: {{0,19}}{NUMBER}", fields)
-    return number(match[1]) if match else None
+def _count(one: Told, name: str) -> int:
+    return int(no_less_than_0(one.value(name)) or 0)
 
 
-def _rank_findings(record: Record, world_size: int) -> list[str]:
-    ranks = record["source"]["ranks"]
-    lines = []
-    for rank in ranks:
-        said, counted = rank["parameters"], rank["parameters_recomputed"]
-        peak = rank["max_allocated_bytes"]
-        words = [f"rank {rank['rank']}:"]
-        if said is not None:
-            words.append(f"{said:,} parameters,")
-        if said is not None and counted is not None:
-            verdict = "equal" if said == counted else f"different: counted {counted:,}"
-            words.append(f"{verdict};")
-            if said != counted:
-                record["warnings"].append(f"parameters of rank {rank['rank']}: {verdict}")
-        words.append("peak memory not told" if peak is None else f"peak {peak / _MIB:,.1f} MiB")
-        lines.append(" ".join(words))
-    if len(ranks) < world_size:
-        lines.append(f"{world_size - len(ranks)} of {world_size} ranks are not told of")
-        record["warnings"].append(lines[-1])
-    return lines
+def _timing(record: Record, steps: Steps, every: int) -> None:
+    """Sums up the samples' times, and the rates as told, or from batch, length and devices."""
+    if any(one.covers > 1 for one in steps.told):
+        record["source"]["log_interval"] = every
+        record["warnings"].append(
+            f"each line is a mean over {every} iterations: so are the steps' figures, and "
+            "percentiles are of such means"
+        )
+    samples = telling.add_step_seconds(record, steps)
+    timing, arguments = record["timing"], record["case"]["config"]
+    median = timing["step_seconds"]["median"]
+    timing["tflops_per_device"] = telling.median(samples, *lines.TFLOPS)
+    timing["tokens_per_second_per_device"] = telling.median(samples, *lines.TOKENS)
+    batches = {one.value(lines.BATCH) for one in samples}
+    length, devices = arguments.get("seq_length"), arguments.get("world_size")
+    batch = batches.pop() if len(batches) == 1 else None
+    if timing["tokens_per_second_per_device"] is None and median and batch and length and devices:
+        timing["tokens_per_second_per_device"] = batch * length / devices / median
 
 
-def _add_figures(record: Record, text: str, arguments: dict[str, Any], vocab: int) -> list[str]:
-    """Sets the log's estimates beside the same from its arguments."""
-    theory = counts.theory(arguments, vocab) if vocab else {}
-    lines = []
-    for name, exact in theory.items():
-        told = first(re.compile(re.escape(name) + _ESTIMATE), text)
-        if told is None:
-            continue
-        said, counted = float(told), round(exact, len(told.partition(".")[2]))
-        record["source"]["figures"].append(figure(name, "Megatron's estimate", said, counted))
-        verdict = "equal" if said == counted else "different"
-        lines.append(f"{name}: the log says {said:g}, recomputed {counted}: {verdict}")
-        if said != counted:
-            record["warnings"].append(lines[-1])
-    return lines
+def _seconds(one: Told) -> float | None:
+    milliseconds = one.value(lines.MILLISECONDS)
+    seconds = one.value(lines.SECONDS) if milliseconds is None else milliseconds / 1e3
+    return no_less_than_0(seconds)
 
 
-def _add_schedule(
-    record: Record, text: str, arguments: dict[str, Any], iterations: Sequence[re.Match[str]]
-) -> list[str]:
-    """Checks each iteration that left events, the unfinished one too."""
-    shape = _shape(arguments)
-    if shape is None:
-        return ["schedule: too large to check, or no whole number of microbatches"]
-    ends = [0, *(match.start() for match in iterations), len(text)]
-    lines = []
-    for place, (begin, end) in enumerate(pairwise(ends)):
-        complete = place < len(iterations)
-        events = [
-            Event(int(match[1]), Operation(match[2], int(match[4])), match[3])
-            for match in _EVENT.finditer(text, begin, end)
-        ]
-        if not events:
-            continue
-        iteration = int(iterations[place][1]) if complete else int(iterations[-1][1]) + 1
-        check = pipeline_schedule.check(shape, events, complete)
-        record["source"]["schedule"].append(_schedule_entry(iteration, complete, events, check))
-        unfinished = "" if complete else " (unfinished)"
-        line = f"iteration {iteration}{unfinished}: {check.events} events"
-        line += f", {check.mismatches} mismatches"
-        if check.checked < check.events:
-            line += f" in the {check.checked} of the last stage"
-        if check.disagreement:
-            line += f"; peers part at {check.disagreement}"
-        elif check.first_mismatch:
-            line += f"; first: {check.first_mismatch}"
-        lines.append(line)
-        if check.mismatches or check.disagreement:
-            record["warnings"].append(line)
-    return lines
-
-
-def _shape(arguments: dict[str, Any]) -> Shape | None:
-    stages = arguments["pipeline_model_parallel_size"]
-    chunks = arguments.get("virtual_pipeline_model_parallel_size")
-    chunks = chunks if type(chunks) is int and chunks > 0 else 1
-    each = arguments["micro_batch_size"] * arguments["data_parallel_size"]
-    microbatches, rest = divmod(arguments["global_batch_size"], each)
-    if rest or not 1 <= microbatches * chunks <= _MOST_PASSES:
-        return None
-    return Shape(
-        stages=stages,
-        chunks=chunks,
-        microbatches=microbatches,
-        tensor_parallel=arguments["tensor_model_parallel_size"],
-        ranks_per_stage=arguments["world_size"] // stages,
-    )
-
-
-def _schedule_entry(
-    iteration: int, complete: bool, events: Sequence[Event], check: Check
-) -> dict[str, Any]:
-    orders = pipeline_schedule.orders(events)
-    return {
-        "iteration": max(iteration, 1),
-        "complete": complete,
-        "events": check.events,
-        "checked": check.checked,
-        "mismatches": check.mismatches,
-        "first_mismatch": check.first_mismatch,
-        "disagreement": check.disagreement,
-        "orders": {
-            str(rank): " ".join(f"{one.direction[0].upper()}{one.tensor}" for one in order)
-            for rank, order in orders.items()
-        },
+def _differences(listed: Sequence[dict[str, Any]]) -> list[str]:
+    """What a later attempt was told otherwise than the first."""
+    first = listed[0] if listed else {}
+    changes = {
+        f"{key} ({first.get(key)}, then {later.get(key)})"
+        for later in listed[1:]
+        for key in first.keys() | later.keys()
+        if first.get(key) != later.get(key)
     }
+    if not changes:
+        return []
+    return [f"the attempts differ in {', '.join(sorted(changes))}: case.config is the last one's"]
+
+
+def _run_id(record: Record) -> str:
+    """Stable, and another for another run of the same size."""
+    parameters = record["model"]["parameters"]
+    content = json.dumps([record["case"]["config"], record["steps"]], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    size = f"{parameters / 1e9:.2f}B-" if parameters else ""
+    return f"published-megatron-{size}{digest}"

@@ -1,1 +1,14 @@
 """What is kept of a run: its record, its folder, and how records are found again."""
+
+__all__ = [
+    "atomic",
+    "cautions",
+    "environment",
+    "figures",
+    "finding",
+    "record",
+    "recorder",
+    "run_folder",
+    "storage",
+    "summary",
+]

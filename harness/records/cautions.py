@@ -35,11 +35,12 @@ class Caution(Enum):
         " wrong",
         "",
     )
-    INEXACT = ("counts that are not exact: {what}", "")
+    INEXACT = ("{what}", "")  # which counts of the program are not exact, and why
     WASTED = (
-        "the program multiplies {ratio:.2f} x what the model's formula says; the largest collective"
-        " is {collective}",
-        "constrain the activations, as models/decoder does",
+        "a device's matrix products take {ratio:.2f} times the TFLOP of the family's formula, more"
+        " than remat explains; largest collective: {collective}",
+        "where the batch does not stay split over the devices, hold activations to it"
+        " (models.shared.partitioning.constrain)",
     )
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
 

@@ -1,5 +1,6 @@
 """A record's figures as plain numbers."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,14 +29,19 @@ def figure(record: Record, path: str) -> float | None:
 def step_samples(record: Record) -> list[float]:
     """The seconds of the steps that the record's `step_seconds` counts.
 
-    The first step of the last start, its warm-up and the steps after a save are none; what remains
-    are the last ones, as many as the record says. In a log that does not say, all but the first.
+    The first step of the last start, its warm-up and the steps after a save or an evaluation are
+    none; what remains are the last ones, as many as the record says. In a log that does not say,
+    all but the first.
     """
-    steps = [
-        seconds
-        for entry in record["steps"]
-        if not entry["after_save"] and (seconds := number(entry["step_seconds"])) is not None
-    ]
+    evaluated = sorted(entry["step"] for entry in record.get("evals", ()))
+    steps = []
+    before = -1
+    for entry in record["steps"]:
+        follows_evaluation = bisect_left(evaluated, before) < bisect_left(evaluated, entry["step"])
+        before = entry["step"]
+        seconds = number(entry["step_seconds"])
+        if seconds is not None and not entry["after_save"] and not follows_evaluation:
+            steps.append(seconds)
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:
         count = max(0, len(steps) - WARM_UP_STEPS)

@@ -1,22 +1,17 @@
 """Finds records: of one run, of repeats, or all below a folder; bad ones are told and skipped."""
 
 import gc
-import gzip
 import itertools
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import hlo
 from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.record import Record, RecordError
 from harness.text import nearest, safe
-
-_LONGEST_PROGRAM = 2**29  # characters; a forged archive must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -85,43 +80,6 @@ def find(reference: str, results: Path, twins: str | None = None) -> tuple[list[
         f"{reference!r}: no such run, file or folder, and no run of {results}{hint}; may be a run"
         " id, record file, run's folder, folder of repeats, or case:impl for the latest"
     )
-
-
-def programs(a: Found, b: Found) -> tuple[tuple[hlo.Program | None, hlo.Program | None], list[str]]:
-    """The optimised programs of two runs that differ in them, where their folders hold these.
-
-    Also a warning for each that is damaged.
-    """
-    hashes = [found.record["program"]["optimized_sha256"] for found in (a, b)]
-    if None in hashes or hashes[0] == hashes[1]:
-        return (None, None), []
-    read: list[hlo.Program | None] = []
-    warnings = []
-    for found in (a, b):
-        path = found.path.with_name("program.txt.gz")
-        program = None
-        if path.is_file():
-            try:
-                program = _program(path, found.record["program"]["optimized_sha256"])
-            except UserError as error:
-                warnings.append(f"{path}: not used: {error}")
-        read.append(program)
-    return (read[0], read[1]), warnings
-
-
-def _program(path: Path, fingerprint: str) -> hlo.Program:
-    """Reads a program; raises UserError unless it is, instruction for instruction, the one."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            program = hlo.parse(file.read(_LONGEST_PROGRAM))
-        found = hlo.fingerprint(program)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be unpacked: {error}") from None
-    except (LookupError, ValueError):  # names of what is not there, digits that are none
-        raise UserError("the text of the XLA program is damaged") from None
-    if found != fingerprint:
-        raise UserError("it is another program than the record's, by its fingerprint")
-    return program
 
 
 def _latest(

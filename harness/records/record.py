@@ -46,7 +46,7 @@ def new_run_id(case_name: str, impl: str | None = None, now: datetime | None = N
 
 def check_run_id(run_id: str) -> None:
     """Raises RecordError unless `run_id` may serve as the name of a run and of its folder."""
-    pattern = _schema()["properties"]["run_id"]["pattern"]
+    pattern = schema()["properties"]["run_id"]["pattern"]
     if not re.fullmatch(pattern, run_id):
         raise RecordError(
             f"run id {run_id!r}: must be 1 to 100 letters, digits, '.', '_' or '-', "
@@ -64,14 +64,14 @@ def blank(
     init: str | None = None,
 ) -> Record:
     """Returns a valid record that knows nothing else: every key present, null or empty."""
-    record: Record = _empty(_schema())
+    record: Record = _empty(schema())
     record |= {"schema_version": SCHEMA_VERSION, "run_id": run_id, "status": status}
     return record | {"impl": impl, "size": size, "recipe": recipe, "init": init}
 
 
 def keys(section: str | None = None) -> set[str]:
     """What a record may hold at its top, or in one of its sections."""
-    held: dict[str, Any] = _schema()["properties"]
+    held: dict[str, Any] = schema()["properties"]
     return {*(held if section is None else held[section]["properties"])}
 
 
@@ -164,9 +164,10 @@ def _empty(schema: dict[str, Any]) -> Any:
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(_SCHEMA_PATH.read_text(encoding="utf-8"))
-    return schema
+def schema() -> dict[str, Any]:
+    """What a record may hold, and what each of its values means."""
+    found: dict[str, Any] = json.loads(_SCHEMA_PATH.read_text(encoding="utf-8"))
+    return found
 
 
 @functools.cache
@@ -175,7 +176,7 @@ def _validator() -> Callable[[object], object]:
     # validator checks a thousand steps in a few milliseconds.
     import fastjsonschema
 
-    validator: Callable[[object], object] = fastjsonschema.compile(_schema(), use_default=False)
+    validator: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
     return validator
 
 

@@ -1,1 +1,12 @@
 """Checkpoints: written while it trains, read back, verified."""
+
+__all__ = [
+    "checkpointer",
+    "digest",
+    "faults",
+    "files",
+    "foreign",
+    "matching",
+    "restoring",
+    "waiting",
+]

@@ -18,7 +18,7 @@ import jax
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored
 from harness.text import one_line
 from harness.trees import named_leaves, nested
@@ -177,7 +177,7 @@ class Checkpointer:
     def _owner(self, number: int) -> str:
         try:
             metadata = files.read_step(self._directory / str(number)).metadata
-        except (files.Damaged, UserError):
+        except (Damaged, UserError):
             return ""
         return f" of {metadata['case']['name']}" if metadata else " of another program"
 

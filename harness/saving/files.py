@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,26 +16,16 @@ import jax.numpy as jnp
 
 from harness.errors import UserError
 from harness.records import storage
+from harness.saving import foreign
 from harness.saving.digest import Digests
+from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.foreign import Place
 from harness.text import one_line, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
-_FOREIGN_STATE = ("items", "default")  # where MaxText and others keep theirs
-
-# Linen's collection name, which MaxText keeps in its paths and ours have not.
-_FOREIGN_COLLECTION = re.compile(r"^(params|opt_state/\d+/[mn]u)/params/")
-_FOREIGN_EXTRAS = "nnx_aux/"  # states of random generators, of no use here
 
 # What a failed read can be without the checkpoint being at fault.
 _NOT_DAMAGE = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
-
-
-class CheckpointError(Exception):
-    """A checkpoint that could not be written, waited for or read; the message is one line."""
-
-
-class Damaged(Exception):
-    """A committed step that does not hold what was saved; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +34,7 @@ class StoredStep:
 
     path: Any
     number: int | None
-    item: Any  # the folder of its arrays
-    driver: str  # TensorStore's, of each array
-    keys: Mapping[str, str]  # by the path an array has in our state, its key in the item
+    places: Mapping[str, Place]  # where each array lies, by the path it has in our state
     metadata: dict[str, Any] | None  # None for another program's: there is nothing to check against
 
     @property
@@ -95,32 +82,43 @@ def step_numbers(directory: Any) -> list[int]:
 
 def is_step(path: Any) -> bool:
     """Whether a folder is one step, not a folder of steps."""
-    return any((path / item).is_dir() for item in (STATE, METADATA)) or is_foreign(path)
+    return any((path / item).is_dir() for item in (STATE, METADATA)) or foreign.is_step(path)
 
 
 def is_foreign(path: Any) -> bool:
-    """Whether a step is another program's."""
-    return _foreign_item(path) is not None
+    """Whether a step is another program's: ours have metadata beside the state, with a seal."""
+    if (path / METADATA / METADATA).is_file():
+        try:
+            metadata = json.loads((path / METADATA / METADATA).read_text())
+        except (OSError, ValueError):
+            return False
+        return not (isinstance(metadata, dict) and {"sha256", "digests"} & metadata.keys())
+    if any((path / METADATA / name).exists() for name in foreign.OTHER_METADATA):
+        return True
+    return foreign.is_step(path) and not foreign.expects(path, METADATA)
 
 
 def read_step(path: Any) -> StoredStep:
     """What a step holds, without its arrays. Raises Damaged, or UserError for no checkpoint."""
-    foreign_item = _foreign_item(path)
-    if foreign_item is not None:
-        return _read_foreign_step(path, foreign_item)
+    if is_foreign(path):
+        number = int(path.name) if path.name.isdecimal() else None
+        places = foreign.places(path)
+        if not places:
+            raise UserError(f"{path}: holds no arrays")
+        return StoredStep(path, number, places, None)
     metadata = _read_metadata(path)
     number = metadata["step"]
     if path.name.isdecimal() and int(path.name) != number:
         raise Damaged(f"it is step {number}, renamed")
-    keys = {name: name.replace("/", ".") for name in metadata["digests"]}
-    return StoredStep(path, number, path / STATE, "zarr", keys, metadata)
+    places = {name: Place(path / STATE, name.replace("/", ".")) for name in metadata["digests"]}
+    return StoredStep(path, number, places, metadata)
 
 
 def described(step: StoredStep) -> dict[str, jax.ShapeDtypeStruct]:
     """The type and shape of each array: as digested when saved, else as found."""
     if step.metadata is not None:
         return {name: _described_by(digest) for name, digest in step.digests.items()}
-    stores = _open(step, step.keys)
+    stores = _open(step, step.places)
     return {
         name: jax.ShapeDtypeStruct(store.shape, store.dtype.numpy_dtype)
         for name, store in stores.items()
@@ -170,13 +168,9 @@ class _Reading:
 def _open(step: StoredStep, names: Iterable[str]) -> dict[str, Any]:
     import tensorstore
 
-    item = str(step.item).rstrip("/") + "/"
-    base = item if "://" in item else {"driver": "file", "path": item}
-    stores = {}
-    for name in names:
-        store = {"driver": "ocdbt", "base": base, "path": step.keys[name] + "/"}
-        spec = {"driver": step.driver, "kvstore": store, "fill_missing_data_reads": False}
-        stores[name] = tensorstore.open(spec, open=True, read=True)
+    stores = {
+        name: tensorstore.open(step.places[name].spec(), open=True, read=True) for name in names
+    }
     return _each(step, {name: store.result for name, store in stores.items()})
 
 
@@ -226,37 +220,6 @@ def _described_by(digest: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(
         tuple(int(size) for size in sizes.split(",") if size), jnp.dtype(dtype)
     )
-
-
-def _foreign_item(path: Any) -> Any:
-    items = (path / name for name in _FOREIGN_STATE)
-    return next((item for item in items if item.is_dir()), None)
-
-
-def _read_foreign_step(path: Any, item: Any) -> StoredStep:
-    try:
-        stored = json.loads((item / "_METADATA").read_text())
-        driver = "zarr3" if stored.get("use_zarr3") else "zarr"
-        names = [
-            "/".join(str(part["key"]) for part in entry["key_metadata"])
-            for entry in stored["tree_metadata"].values()
-            if not entry["value_metadata"]["skip_deserialize"]  # an empty branch
-        ]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise Damaged(f"its _METADATA cannot be read: {one_line(error)}") from error
-    keys = {
-        _our_path(name): name.replace("/", ".")
-        for name in names
-        if not name.startswith(_FOREIGN_EXTRAS)
-    }
-    if not any(name.startswith("params/") for name in keys):
-        raise UserError(f"{path}: holds no parameters under params/")
-    number = int(path.name) if path.name.isdecimal() else None
-    return StoredStep(path, number, item, driver, keys, None)
-
-
-def _our_path(foreign: str) -> str:
-    return _FOREIGN_COLLECTION.sub(r"\1/", foreign)
 
 
 def _is_damage(error: Exception) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness.cases.experiment import is_free
+from harness.cases.settings import is_free
 from harness.errors import UserError
-from harness.saving import digest, files
-from harness.saving.files import CheckpointError, Damaged, StoredStep
+from harness.saving import digest, files, foreign
+from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.files import StoredStep
 from harness.text import shortlist
 from harness.trees import named_leaves
 
@@ -41,8 +42,7 @@ def restore(path: str | Path, state: Any, case: Mapping[str, Any]) -> Restored:
             raise CheckpointError(f"{folder}: {error}") from error
     restored = restore_newest(folder, state, case)
     if restored is None:
-        reason = "holds no checkpoint" if folder.exists() else "does not exist"
-        raise UserError(f"{folder}: {reason}; give a folder of checkpoints, or one step in it")
+        raise foreign.refuse(folder)
     return restored
 
 
@@ -96,6 +96,8 @@ def _wanted(step: StoredStep, state: Any, case: Mapping[str, Any]) -> dict[str, 
     wanted = named_leaves(state)
     if step.metadata is None:
         wanted = {name: leaf for name, leaf in wanted.items() if name.startswith("params/")}
+        if not any(name.startswith("params/") for name in step.places):
+            raise UserError(f"{step.path}: holds no parameters under params/")
     elif step.metadata["case"]["hash"] != case["hash"]:
         raise UserError(
             f"{step.path}: is of another case, {_difference(step.metadata['case'], case)};"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from harness import hlo
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.hlo import Program, parts
 from harness.records import environment
@@ -52,6 +52,11 @@ class Forecast:
     record: Record
     program: Program | None
     state_bytes: int
+
+    @property
+    def parts(self) -> parts.Parts | None:
+        """What the family calls the parts of its programs, None where it does not say."""
+        return families.of(self.question.case).parts
 
     @property
     def stablehlo_sha256(self) -> str:
@@ -100,6 +105,8 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
         recorder.set(**{name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM})
         recorder.note("timing", compile_seconds=twin.record["timing"]["compile_seconds"])
         recorder.warn(Caution.SAME_TEXT, twin=twin.question.impl)
+        if twin.program is not None:
+            _warn(recorder, twin.program, trainer.grid)
         return answer(twin.program)
     compiled = compilation.find(stablehlo, trainer.compiler_options, on)
     if compiled is not None:
@@ -122,17 +129,20 @@ def _read(recorder: Recorder, compiled: CompiledStep, trainer: Trainer, case: Ca
     parsed = hlo.parse(compiled.text)
     stablehlo = recorder.record["program"]["stablehlo_sha256"]
     recorder.note("program", describing.describe(case, stablehlo, parsed, trainer.compiler_options))
-    _predict(recorder, parsed, trainer.grid)
-    recorder.note("prediction", cycles_by_part=parts.cycles_by_part(parsed))
+    if trainer.grid.slices == 1:
+        recorder.note("prediction", prediction.predict(parsed, trainer.grid.kind))
+    by_part = parts.cycles_by_part(parsed, families.of(case).parts)
+    recorder.note("prediction", cycles_by_part=by_part)
+    _warn(recorder, parsed, trainer.grid)
     return parsed
 
 
-def _predict(recorder: Recorder, program: Program, grid: Grid) -> None:
+def _warn(recorder: Recorder, program: Program, grid: Grid) -> None:
+    """What a reader must know of the program and of what is predicted of it."""
+    describing.warn(program, recorder)
     if grid.slices > 1:
         recorder.warn(Caution.ACROSS_SLICES)
-        return
-    recorder.note("prediction", prediction.predict(program, grid.kind))
-    if recorder.record["prediction"]["step_seconds"] is None:
+    elif recorder.record["prediction"]["step_seconds"] is None:
         recorder.warn(Caution.NO_CONSTANTS, kind=grid.kind)
 
 

@@ -12,6 +12,7 @@ from harness.text import GIB, aligned, gib, safe
 
 _MIB = 2**20
 _SHOWN = 8
+_UNNAMED = "  the family names no parts: by the topmost module of each operation's path"
 _KEYS = re.compile(r"\['(\w+)'\]")
 
 
@@ -21,7 +22,7 @@ def describe(forecast: Forecast) -> str:
     if program is None:
         return _model(forecast)
     lines = [_model(forecast), _memory(forecast), _buffers(program), _collectives(program)]
-    return "\n".join([*lines, _compute(program), _prediction(record)])
+    return "\n".join([*lines, _compute(forecast, program), _prediction(record)])
 
 
 def fit(forecast: Forecast) -> str:
@@ -98,13 +99,15 @@ def markdown(forecasts: Sequence[Forecast]) -> str:
             "Compiled by libtpu for slices that were not there; nothing ran. Sizes, bytes and"
             " cycles are per device and step, loop trip counts applied. Rows with one program (the"
             " first letters of its fingerprint) run the very same operations. ~: a time that the"
-            " published runs cannot check, as more than one ring carries its collectives.",
+            " published runs cannot check, as more than one ring carries its collectives. ≈: not"
+            " exact, for a reason given below.",
             "",
             f"Made with JAX {made['jax']}, libtpu {made['libtpu']}, flax {made['flax']}, by"
             " `make preflight`; the records lie beside this page.",
             "",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
+            *_inexact(forecasts),
             "The step-time model on the published runs, from MaxText's compiled programs:",
             "",
             *checked,
@@ -130,10 +133,21 @@ def _row(forecast: Forecast) -> list[str]:
     sizes.append(memory["capacity_bytes"] - forecast.needed_bytes)
     predicted = record["prediction"]
     seconds, unchecked = predicted["step_seconds"], "~" if predicted.get("caution") else ""
+    about = "≈" if found["inexact"] else ""
     row += map(gib, sizes)
-    row += [f"{found['wire_bytes'] / 1e9:.4f}", f"{found['fusion_cycles'] / 1e6:.2f}"]
-    row += [f"{unchecked}{seconds:.4f}" if seconds else "-"]
+    row += [f"{about}{found['wire_bytes'] / 1e9:.4f}", f"{about}{found['fusion_cycles'] / 1e6:.2f}"]
+    row += [f"{about}{unchecked}{seconds:.4f}" if seconds else "-"]
     return [*row, f"`{found['optimized_sha256'][:12]}`"]
+
+
+def _inexact(forecasts: Sequence[Forecast]) -> list[str]:
+    """Why the counts of some programs are not exact, each said once."""
+    said = {
+        f"- {forecast.question.case.name} on {forecast.question.on.name}: {line}": None
+        for forecast in forecasts
+        for line in forecast.record["program"].get("inexact", [])
+    }
+    return [*said, ""] if said else []
 
 
 def _checked(forecasts: Sequence[Forecast]) -> list[str]:
@@ -194,8 +208,8 @@ def _collectives(program: Program) -> str:
     return "\n".join([f"on the wire, GB per device and step: {total / 1e9:.4f}", *_table(rows)])
 
 
-def _compute(program: Program) -> str:
-    by_part = parts.cycles_by_part(program)
+def _compute(forecast: Forecast, program: Program) -> str:
+    by_part = forecast.record["prediction"]["cycles_by_part"]
     total = sum(by_part.values())
     rows = [
         (part, f"{cycles / 1e6:.3f}", f"{100 * cycles / total:.1f} %")
@@ -204,7 +218,7 @@ def _compute(program: Program) -> str:
     largest = [
         (f"{cost.cycles / 1e6:.3f}", f"{cost.times} x", cost.opcode, safe(cost.shape, 60),
          cost.part, cost.where)
-        for cost in parts.list_costs(program)[:_SHOWN]
+        for cost in parts.list_costs(program, forecast.parts)[:_SHOWN]
     ]  # fmt: skip
     uncosted = ", ".join(
         f"{count} {what.replace('_', ' ')}" for what, count in hlo.uncosted(program).items()
@@ -213,6 +227,7 @@ def _compute(program: Program) -> str:
     return "\n".join(
         [
             f"compute, million cycles: {total / 1e6:.3f}; matrix products: {products:.4f} TFLOP",
+            *([_UNNAMED] if forecast.parts is None else []),
             *_table(rows),
             "largest operations, million cycles:",
             *_table(largest),

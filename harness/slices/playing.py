@@ -7,9 +7,15 @@ from dataclasses import dataclass, fields
 
 from harness import hlo
 from harness.hardware import Chip, Device
-from harness.hlo import Computation, Instruction, Program
-from harness.hlo.collectives import KINDS, chain, describe
-from harness.hlo.parse import references
+from harness.hlo import (
+    COLLECTIVE_KINDS,
+    Computation,
+    Instruction,
+    Program,
+    chain,
+    describe_collective,
+    references,
+)
 
 _COLOURS = re.compile(r"colors:(\d+)")
 _KERNEL = re.compile(r"_(fwd|dq|dkv)_")
@@ -130,7 +136,7 @@ class Schedule:
         """Seconds of its collectives; and of each, by chain, that it has but a piece of."""
         whole, pieces = 0.0, {}
         for caller, inner in self._with_fused(computation, instruction):
-            if inner.opcode.removesuffix("-start") in KINDS:
+            if inner.opcode.removesuffix("-start") in COLLECTIVE_KINDS:
                 seconds, name = self._wire_seconds(caller, inner, instruction), chain(inner)
                 if name is None:
                     whole += seconds
@@ -161,7 +167,7 @@ class Schedule:
         self, computation: Computation, collective: Instruction, caller: Instruction
     ) -> float:
         """Its bytes through as many rings as the compiler made, each over one link one way."""
-        found = describe(self._program, computation, collective)
+        found = describe_collective(self._program, computation, collective)
         config = caller.attributes.get("backend_config", "")
         hops = 1 if found.kind == "collective-permute" else found.group_size - 1
         size = found.wire_bytes / found.times

@@ -11,11 +11,18 @@ from harness import hardware, hlo
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.records.cautions import Caution
+from harness.records.record import blank
 from harness.records.recorder import Recorder
-from harness.training import accounting, data
+from harness.training import accounting, data, train_step
 from harness.training.compiler_options import Options
 from harness.training.parallel.mesh import Grid
 from harness.training.train_step import Trainer
+
+# A program may well multiply more than a family's formula counts, which leaves out half of causal
+# attention (up to its share again) and what remat computes again (at most all of the forward
+# pass, one third of the formula, so 4/3). Beyond that and 1.5 times the formula, work is wasted.
+_REMAT = 4 / 3
+_WASTED = 1.5
 
 
 def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
@@ -62,6 +69,7 @@ def describe(
         "optimized_sha256": hlo.fingerprint(program),
         "fusion_cycles": hlo.fusion_cycles(program),
         "wire_bytes": sum(entry["wire_bytes"] for entry in collectives.values()),
+        "inexact": hlo.inexact(program),
         "collectives": {
             kind: {"count": entry["count"], "bytes": entry["wire_bytes"]}
             for kind, entry in collectives.items()
@@ -69,6 +77,50 @@ def describe(
         "quantized": quantized_matmuls(program, names),
         "compiler_options": options,
     }
+
+
+def warn(program: hlo.Program, recorder: Recorder) -> None:
+    """Warns of what a reader must know of a step's program, whose model is on record."""
+    for what in hlo.warnings(program):
+        recorder.warn(Caution.INEXACT, what=what)
+    model = recorder.record["model"]
+    tflop = model["tflop_per_step_per_device"]
+    found = tflop and wasted(program, tflop, model["attention_tflop_percent"])
+    if found:
+        recorder.warn(Caution.WASTED, **found)
+
+
+def wasted(program: hlo.Program, tflop: float, attention_percent: float) -> dict[str, Any] | None:
+    """How much more one device multiplies than the formula's `tflop` explains, if it does.
+
+    Kernels whose products cannot be seen make a program look smaller and are never told of; nor
+    is what may run less often than it counts.
+    """
+    multiplied = sum(one.flops for one in hlo.matmuls(program) if one.exact) / 1e12
+    if multiplied <= tflop * max(_WASTED, _REMAT * (1 + attention_percent / 100)):
+        return None
+    largest = next((f"{one.kind} of {one.shape}" for one in hlo.list_collectives(program)), "none")
+    return {"ratio": multiplied / tflop, "collective": largest}
+
+
+def wasted_steps(case: Case, grid: Grid) -> list[str]:
+    """What each implementation's step wastes, compiled for the mesh, with its name before it."""
+    found: dict[str, list[str]] = {}  # by what was lowered
+    lines = []
+    for name in families.of(case).names:
+        recorder = Recorder(blank("check", "preflight"))
+        trainer = train_step.make_trainer(case, name, grid)
+        describe_model(case, trainer, recorder)
+        if recorder.record["model"]["tflop_per_step_per_device"] is None:
+            return []
+        lowered = train_step.trace_step(trainer).lower()
+        text = lowered.as_text()
+        if text not in found:
+            recorder.set(warnings=[])
+            warn(hlo.parse(hlo.text(train_step.compile_step(lowered, trainer))), recorder)
+            found[text] = recorder.record["warnings"]
+        lines += [f"{name}: {line}" for line in found[text]]
+    return lines
 
 
 def quantized_matmuls(program: hlo.Program, names: Collection[str]) -> list[dict[str, Any]]:

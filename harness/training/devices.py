@@ -54,6 +54,14 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
     return devices
 
 
+def prepare_cpus(count: int) -> list[jax.Device]:
+    """Starts JAX on so many CPU devices, whatever else the machine has, and returns them."""
+    jax.config.update("jax_platforms", "cpu")
+    _force_cpu_devices(count, 1)
+    _use_compilation_cache()
+    return jax.devices()
+
+
 def cache_folder() -> Path:
     """Where compiled programs are kept for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"

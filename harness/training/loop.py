@@ -131,10 +131,12 @@ def train(
     _note_state(state, recorder)
     text = hlo.text(compiled)
     observer.program(text)
+    program = hlo.parse(text)
     described = describing.describe(
-        plan.case, hlo.stablehlo_sha256(lowered), hlo.parse(text), trainer.compiler_options
+        plan.case, hlo.stablehlo_sha256(lowered), program, trainer.compiler_options
     )
     recorder.note("program", described)
+    describing.warn(program, recorder)
 
 
 def _note_state(state: State, recorder: Recorder) -> None:

@@ -17,7 +17,7 @@ from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder, earlier_record
 from harness.saving.checkpointer import Checkpointer
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 from harness.training import checking, devices, loop
 from harness.training.agreement import agreed, termination
 from harness.training.console import Console

@@ -6,10 +6,14 @@ from models.decoder.family import module, parts, quantization, quantized, resolv
 __all__ = [
     "SIZES",
     "ModelConfig",
+    "linen",
     "module",
+    "nnx",
+    "parameters",
     "parts",
     "quantization",
     "quantized",
     "resolve",
+    "sites",
     "tflop_per_step",
 ]

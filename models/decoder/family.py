@@ -10,15 +10,14 @@ if TYPE_CHECKING:
     from flax import nnx
 
 quantized = ("query", "key", "value", "out", "wi_0", "wi_1", "wo")
-parts = {
+# Part -> words of an operation's path: modules, named scopes, arrays, and JAX's own operations.
+parts: dict[str, tuple[str, ...]] = {
     "attention": ("query", "key", "value", "out", "rope", "attention"),
     "mlp": ("wi_0", "wi_1", "wo"),
     "norm": ("norm", "scale"),
     "dropout": ("dropout",),
     "embedding": ("embedding", "gather", "scatter-add"),
     "head": ("logits", "logits_dense"),
-    "loss": ("loss",),
-    "optimizer": ("optimizer",),
 }
 _NEEDS = {"splash": "tpu", "cudnn": "gpu"}  # attention -> the platform that has it
 

@@ -66,7 +66,7 @@ def gather(x: jax.Array, axes: Axes) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     rules = _RULES.get()
-    batch = set(mesh_axes(rules["batch"]))
+    batch = set(mesh_axes(rules.get("batch")))
     kept = [
         rules[axis] if size > 1 and batch.isdisjoint(mesh_axes(rules[axis])) else None
         for axis, size in zip(axes, x.shape, strict=True)

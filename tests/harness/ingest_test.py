@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import re
 import time
 from pathlib import Path
@@ -15,14 +14,12 @@ from harness import ingest, published
 from harness.errors import UserError
 from harness.published.document import LARGEST_BYTES, load, parse
 from harness.records import record as record_module
-from harness.records.record import RecordError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "published"
 # What the excerpts hold in place of people's names, accounts, hosts, buckets, paths and addresses.
 FOREIGN = re.compile(
     r"somebody|somehost|example[.]com|bucket|://|@|/home|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 )
-MUTATIONS = 2000
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -82,15 +79,30 @@ def test_another_record_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (b"", "empty"),
         (b" \n\t\n", "empty"),
-        (b"Dear Sir or Madam,\n", "none of MaxText log, MaxView page, Megatron-LM log, AXLearn"),
+        (
+            b"Dear Sir or Madam,\n",
+            "none of MaxText log, MaxView page, Megatron-LM log, MaxText metrics file",
+        ),
         (b"\x89PNG\r\n\x1a\n\0\0", "byte 0 is not UTF-8"),
         (b"line\nli\0ne\n", "line 2 holds control character 0"),
-        (b"completed step: \x1b[31m0", "line 1 holds control character 27"),
+        (b"completed step: \x1b(0", "line 1 holds control character 27"),
+        (b"\x1f\x8b\x08 no stream", "a damaged .gz file"),
         (b"a" * 10_000_000, "none of"),
         (b"completed step: " * 700_000, "no completed step"),
         (b"x" * (LARGEST_BYTES + 1), "larger than 67,108,864 bytes"),
     ],
-    ids=["empty", "blank", "foreign", "binary", "zero", "escape", "long", "repeated", "large"],
+    ids=[
+        "empty",
+        "blank",
+        "foreign",
+        "binary",
+        "zero",
+        "escape",
+        "gz",
+        "long",
+        "repeated",
+        "large",
+    ],
 )
 def test_what_is_no_document_is_one_line(
     bytes_: bytes, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -156,69 +168,6 @@ def test_lines_of_ten_megabytes_are_read_in_seconds(name: str, mark: str, fillin
     with contextlib.suppress(UserError):
         published.read(parse(name, text.encode()))
     assert time.process_time() - begun < 5
-
-
-def mutated(random_: random.Random, whole: bytes) -> bytes:
-    """A document after one to four of the things that happen to documents."""
-    text = bytearray(whole)
-    for _ in range(random_.randint(1, 4)):
-        place = random_.randrange(len(text) + 1)
-        length = random_.choice((1, 2, 5, 20, 300, 3000))
-        match random_.randrange(7):
-            case 0:
-                del text[place:]
-            case 1:
-                del text[place : place + length]
-            case 2:
-                text[place:place] = text[place : place + length] * random_.randint(1, 3)
-            case 3:
-                text[place : place + 1] = bytes([random_.randrange(256)])
-            case 4:
-                text[place:place] = random_.choice(
-                    (
-                        b"\n",
-                        b"nan",
-                        b"-",
-                        b"9" * 400,
-                        b"1e999",
-                        b"0",
-                        b"'",
-                        b".",
-                        b" | ",
-                        b"\xc2\x85",
-                    )
-                )
-            case 5:
-                numbers = list(re.finditer(rb"[0-9][0-9.]*", text))
-                if numbers:
-                    number = random_.choice(numbers)
-                    text[number.start() : number.end()] = random_.choice(
-                        (b"0", b"-1", b"nan", b"inf", b"999999999", b"1e300", b"", b"None", b"3")
-                    )
-            case 6:
-                other = text[random_.randrange(len(text) + 1) :][:length]
-                text[place : place + length] = other
-    return bytes(text)
-
-
-def test_mutated_documents_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
-    random_ = random.Random(0)
-    documents = [content(name) for name in NAMES]
-    accepted = 0
-    refusals = []
-    for number in range(MUTATIONS):
-        place = number % len(NAMES)
-        try:
-            imported = published.read(parse(NAMES[place], mutated(random_, documents[place])))
-            for record in imported.records:
-                record_module.validate(record)
-                json.dumps(record, allow_nan=False)
-            accepted += 1
-        except (UserError, RecordError) as error:
-            refusals.append(str(error))
-    assert accepted > MUTATIONS / 10
-    assert len(refusals) > MUTATIONS / 10
-    assert not [line for line in refusals if not line.isprintable() or len(line) > 500]
 
 
 def test_the_committed_records_are_whole_and_named_in_their_readme() -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 from harness import cli, hlo, preflight
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.errors import UserError
 from harness.slices import compilation, topology
 from harness.training import train_step
@@ -168,6 +168,51 @@ def test_a_case_that_does_not_fit_is_one_line_and_1(
     assert record["error"] == told
     assert record["memory"]["total_bytes"] is None
     assert output.splitlines()[-1] == f"01_baseline on v6e-8: {told}"
+
+
+INEXACT = """HloModule m, num_partitions=8
+
+%again (c: f32[512,512]) -> pred[] {
+  %c = f32[512,512]{1,0} parameter(0)
+  ROOT %large = pred[] unheard-of(%c)
+}
+
+%body (b: f32[512,512]) -> f32[512,512] {
+  %b = f32[512,512]{1,0} parameter(0)
+  ROOT %g = f32[512,512]{1,0} copy(%b), backend_config={"estimated_cycles":"1750"}
+}
+
+ENTRY %e (x: f32[512,512]) -> f32[512,512] {
+  %x = f32[512,512]{1,0} parameter(0)
+  %w = f32[512,512]{1,0} while(%x), condition=%again, body=%body
+  ROOT %d = f32[512,512]{1,0} dot(%w, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_what_is_not_exact_or_wasted_is_said_wherever_it_is_shown(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = ("argument", "output", "temp", "alias", "generated_code")
+    memory = {f"{name}_size_in_bytes": 1024 for name in names}
+    compiled = compilation.CompiledStep(INEXACT, memory, 1.0)
+    monkeypatch.setattr(compilation, "find", lambda *_: compiled)
+    unnamed = replace(families.load(None), parts=None)
+    monkeypatch.setattr(families, "of", lambda case: unnamed)
+    page = tmp_path / "page.md"
+    _, output, records = command(
+        "--case", "01_baseline", "--topology", SLICE, "--size", "tiny", "--markdown", str(page)
+    )
+    inexact = "counts are too low: no trip count can be told for w, so one trip is counted"
+    for record in records:
+        assert record["program"]["inexact"] == [inexact]
+        assert inexact in record["warnings"]
+        # 2 x 512^3 operations for the 0.0000409 TFLOP of the formula.
+        assert [line for line in record["warnings"] if "take 6.56 times the TFLOP" in line]
+        assert f"{record['impl']}: {inexact}" in output
+    assert "the family names no parts" in output
+    assert page.read_text().count("| ≈0.0000 | ≈0.00 | ≈0.0000 |") == 2
+    assert page.read_text().count(f"- 01_baseline on {SLICE}: {inexact}") == 1
 
 
 def test_the_outcome_depends_on_the_program_and_the_slice() -> None:

@@ -173,7 +173,7 @@ def test_a_published_run_has_its_pages_figures_beside_its_steps_and_the_reason(
 
 def test_a_run_of_another_program_has_what_its_log_says(site: dict[str, Page]) -> None:
     page = page_of(site, "runs/published-megatron")
-    source = record.read(PUBLISHED / "published-megatron-0.91B" / "record.json")["source"]
+    source = record.read(PUBLISHED / "published-megatron-0.91B-881bf1c0" / "record.json")["source"]
     for rank in source["ranks"]:
         assert rank["parameters"] in page.figures
     assert "256 events, 256 checked: 0 mismatches" in page.text
@@ -199,12 +199,16 @@ def test_programs_that_differ_are_taken_apart(tmp_path: Path) -> None:
         made["program"]["collectives"] = {"all-gather": {"count": count, "bytes": 6.25e9}}
         made["prediction"] |= {"step_seconds": 0.07, "compute_seconds": 0.05}
         made["prediction"] |= {"exposed_wire_seconds": 0.02, "caution": "unchecked"}
+        made["program"] |= {"inexact": ["one trip is counted"], "wire_bytes": 6.25e9}
         write(tmp_path / "results", made)
     site = build(tmp_path / "results", output=tmp_path / "site")
     page = page_of(site, "cases/03_dropout-")
     assert "v6e-32: how the programs differ" in page.text
     assert "all-gather count 16 18" in page.text
     assert "v6e-32: unchecked" in page.text
+    assert "v6e-32: one trip is counted" in page.text
+    assert "≈ 5.821 GiB" in page.text
+    assert page.text.count("≈ ~70 ms") == 2  # in the table and in the picture
     assert "compute 50 ms" in page.text
     assert "fits, different programs: v6e-32" in site["index.html"].text
 

@@ -3,9 +3,27 @@
 The lazy way to migrate: nothing is written anew, flax wraps the Linen module as an NNX one.
 """
 
-from models.decoder import linen
-from models.decoder.config import SIZES, ModelConfig
+from models.decoder import (
+    SIZES,
+    ModelConfig,
+    linen,
+    parts,
+    quantization,
+    quantized,
+    resolve,
+    tflop_per_step,
+)
 
-__all__ = ["IMPLEMENTATIONS", "SIZES", "ModelConfig", "linen"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "SIZES",
+    "ModelConfig",
+    "linen",
+    "parts",
+    "quantization",
+    "quantized",
+    "resolve",
+    "tflop_per_step",
+]
 
 IMPLEMENTATIONS = ("linen", "bridge")

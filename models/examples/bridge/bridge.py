@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.decoder.config import ModelConfig
+from models.decoder import ModelConfig
 from models.decoder.linen import Transformer
 from models.decoder.parameters import logical_axes
 from models.seam import Params

@@ -34,6 +34,17 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+# What the parts of the model are called in a compiled program: words of an operation's path.
+parts: dict[str, tuple[str, ...]] = {
+    "attention": ("attn", "attention"),
+    "mlp": ("mlp",),
+    "norm": ("ln_1", "ln_2", "ln_f"),
+    "dropout": ("dropout",),
+    "embedding": ("wte", "wpe"),
+    "head": ("wte/attend", "head"),
+}
+
+
 def tflop_per_step(config: ModelConfig, sequence_length: int, batch: int) -> tuple[float, float]:
     """Matrix products of a step in 10^12 operations, and the percentage that is attention's.
 

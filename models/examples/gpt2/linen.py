@@ -10,6 +10,7 @@ from models.examples.gpt2 import shared
 from models.examples.gpt2.config import ModelConfig
 from models.examples.gpt2.shared import logical_axes, optimizer
 from models.seam import Params
+from models.shared import ops, partitioning
 
 __all__ = ["apply", "init", "logical_axes", "optimizer"]
 
@@ -86,6 +87,7 @@ class Transformer(nn.Module):
         layer_keys, outer_key = shared.layer_keys(key, config.layers)
         positions = shared.position_numbers(config, tokens.shape[1])
         x = self.wte(tokens) + self.wpe(positions)[None]  # [B, T, D]
+        x = partitioning.constrain(x, ops.STREAM_AXES)
         x = shared.dropout(x, config.dropout_rate, outer_key, shared.EMBEDDING_DROPOUT)
         for block, layer_key in zip(self.h, layer_keys, strict=True):
             x = block(x, layer_key)

@@ -1,4 +1,8 @@
-"""The GPT-2 in Flax NNX; models/examples/gpt2/linen.py says the same in Linen."""
+"""The GPT-2 in Flax NNX; models/examples/gpt2/linen.py says the same in Linen.
+
+Linen puts the names of modules into the compiled program, NNX does not: what a preflight shall tell
+apart is named here by jax.named_scope.
+"""
 
 from functools import cache
 
@@ -10,6 +14,7 @@ from models.examples.gpt2 import shared
 from models.examples.gpt2.config import ModelConfig
 from models.examples.gpt2.shared import logical_axes, optimizer
 from models.seam import Params
+from models.shared import ops, partitioning
 
 __all__ = ["apply", "init", "logical_axes", "optimizer"]
 
@@ -22,6 +27,7 @@ class Attention(nnx.Module):
         self.qkv = nnx.Linear(config.embed, 3 * config.embed, dtype=config.dtype, rngs=rngs)
         self.proj = nnx.Linear(config.embed, config.embed, dtype=config.dtype, rngs=rngs)
 
+    @jax.named_scope("attn")
     def __call__(self, x: jax.Array) -> jax.Array:
         """Mixes the positions of x [B, T, D]."""
         return self.proj(shared.attention(self.qkv(x), self.config.heads))
@@ -34,6 +40,7 @@ class MLP(nnx.Module):
         self.fc = nnx.Linear(config.embed, config.mlp, dtype=config.dtype, rngs=rngs)
         self.out = nnx.Linear(config.mlp, config.embed, dtype=config.dtype, rngs=rngs)
 
+    @jax.named_scope("mlp")
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms each position of x [B, T, D]."""
         return self.out(nnx.gelu(self.fc(x)))
@@ -81,10 +88,12 @@ class Transformer(nnx.Module):
         layer_keys, outer_key = shared.layer_keys(key, config.layers)
         positions = shared.position_numbers(config, tokens.shape[1])
         x = self.wte(tokens) + self.wpe(positions)[None]  # [B, T, D]
+        x = partitioning.constrain(x, ops.STREAM_AXES)
         x = shared.dropout(x, config.dropout_rate, outer_key, shared.EMBEDDING_DROPOUT)
         for layer, layer_key in enumerate(layer_keys):
             x = getattr(self, f"h_{layer}")(x, layer_key)
-        return self.wte.attend(self.ln_f(x)).astype(jnp.float32)
+        with jax.named_scope("head"):
+            return self.wte.attend(self.ln_f(x)).astype(jnp.float32)
 
 
 def init(config: ModelConfig, key: jax.Array) -> Params:

@@ -8,7 +8,7 @@ import pytest
 from compared_records import CONFIG, PROGRAM, Record, imported, make, noise
 
 from harness import hlo
-from harness.comparing import comparison, comparison_text
+from harness.comparing import comparison, comparison_text, parity
 from harness.comparing.model import Comparison, Limits, Row, Verdict
 from harness.errors import UserError
 from harness.records import figures
@@ -422,6 +422,17 @@ def test_a_log_agrees_as_far_as_its_digits_tell() -> None:
     other["steps"][4]["loss"] += 0.001
     found = comparison.compare([imported()], [other], across=["case.hash"])
     assert "by at most 0.001 (step 4) (three digits are known)" in verdicts(found)["numbers"].words
+
+
+def test_a_figure_that_is_printed_more_exactly_is_held_against_the_other_s_digits() -> None:
+    """Three digits beside six: half a thousandth is no difference, a whole one is."""
+    exact = imported()
+    exact["source"] = {"rounding": {"loss": 5e-7, "grad_norm": 5e-7}}
+    exact["steps"][4]["loss"] += 0.0004
+    assert parity.compare(exact, imported()).loss.equal
+    exact["steps"][4]["loss"] += 0.0004
+    assert parity.compare(exact, imported()).loss.first_step == 4
+    assert parity.compare(exact, imported()).digits == 3
 
 
 def test_the_steps_of_a_log_are_timed_but_for_three() -> None:

@@ -43,19 +43,20 @@ def test_counts_of_other_arguments() -> None:
     arguments = {
         "num_layers": 2, "hidden_size": 8, "ffn_hidden_size": 16, "num_attention_heads": 4,
         "kv_channels": 2, "num_query_groups": 2, "group_query_attention": True, "swiglu": True,
-        "normalization": "RMSNorm", "position_embedding_type": "rope",
+        "normalization": "RMSNorm", "position_embedding_type": "rope", "add_bias_linear": False,
         "untie_embeddings_and_output_weights": True, "use_distributed_optimizer": True,
         "tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1,
         "data_parallel_size": 4,
     }  # fmt: skip
     layer = 8 * (8 + 2 * 4) + 8 * 8 + 8 * 2 * 16 + 16 * 8 + 2 * 8
-    assert megatron_counts.is_covered(arguments)
+    assert megatron_counts.why_not_counted(arguments, (), 10) is None
     assert megatron_counts.total_parameters(arguments, 10) == 2 * layer + 2 * 10 * 8 + 8
     theory = megatron_counts.theory(arguments, 10)
     largest = theory["Number of parameters in most loaded shard in billions"] * 1e9
     footprint = theory["Theoretical memory footprints: weight and optimizer"]
     assert footprint == pytest.approx(largest * 9 / 2**20)
-    assert not megatron_counts.is_covered({**arguments, "num_experts": 8})
+    without = {**arguments, "num_experts": 8}
+    assert megatron_counts.why_not_counted(without, (), 10) == "the model is a mixture of experts"
 
 
 def test_skipped_iterations_and_steps() -> None:
@@ -110,7 +111,10 @@ def test_a_word_that_no_argument_may_be_is_not_taken() -> None:
     [
         (("end of arguments", "end of quarrels"), "has no end"),
         (("iteration        1/", "iterating        1/"), "no iteration finished"),
-        (("  num_layers ......", "  no_layers ......."), "argument num_layers: must be there"),
+        (
+            ("num_layers ...................................... 16", "num_layers ... -16"),
+            "argument num_layers: must be a positive number",
+        ),
         (("................ 8\n", "................ 7\n"), "world_size is no multiple"),
     ],
 )

@@ -1,6 +1,5 @@
 """References to runs, and what is done with files that are no good records."""
 
-import gzip
 import json
 import shutil
 import time
@@ -9,13 +8,10 @@ from pathlib import Path
 import pytest
 from compared_records import Record, make, write
 
-from harness import hlo
 from harness.errors import UserError
 from harness.records import finding, record
 from harness.records.finding import Found
 from harness.records.record import RecordError
-
-HLO = "HloModule m\nENTRY main {\n  ROOT x = f32[8] parameter(0)\n}\n"
 
 
 def run(run_id: str, impl: str = "linen", time: str = "2026-11-03T00:00:00+00:00") -> Record:
@@ -203,51 +199,6 @@ def test_five_hundred_long_runs_are_soon_loaded(tmp_path: Path) -> None:
     found, warnings = finding.load_all([tmp_path])
     assert (len(found), warnings) == (50, [])
     assert time.process_time() - begun < 0.9
-
-
-def programs(results: Path) -> tuple[Found, Found]:
-    """Two runs of different programs, whose texts lie beside their records."""
-    runs = []
-    for name, text in (("one", HLO), ("other", HLO.replace("f32", "bf16"))):
-        made = run(name)
-        made["program"]["optimized_sha256"] = hlo.fingerprint(hlo.parse(text))
-        folder = write(results, made)
-        (folder / "program.txt.gz").write_bytes(gzip.compress(text.encode()))
-        runs.append(finding.load(folder / "record.json"))
-    return runs[0], runs[1]
-
-
-def test_the_texts_of_programs_are_read_where_they_differ(tmp_path: Path) -> None:
-    a, b = programs(tmp_path)
-    read, warnings = finding.programs(a, b)
-    assert (None in read, warnings) == (False, [])
-    assert finding.programs(a, a) == ((None, None), [])
-    (a.path.parent / "program.txt.gz").unlink()
-    read, warnings = finding.programs(a, b)
-    assert (read[0], warnings) == (None, [])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"not gzip",
-        gzip.compress(HLO.encode())[:-9],
-        gzip.compress(HLO.encode())[:12] + b"\xff" * 20,
-        gzip.compress(b"\xff\xfe"),
-        gzip.compress(b"not a program"),
-        gzip.compress(HLO[:30].encode()),
-        gzip.compress(HLO.replace("8", "9").encode()),
-        gzip.compress(HLO.replace("parameter(0)", "negate(%gone)").encode()),
-    ],
-)
-def test_a_damaged_program_is_told(tmp_path: Path, content: bytes) -> None:
-    a, b = programs(tmp_path)
-    (a.path.parent / "program.txt.gz").write_bytes(content)
-    read, (warning,) = finding.programs(a, b)
-    assert read[0] is None
-    assert read[1] is not None
-    assert warning.startswith(f"{a.path.parent / 'program.txt.gz'}: not used: ")
 
 
 def test_a_record_of_another_schema_is_not_loaded(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import restoring
 from harness.saving.checkpointer import Checkpointer
-from harness.saving.files import CheckpointError
+from harness.saving.faults import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,24 @@
-"""The full-size int8 and fp8 steps, compiled for v6e-32: nothing falls back to bfloat16."""
+"""What is said of a compiled step: quantised matmuls, counts that are not exact, waste."""
 
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import commands
+import jax
 import pytest
 
-from harness import hlo
+from harness import hlo, run
 from harness.cases import reading
 from harness.slices import compilation, topology
-from harness.training import describing, train_step
+from harness.training import describing, devices, train_step
 from harness.training.parallel import mesh
 from models.decoder import quantized
+from models.examples import gpt2
+from models.examples.gpt2 import linen
 from models.seam import USUAL_NAMES
+from models.shared import partitioning
 
 LAYERS = 16
 
@@ -56,3 +66,106 @@ def test_every_matmul_of_the_layers_is_quantised(
             if collective.kind == "all-gather" and f"['{name}']['kernel']" in collective.argument:
                 travelling[name].add(collective.dtype)
     assert travelling == {name: {gathered} for name in quantized}
+
+
+PRODUCT = """HloModule m, num_partitions=8
+
+%multiplied (p: f32[100,100]) -> f32[100,100] {
+  %p = f32[100,100]{1,0} parameter(0)
+  ROOT %d = f32[100,100]{1,0} dot(%p, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%added (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %s = f32[] add(%a, %b)
+}
+
+ENTRY %e (x: f32[100,100], which: pred[]) -> f32[100,100] {
+  %x = f32[100,100]{1,0} parameter(0)
+  %which = pred[] parameter(1)
+  %y = f32[100,100]{1,0} call(%x), to_apply=%multiplied
+  ROOT %r = f32[100,100]{1,0} all-reduce(%y), replica_groups=[1,8]<=[8], to_apply=%added
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("times", "attention_percent", "is_told"),
+    [
+        (1.49, 0, False),
+        (1.51, 0, True),
+        # All of attention instead of half of it, and everything forward twice: 4/3 of 1.3.
+        (1.73, 30, False),
+        (1.74, 30, True),
+    ],
+)
+def test_more_products_than_the_formula_explains_are_told(
+    times: float, attention_percent: float, is_told: bool
+) -> None:
+    found = describing.wasted(hlo.parse(PRODUCT), 2e-6 / times, attention_percent)
+    assert (found is not None) == is_told
+    if found is not None:
+        assert found["ratio"] == pytest.approx(times)
+        assert found["collective"] == "all-reduce of f32[100,100]"
+
+
+def test_products_that_may_not_run_are_no_waste() -> None:
+    branch = "conditional(%which, %x, %x), true_computation=%multiplied, false_computation="
+    text = PRODUCT.replace("call(%x), to_apply=", branch)
+    assert describing.wasted(hlo.parse(text), 1e-9, 0) is None
+
+
+WASTEFUL = """
+import types
+
+import jax
+import jax.numpy as jnp
+from models.examples.gpt2 import SIZES, ModelConfig, nnx, tflop_per_step
+from models.examples.gpt2 import linen as own
+from models.shared import partitioning
+
+partitioning.constrain = lambda x, axes: x
+
+def apply(config, params, tokens, key):
+    start = jax.lax.stop_gradient(params["h_0"]["attn"]["proj"]["kernel"])
+    power = jax.lax.while_loop(lambda x: jnp.max(x) > 1e9, lambda x: x @ x, start)
+    return own.apply(config, params, tokens, key) + 0 * jnp.sum(power)
+
+linen = types.SimpleNamespace(init=own.init, apply=apply, logical_axes=own.logical_axes)
+"""
+
+
+def test_a_run_says_what_is_wasted_and_what_is_not_exact(tmp_path: Path) -> None:
+    (tmp_path / "wasteful.py").write_text(WASTEFUL)
+    arguments = ("--twins", "wasteful", "--case", "01_baseline", "--impl", "linen", "--run-id", "a")
+    settings = ("--set", "model.layers=1", "--steps", "1", "--devices", "8")
+    ended = subprocess.run(
+        commands.command(*arguments, *settings, "--results-dir", tmp_path),
+        env=commands.ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+    record = commands.record_of(tmp_path / "a")
+    (inexact,) = record["program"]["inexact"]
+    assert inexact.startswith("counts are too low: no trip count can be told for while")
+    assert inexact in record["warnings"]
+    (wasted,) = (line for line in record["warnings"] if "times the TFLOP" in line)
+    assert "largest collective: all-reduce of f32[8,64,256]" in wasted
+    for line in (inexact, wasted):
+        assert f"warning: {line}" in ended.stdout
+
+
+def test_a_check_says_what_is_wasted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "prepare_cpus", lambda count: jax.devices()[:count])
+    pair = ModuleType("one_twice")  # lowered to one text, so compiled once
+    pair.__dict__.update(vars(gpt2), IMPLEMENTATIONS=("one", "two"), one=linen, two=linen)
+    monkeypatch.setitem(sys.modules, "one_twice", pair)
+    monkeypatch.setattr(partitioning, "constrain", lambda x, axes: x)
+    assert run.main(["--twins", "one_twice", "--check", "--set", "model.layers=1"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
+    assert [line.split(":")[1] for line in told] == [" one", " two"]
+    assert all("largest collective: all-reduce of f32[8,64,256]" in line for line in told)
