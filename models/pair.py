@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from models.seam import Family, Implementation, Matched, SeamError
+from models.seam import Family, SeamError
 
 if TYPE_CHECKING:  # a pair can be told of before JAX is imported
     from models.pairing.experiment import Experiment
@@ -61,53 +61,43 @@ class Pair:
         usual = {"linen": self.linen, "nnx": self.nnx}
         return {**{name: one for name, one in usual.items() if one is not None}, **self.sides}
 
+    def family(self, name: str) -> Family:
+        """The family that it is, in the module `name`; SeamError with a line for each fault."""
+        where = f"{name}.PAIR"
+        faults = [f"{where}: {fault}" for fault in _faults(self)]
+        if faults:
+            raise SeamError(faults)
+        config = _config(self.sizes)
+        names = tuple(self.both)
 
-def family(pair: Any, name: str) -> Family:
-    """The family that a pair is; SeamError with a line for each thing that is wrong with it."""
-    where = f"{name}.PAIR"
-    if not isinstance(pair, Pair):
-        raise SeamError([f"{where}: is a {type(pair).__name__}; must be a models.pair.Pair"])
-    faults = [f"{where}: {fault}" for fault in _faults(pair)]
-    if faults:
-        raise SeamError(faults)
-    config = _config(pair.sizes)
-    names = tuple(pair.both)
+        @functools.cache
+        def experiment() -> "Experiment":
+            from models.pairing.experiment import Experiment
 
-    @functools.cache
-    def experiment() -> "Experiment":
-        from models.pairing.experiment import Experiment
+            small = dataclasses.replace(config(), **self.sizes.get("tiny", {}))
+            return Experiment(where, names, tuple(_side(self, one) for one in names), self, small)
 
-        small = dataclasses.replace(config(), **pair.sizes.get("tiny", {}))
-        sides = tuple(_side(pair, one) for one in names)
-        return Experiment(where, names, sides, pair, small)
+        def tflop_per_step(config: Any, length: int, batch: int) -> tuple[float, float]:
+            assert self.tflop_per_step is not None
+            return self.tflop_per_step(config, batch), 0.0
 
-    def get(one: str) -> Implementation:
-        return experiment().member(names.index(one))
-
-    def matched() -> Matched:
-        return experiment().matched()
-
-    def tflop_per_step(config: Any, length: int, batch: int) -> tuple[float, float]:
-        assert pair.tflop_per_step is not None
-        return pair.tflop_per_step(config, batch), 0.0
-
-    return Family(
-        name,
-        config,
-        names,
-        functools.cache(get),
-        sizes={size: values for size, values in pair.sizes.items() if size != "full"},
-        tflop_per_step=tflop_per_step if pair.tflop_per_step is not None else None,
-        batch=lambda config, rng, size, length: batch_of(pair, config, rng, size),
-        optimizer=pair.optimizer,
-        rules=pair.axes,
-        lenient=True,
-        unit="example",
-        matched=matched,
-    )
+        return Family(
+            name,
+            config,
+            names,
+            functools.cache(lambda one: experiment().member(names.index(one))),
+            sizes={size: values for size, values in self.sizes.items() if size != "full"},
+            tflop_per_step=tflop_per_step if self.tflop_per_step is not None else None,
+            batch=lambda config, rng, size, length: _batch(self, config, rng, size),
+            optimizer=self.optimizer,
+            rules=self.axes,
+            lenient=True,
+            unit="example",
+            matched=lambda: experiment().matched(),
+        )
 
 
-def batch_of(pair: Pair, config: Any, rng: Any, size: int) -> dict[str, Any]:
+def _batch(pair: Pair, config: Any, rng: Any, size: int) -> dict[str, Any]:
     """A pair's batch in the types that JAX computes in."""
     from models.pairing.batches import checked
 

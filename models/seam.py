@@ -186,10 +186,13 @@ def load(name: str, check: bool = True) -> Family:
     module = _import(name)
     if isinstance(module, str):
         raise SeamError([f"{name}: {module}"])
-    if hasattr(module, "PAIR"):
-        from models import pair
-
-        return pair.family(module.PAIR, name)
+    pair = getattr(module, "PAIR", None)
+    if pair is not None:
+        if not hasattr(pair, "family"):
+            kind = type(pair).__name__
+            raise SeamError([f"{name}.PAIR: is a {kind}; must be a models.pair.Pair"])
+        family: Family = pair.family(name)
+        return family
     faults = _config_faults(name, module)
     names = tuple(getattr(module, "IMPLEMENTATIONS", USUAL_NAMES))
     if len(names) != 2 or not all(isinstance(one, str) for one in names):

@@ -42,6 +42,9 @@ class Caution(Enum):
         "where the batch does not stay split over the devices, hold activations to it"
         " (models.shared.partitioning.constrain)",
     )
+    NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
+    FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
 
     def told(self, **particulars: object) -> str:

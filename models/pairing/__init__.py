@@ -4,3 +4,5 @@
 as its own framework does; `learning` finds by experiment which arrays are partners; a member
 (`member`) trains one side under the names of the first.
 """
+
+__all__ = ["batches", "experiment", "making", "sides"]

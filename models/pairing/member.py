@@ -123,12 +123,11 @@ class Member:
         names = self._names(arguments)
         linked = {path for link in names.state for group in link.a for path in group}
         if self._number == 0:
-            state = {path: one for path, one in held.state.items() if path in linked}
-            return dict(held.params), state
-        params, state = self._shapes(tuple(arguments.items()))[0][:2]
+            return dict(held.params), {p: one for p, one in held.state.items() if p in linked}
+        first = self._shapes(tuple(arguments.items()))[0]
         return (
-            links.to_a(names.params, held.params, _forms(params)),
-            links.to_a(names.state, held.state, _forms(state)),
+            links.to_a(names.params, held.params, _forms(first.params)),
+            links.to_a(names.state, held.state, _forms(first.state)),
         )
 
     def _to_own(

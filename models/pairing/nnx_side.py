@@ -85,8 +85,10 @@ class NnxSide:
 
 
 def _split(model: nnx.Module) -> tuple[Any, Any, Any, Any]:
+    """Structure, parameters, other state and random state."""
     nnx.pop(model, nnx.Intermediate)
-    graph, params, random, state = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    parts: Any = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    graph, params, random, state = parts
     return graph, params, state, random
 
 

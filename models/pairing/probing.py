@@ -15,7 +15,9 @@ from models.pairing.sides import Arguments, Arrays, Held, Side
 from models.seam import Batch
 
 Values = Mapping[str, np.ndarray]
-_QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}  # it runs a few times and compiles once
+_QUICK: dict[str, str | bool] = {
+    "xla_backend_optimization_level": "0"
+}  # it runs a few times and compiles once
 
 
 class Tried(NamedTuple):

@@ -1,6 +1,7 @@
 """What both sides of a pair can do, whatever framework they are written in."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +9,7 @@ import jax
 
 from models.seam import Batch
 
+_TAKEN = ("step", "loss", "grad_norm", "learning_rate", "step_seconds", "after_save")
 Arguments = Mapping[str, Any]  # what the factories are called with, such as sizes
 Arrays = Mapping[str, jax.Array]  # by path, such as Dense_0/kernel
 
@@ -80,6 +82,12 @@ def called(
         raise PairFault(
             f"loss returns a scalar and a {type(metrics).__name__}; must be metrics by name"
         )
+    for name in metrics:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or name in _TAKEN:
+            raise PairFault(
+                f"loss calls a metric {name!r}; must be of small letters, digits and _,"
+                f" and none of {', '.join(_TAKEN)}"
+            )
     for name, one in {"the loss": value, **metrics}.items():
         if getattr(one, "shape", None) != ():
             shape = f"{one.dtype}{list(one.shape)}" if hasattr(one, "shape") else type(one).__name__

@@ -121,8 +121,12 @@ class Grid:
             return False
         over = [None if name is None else self.rules[name] for name in names]
         taken = [one for rule in over for one in mesh_axes(rule)]
-        return bool(taken) and len({*taken}) == len(taken) and all(
-            size % _parts(self.mesh, rule) == 0 for size, rule in zip(shape, over, strict=True)
+        return (
+            bool(taken)
+            and len({*taken}) == len(taken)
+            and all(
+                size % _parts(self.mesh, rule) == 0 for size, rule in zip(shape, over, strict=True)
+            )
         )
 
     def _longest(self, shape: Sequence[int]) -> PartitionSpec:
