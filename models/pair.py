@@ -94,6 +94,9 @@ class Pair:
             lenient=True,
             unit="example",
             matched=lambda: experiment().matched(),
+            renamed=lambda config, one, arrays: experiment().renamed(
+                config, names.index(one), arrays
+            ),
         )
 
 

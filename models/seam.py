@@ -137,7 +137,8 @@ class Family:
     which each is a key of `parallel`. lenient: an array whose axes no rule knows, or no devices
     divide, lies along its longest axis that they do.
     unit: what a step's total_weights count. matched: of a family whose implementations have names
-    of their own, what was found of them.
+    of their own, what was found of them; renamed: of a config, one of the names and arrays by path,
+    the same arrays as that implementation has them, or None for arrays of neither.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Family:
     lenient: bool = False
     unit: str = "token"
     matched: Callable[[], Matched] | None = None
+    renamed: Callable[[Any, str, Mapping[str, Any]], dict[str, Any] | None] | None = None
 
 
 _OPTIONS = [

@@ -47,6 +47,7 @@ def load(twins: str | None, family: str = Case.family) -> Family:
         found,
         get=_telling(found.get),
         matched=None if found.matched is None else _telling(found.matched),
+        renamed=None if found.renamed is None else _telling(found.renamed),
     )
 
 

@@ -81,6 +81,24 @@ class Experiment:
             (*found, *self._stale),
         )  # fmt: skip
 
+    def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Parameters, or state, of one side as another one has them; None: they are of neither."""
+        arguments = tuple(arguments_of(config).items())
+        known = self._links(arguments)
+        held = shapes_of(self._sides, dict(arguments), self._example(arguments))
+        for links_of, part in ((known.params, 0), (known.state, 1)):
+            forms = [{path: tuple(one.shape) for path, one in side[part].items()} for side in held]
+            linked = [{path for link in links_of for group in side(link) for path in group}
+                      for side in (lambda link: link.a, lambda link: link.b)]  # fmt: skip
+            of = [number for number in (0, 1) if arrays and arrays.keys() == linked[number]]
+            if to in of:
+                return dict(arrays)
+            if of:
+                turn = links.to_b if to == 1 else links.to_a
+                made: dict[str, Any] = turn(links_of, arrays, forms[to])
+                return made
+        return None
+
     def _learn(self) -> Learnt:
         arguments = self._small
         batch = self._told("batch", lambda: self._example(tuple(arguments.items()), _EXAMPLES))
