@@ -28,7 +28,7 @@ Mode = Literal["one", "two"]
     ],
 )
 def test_a_text_is_read_as_the_settings_type(value: Any, allowed: Any, expected: Any) -> None:
-    found = convert(value, allowed, "a.b")
+    found = convert(value, allowed, "a.b", None)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -50,5 +50,5 @@ def test_a_text_is_read_as_the_settings_type(value: Any, allowed: Any, expected:
 )
 def test_anything_else_is_one_line(value: Any, allowed: Any, told: str) -> None:
     with pytest.raises(UserError) as refused:
-        convert(value, allowed, "a.b")
+        convert(value, allowed, "a.b", None)
     assert str(refused.value) == told
