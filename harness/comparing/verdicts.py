@@ -52,7 +52,9 @@ def _program(found: Comparison) -> Verdict:
     if programs.changes:
         words += f": {shortlist([name for name, _, _ in programs.changes], 4)}"
     else:
-        words += ", though collectives, bytes and cycles agree"
+        sides = (found.a, found.b)
+        collectives = any(side[0]["program"]["collectives"] for side in sides)
+        words += f", though {'collectives, bytes' if collectives else 'bytes'} and cycles agree"
     if programs.kinds is None:
         words += "; program.txt.gz of both runs would name the operations"
     else:

@@ -51,6 +51,9 @@ class Caution(Enum):
         "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
         "",
     )
+    NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
+    FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
     PARAMETERS_TAKEN = (
         "{path}: {whose}; its parameters alone were taken: all else begins anew, at step 0",

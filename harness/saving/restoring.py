@@ -1,7 +1,7 @@
 """From a checkpoint folder to a state on the devices: verified, or not at all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
 from harness.trees import named_leaves
+from models.seam import OWN
 
 What = Literal["params", "all"]  # of a checkpoint's state
 
@@ -24,10 +25,13 @@ What = Literal["params", "all"]  # of a checkpoint's state
 class Restored:
     """What a run begins with."""
 
-    state: dict[str, Any]  # whole, or only "params"
+    # Whole; or only "params"; or without what `fresh` names, of the model's state that one
+    # implementation has alone, in the checkpoint of another one.
+    state: dict[str, Any]
     step: int | None  # the run goes on at step + 1; None: at 0, with a fresh optimizer
     path: str
     warnings: tuple[str, ...] = ()
+    fresh: bool = False  # the state lacks what the run's implementation alone has
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,7 @@ def _restore_newest(directory: Any, state: Any, choice: _Choice) -> Restored | N
         except Damaged as error:
             warnings.append(f"checkpoint {path}: {error}; {_set_aside(path)}")
         else:
-            return Restored(
-                restored.state, restored.step, restored.path, (*warnings, *restored.warnings)
-            )
+            return replace(restored, warnings=(*warnings, *restored.warnings))
     if warnings:
         raise CheckpointError(f"no checkpoint is good: {'; '.join(warnings)}")
     bad = sorted(path.name for path in _set_aside_before(directory))
@@ -154,6 +156,7 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
     problem: Damaged | None = None
     try:
         step = files.read_step(path)
+        state, missing = _without_own(step, state)
         taken = choice.of(step)
         wanted = _wanted(step, state, taken)
         arrays = files.read_arrays(step, wanted)
@@ -166,8 +169,26 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
         changed = [name for name in digests if digests[name] != step.digests[name]]
         if changed:
             raise Damaged(f"changed since it was saved: {shortlist(changed)}")
-    number = step.number if taken == "all" else None
-    return Restored(found, number, str(path), choice.told(step, taken))
+    if taken == "params":
+        return Restored(found, None, str(path), choice.told(step, taken))
+    fresh = (f"{path}: {missing} is not in it: starts fresh",) if missing else ()
+    warnings = (*choice.told(step, taken), *fresh)
+    return Restored(found, step.number, str(path), warnings, bool(missing))
+
+
+def _without_own(step: StoredStep, state: Any) -> tuple[Any, str]:
+    """The state without what one implementation alone has, where another one's step lacks it."""
+    model_state = state.get("model_state", {})
+    if step.metadata is None or OWN not in model_state:
+        return state, ""
+    own = named_leaves({"model_state": {OWN: model_state[OWN]}})
+    stored = {name: _described(leaf) for name, leaf in files.described(step).items()}
+    missing = [name for name, leaf in own.items() if stored.get(name) != _described(leaf)]
+    if not missing:
+        return state, ""
+    kept = {name: tree for name, tree in model_state.items() if name != OWN}
+    rest = {name: tree for name, tree in state.items() if name != "model_state"}
+    return rest | ({"model_state": kept} if kept else {}), shortlist(missing)
 
 
 def _part(state: Any, taken: What) -> Any:

@@ -24,6 +24,7 @@ from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
 from harness.training.timing import Stopwatch
 from harness.training.train_step import Init, NnxState, State, Trainer
+from models.seam import OWN
 
 
 class Observer(StepObserver, Protocol):
@@ -142,7 +143,7 @@ def prepare(
         first_step = 0
         if restored is not None and restored.step is not None:
             first_step = restored.step + 1
-        else:
+        if restored is None or restored.step is None or restored.fresh:
             lowered_init = train_step.lower_init(trainer)
             # In a thread of its own, while the step is traced and compiled.
             init = waiting.start(lambda: train_step.compile_step(lowered_init, trainer))
@@ -161,15 +162,24 @@ def prepare(
         inputs = train_step.make_inputs(plan.case, plan.grid)
         state = init.result()(inputs.seed) if init is not None else {}
         if restored is not None:
-            state |= restored.state
+            state = _taken_over(state, restored.state)
         state = train_step.lay_out(trainer, compiled, state)
         digest.prepare(state)
         jax.block_until_ready((state, inputs))
     return Ready(Running(trainer, compiled, inputs), lowered, state, first_step)
 
 
+def _taken_over(fresh: State, restored: State) -> State:
+    """The restored state, with what it lacks of the model's own state fresh."""
+    model_state = {**fresh.get("model_state", {}), **restored.get("model_state", {})}
+    return fresh | restored | ({"model_state": model_state} if model_state else {})
+
+
 def _note_state(state: State, recorder: Recorder) -> None:
-    digests = digest.array_digests(state)
+    """Notes the state's size, and the digest of what the other implementation has too."""
+    own = f"model_state/{OWN}/"
+    digests = {name: one for name, one in digest.array_digests(state).items()
+               if not name.startswith(own)}  # fmt: skip
     recorder.note(
         "checkpoint",
         arrays=len(digests),

@@ -180,8 +180,13 @@ class Steps:
             if ended:  # a run that failed or was stopped says why by itself
                 recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
-        tokens = data.global_batch(self._case, grid.batch_parts) * self._case.data.sequence_length
-        recorder.note("timing", tokens_per_second_per_device=tokens / grid.devices / median)
+        examples = data.global_batch(self._case, grid.batch_parts)
+        rate = examples / grid.devices / median
+        if families.of(self._case).unit == "token":
+            length = self._case.data.sequence_length
+            recorder.note("timing", tokens_per_second_per_device=rate * length)
+        else:
+            recorder.note("timing", examples_per_second_per_device=rate)
         tflop = recorder.record["model"]["tflop_per_step_per_device"]
         if tflop is not None:
             self._rate(tflop / median, grid.kind)
