@@ -52,6 +52,8 @@ def parser() -> cli.Parser:
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
     add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
+    add("--restore-what", choices=["params", "all"], help="take its parameters alone, or its whole"
+        " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
     add("--tensorboard", action="store_true", help="write scalars for TensorBoard")
@@ -85,6 +87,8 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
         )
+    if arguments.restore_what is not None and arguments.restore is None:
+        raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")
     _require_nnx(arguments)
     _require_limits(arguments)
     if arguments.in_turns is not None:
@@ -152,6 +156,7 @@ def _options(arguments: Namespace) -> session.Options:
         tensorboard=arguments.tensorboard,
         twins=arguments.twins,
         nnx_state=arguments.nnx_state,
+        restore_what=arguments.restore_what,
     )
 
 

@@ -17,7 +17,7 @@ from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
-from harness.saving.restoring import Restored
+from harness.saving.restoring import Restored, What
 from harness.training import accounting, describing, train_step
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
@@ -52,6 +52,7 @@ class Plan:
     init: Init  # whose parameters the run starts from
     grid: Grid
     restore: str | None = None  # the checkpoint to start from
+    restore_what: What | None = None  # see restoring.restore
     resume: bool = False  # go on from the newest checkpoint of the run's own
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
@@ -95,11 +96,13 @@ def train(
     recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
     observer.begin(ready.first_step)
     steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
+    ended = False
     try:
         state = steps.run(ready.running, ready.state, ready.first_step, checkpointer, stop_asked)
+        ended = True
         observer.phase("finish")
     finally:
-        steps.summarise(plan.grid)
+        steps.summarise(plan.grid, ended)
         recorder.note("memory", peak_in_use_bytes=_largest_in_use(plan.grid, peak=True))
         try:
             checkpointer.finish()  # also of a run that failed: what is being saved is good
@@ -205,10 +208,10 @@ def _cache_hits() -> Iterator[list[str]]:
 def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, recorder: Recorder
 ) -> Restored | None:
-    """The state to begin with, None for a fresh one; its "params" alone from another program."""
+    """The state to begin with, None for a fresh one; its "params" alone where no more is taken."""
     restored = checkpointer.resume(trainer.state) if plan.resume else None
     if restored is None and plan.restore is not None:
-        restored = checkpointer.restore(plan.restore, trainer.state)
+        restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
     if restored is not None:
         recorder.note("checkpoint", restored_from=restored.path)
         for warning in restored.warnings:
