@@ -73,12 +73,21 @@ def _at(path: str) -> _Reader:
     return lambda record: figures.figure(record, path)
 
 
+_EXAMPLES = "examples_per_second_per_device"
+_ONE_OF = ("tokens/s per device", "examples/s per device")  # what a batch holds
+
+
+def _examples(record: Record) -> float | None:
+    return figures.number(record["timing"].get(_EXAMPLES))
+
+
 # Name, unit, how it is read, what is better.
 _ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
     ("parameters", "", _at("model.parameters"), None),
     ("final loss", "", figures.last_loss, None),
     ("step", "s", figures.step_seconds, "lower"),
     ("tokens/s per device", "", _at("timing.tokens_per_second_per_device"), "higher"),
+    ("examples/s per device", "", _examples, "higher"),
     ("TFLOP/s per device", "", _at("timing.tflops_per_device"), "higher"),
     ("MFU", "%", _at("timing.mfu_percent"), "higher"),
     ("memory compiled for", "bytes", _at("memory.total_bytes"), "lower"),
@@ -88,7 +97,7 @@ _ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
     ("checkpoint stall", "s", figures.checkpoint_stall, "lower"),
     ("host dispatch", "s", _at("timing.host_dispatch_seconds"), "lower"),
 )
-_FROM_STEPS = ("step", "tokens/s per device", "TFLOP/s per device", "MFU")
+_FROM_STEPS = ("step", "tokens/s per device", "examples/s per device", "TFLOP/s per device", "MFU")
 _VERSIONS = {"JAX": "jax", "libtpu": "libtpu", "flax": "flax"}
 
 
@@ -98,6 +107,8 @@ def _rows(a: Sequence[Record], b: Sequence[Record], speed: Speed) -> list[Row]:
         values_a, values_b = (
             [value for record in side if (value := read(record)) is not None] for side in (a, b)
         )
+        if name in _ONE_OF and not (values_a or values_b or name == _unit(a, b)):
+            continue
         median_a, median_b = (
             float(np.median(side)) if side else None for side in (values_a, values_b)
         )
@@ -113,6 +124,11 @@ def _rows(a: Sequence[Record], b: Sequence[Record], speed: Speed) -> list[Row]:
         versions = a[0]["environment"][key], b[0]["environment"][key]
         rows.append(Row(name, "", versions[0], versions[1], None, None, None, None))
     return rows
+
+
+def _unit(a: Sequence[Record], b: Sequence[Record]) -> str:
+    """Which rate is missed where neither side has one."""
+    return _ONE_OF[any(_EXAMPLES in record["timing"] for record in (*a, *b))]
 
 
 def _around(

@@ -38,6 +38,7 @@ class Parity:
     grad_norm: Agreement
     learning_rates_part: int | None  # the first step at which both are known and differ
     same_state: bool | None  # None where a digest is missing, or the runs end at different steps
+    differing: tuple[str, ...]  # the arrays of the final states that differ, where both tell
     only_a: tuple[int, ...]  # steps that B lacks
     only_b: tuple[int, ...]
     digits: int | None  # after the point that both know of a loss; None when both are exact
@@ -73,6 +74,7 @@ def compare(a: Record, b: Record) -> Parity:
             None,
         ),
         same_state=digests[0] == digests[1] if None not in digests and same_end else None,
+        differing=_differing(a, b) if same_end else (),
         only_a=tuple(sorted(steps[0].keys() - steps[1].keys())),
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
         digits=max(0, round(-math.log10(2 * half_unit))) if half_unit > 0 else None,
@@ -91,6 +93,13 @@ def _tolerance(a: Record, b: Record, key: str) -> float:
     """How far equal figures may be apart: not at all, unless one is printed more exactly."""
     errors = _rounding(a, key), _rounding(b, key)
     return 0.0 if errors[0] == errors[1] else max(errors) + _ARITHMETIC
+
+
+def _differing(a: Record, b: Record) -> tuple[str, ...]:
+    ours, theirs = (one["checkpoint"].get("digests", {}) for one in (a, b))
+    return tuple(
+        name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)
+    ) if ours and theirs else ()  # fmt: skip
 
 
 def _agreement(

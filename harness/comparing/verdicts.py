@@ -41,7 +41,10 @@ def numbers_in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
     if parity.same_state is not None:
-        parts.append("the same final state" if parity.same_state else "different final states")
+        differing = f", in {shortlist(parity.differing)}" if parity.differing else ""
+        parts.append(
+            "the same final state" if parity.same_state else f"different final states{differing}"
+        )
     for name, steps in zip(names, (parity.only_a, parity.only_b), strict=True):
         if steps:
             parts.append(f"only {name} has {_listed(steps)}")
@@ -129,7 +132,10 @@ def _program(found: Comparison) -> Verdict:
     if programs.changes:
         words += f": {shortlist([name for name, _, _ in programs.changes], 4)}"
     else:
-        words += ", though collectives, bytes and cycles agree"
+        collectives = any(
+            side[0]["program"]["collectives"] for side in (found.a, found.b)
+        )  # fmt: skip
+        words += f", though {'collectives, bytes' if collectives else 'bytes'} and cycles agree"
     if programs.operations is None:
         words += "; program.txt.gz of both runs would name the operations"
     else:

@@ -42,6 +42,18 @@ class Caution(Enum):
         "where the batch does not stay split over the devices, hold activations to it"
         " (models.shared.partitioning.constrain)",
     )
+    TOO_LARGE_FOR_TURNS = (
+        "not measured in turns with {partner}: a device needs {needed} for both states and has"
+        " {capacity}",
+        "",
+    )
+    OTHER_IN_TURNS = (
+        "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
+        "",
+    )
+    NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
+    FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
 
     def told(self, **particulars: object) -> str:

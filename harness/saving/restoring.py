@@ -1,7 +1,7 @@
 """From a checkpoint folder to a state on the devices: verified, or not at all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,20 @@ from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
 from harness.trees import named_leaves
+from models.seam import OWN
 
 
 @dataclass(frozen=True)
 class Restored:
     """What a run begins with."""
 
-    state: dict[str, Any]  # whole, or only "params" from another program's checkpoint
+    # Whole; or only "params" from another program's checkpoint; or without what `fresh` names, of
+    # the model's state that one implementation has alone, in the checkpoint of another one.
+    state: dict[str, Any]
     step: int | None  # the run goes on at step + 1; None: at 0, with a fresh optimizer
     path: str
     warnings: tuple[str, ...] = ()
+    fresh: bool = False  # the state lacks what the run's implementation alone has
 
 
 def restore(path: str | Path, state: Any, case: Mapping[str, Any]) -> Restored:
@@ -59,9 +63,7 @@ def restore_newest(directory: Any, state: Any, case: Mapping[str, Any]) -> Resto
         except Damaged as error:
             warnings.append(f"checkpoint {path}: {error}; {_set_aside(path)}")
         else:
-            return Restored(
-                restored.state, restored.step, restored.path, (*warnings, *restored.warnings)
-            )
+            return replace(restored, warnings=(*warnings, *restored.warnings))
     if warnings:
         raise CheckpointError(f"no checkpoint is good: {'; '.join(warnings)}")
     bad = sorted(path.name for path in _set_aside_before(directory))
@@ -74,6 +76,7 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
     problem: Damaged | None = None
     try:
         step = files.read_step(path)
+        state, fresh = _without_own(step, state)
         wanted = _wanted(step, state, case)
         arrays = files.read_arrays(step, wanted)
     except Damaged as error:
@@ -88,7 +91,23 @@ def _restore_step(path: Any, state: Any, case: Mapping[str, Any]) -> Restored:
     changed = [name for name in digests if digests[name] != step.digests[name]]
     if changed:
         raise Damaged(f"changed since it was saved: {shortlist(changed)}")
-    return Restored(whole, step.number, str(path))
+    warnings = (f"{path}: {fresh} is not in it: starts fresh",) if fresh else ()
+    return Restored(whole, step.number, str(path), warnings, bool(fresh))
+
+
+def _without_own(step: StoredStep, state: Any) -> tuple[Any, str]:
+    """The state without what one implementation alone has, where another one's step lacks it."""
+    model_state = state.get("model_state", {})
+    if step.metadata is None or OWN not in model_state:
+        return state, ""
+    own = named_leaves({"model_state": {OWN: model_state[OWN]}})
+    stored = {name: _described(leaf) for name, leaf in files.described(step).items()}
+    missing = [name for name, leaf in own.items() if stored.get(name) != _described(leaf)]
+    if not missing:
+        return state, ""
+    kept = {name: tree for name, tree in model_state.items() if name != OWN}
+    rest = {name: tree for name, tree in state.items() if name != "model_state"}
+    return rest | ({"model_state": kept} if kept else {}), shortlist(missing)
 
 
 def _wanted(step: StoredStep, state: Any, case: Mapping[str, Any]) -> dict[str, Any]:

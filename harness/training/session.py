@@ -2,17 +2,18 @@
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import environment
 from harness.records import record as record_module
+from harness.records.cautions import Caution
 from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder, earlier_record
@@ -169,7 +170,14 @@ def _run(
     console.line(
         f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
     )
-    watcher = Watcher(folder, console, recorder, options.tensorboard)
+    family = families.of(case)
+    watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit)
+    for line in reading.imposed(options.case, case.twins) if options.case else ():
+        recorder.warn(Caution.IMPOSED, what=line)
+    if family.matched is not None:
+        names = family.matched().names
+        folder.write_names(names)
+        console.line(f"names: {_counted(names)}, in names.txt")
     checkpointer = _Checkpointer(
         folder,
         case.checkpoint.directory or folder.home / "checkpoints",
@@ -198,6 +206,15 @@ def _run(
         print(f"error: {error}", file=sys.stderr)
         return code or EXIT_FAILED
     return code
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many partners were found in which way."""
+    return ", ".join(
+        f"{count} by {how}"
+        for how in ("value", "order", "hand")
+        if (count := sum(name.endswith(f"by {how})") for name in names))
+    )
 
 
 class _Checkpointer(Checkpointer):

@@ -180,6 +180,18 @@ def test_a_run_of_another_program_has_what_its_log_says(site: dict[str, Page]) -
     assert source["schedule"][1]["disagreement"] in page.text
 
 
+def test_evaluations_and_further_metrics_have_their_place(tmp_path: Path) -> None:
+    made = make(run_id="with-evaluations")
+    made["evals"] = [{"step": 4, "loss": 8.25, "seconds": 2.75}]
+    for entry in made["steps"]:
+        entry["moe_lb_loss"] = 0.125
+    write(tmp_path / "results", made)
+    page = page_of(build(tmp_path / "results", output=tmp_path / "site"), "runs/with-evaluations")
+    assert "Evaluations after step loss took 4 8.25 2.75 s" in " ".join(page.text.split())
+    assert "moe lb loss" in page.text
+    assert page.text.count("40960.125") == len(made["steps"])  # after the 4096 tokens
+
+
 def test_curves_are_drawn_and_their_data_goes_along(site: dict[str, Page]) -> None:
     page = page_of(site, "cases/03_dropout-")
     islands = [json.loads(text) for kind, text in page.scripts if kind == "application/json"]

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.comparing.model import Limits
 from harness.records import figures, record
 
 Record = dict[str, Any]
+STRICT = Limits(slowdown_percent=1, memory_percent=0, loss_difference=0)
 _NUMBERS = itertools.count()
 
 CONFIG = {
@@ -126,3 +128,16 @@ def write(results: Path, made: Record) -> Path:
     folder.mkdir(parents=True)
     record.write(folder / "record.json", made)
     return folder
+
+
+def changed(key: str, value: Any, **made: Any) -> Record:
+    """A run whose record has another value at a dotted path."""
+    record = make(**made)
+    where: Any = record
+    *parents, last = key.split(".")
+    if key.startswith("case.config."):
+        parents, last = ["case", "config"], key.removeprefix("case.config.")
+    for parent in parents:
+        where = where[parent]
+    where[last] = value
+    return record
