@@ -1,22 +1,75 @@
 """A value of YAML, or the text of a command line, as the type that a setting is annotated with."""
 
+import ast
 import math
+import re
 import types
 import typing
 from typing import Any, Literal
 
+import numpy as np
+
 from harness.errors import UserError
 
+_PLAIN = (bool, int, float, str)
 
-def convert(value: Any, allowed: Any, where: str) -> Any:
-    """`value`, or what its text says, as the annotated type; UserError when it is none."""
-    options = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
+
+def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
+    """`value`, or what its text says, as the annotated type; UserError when it is none.
+
+    What is no number and no text, such as a type or a tuple, is written as `text` writes it.
+    """
+    union = typing.get_origin(allowed) in (typing.Union, types.UnionType)
+    options = typing.get_args(allowed) if union else (allowed,)
+    if not all(map(_is_plain, options)):
+        return _other(value, default, where)
     for option in options:
         try:
             return _parse(value, option)
         except ValueError:
             continue
     raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
+
+
+def text(value: Any) -> Any:
+    """A setting as records keep it: what is no number and no text as a text that tells it."""
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    kind = _data_type(value)
+    if kind is not None:
+        return kind
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _is_plain(option: Any) -> bool:
+    return option in (*_PLAIN, types.NoneType) or typing.get_origin(option) is Literal
+
+
+def _other(value: Any, default: Any, where: str) -> Any:
+    """A setting of another kind: as it is, as its text says, or as long as it stays what it was."""
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    if value == text(default):
+        return default
+    if _data_type(default) is not None and _data_type(value) is not None:
+        return type(default)(value) if isinstance(default, np.dtype) else np.dtype(value).type
+    if isinstance(default, tuple | list):
+        try:
+            return type(default)(ast.literal_eval(value))
+        except (ValueError, SyntaxError, TypeError):
+            pass
+    raise UserError(f"{where}={value!r}: must be {text(default)!r}, or set in the module")
+
+
+def _data_type(value: Any) -> str | None:
+    """The name of an array's data type, such as bfloat16; None of anything else."""
+    try:
+        kind = np.dtype(value) if value is not None else np.dtype(object)
+    except TypeError:
+        return None
+    return None if kind == np.dtype(object) else kind.name
 
 
 def _parse(value: Any, option: Any) -> Any:

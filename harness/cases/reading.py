@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from harness import optimizers
-from harness.cases import families
-from harness.cases.converting import convert
+from harness.cases import converting, families
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -28,6 +27,7 @@ from harness.text import nearest
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
+PAIR_CASE = "00_pair"  # stands in where a pair of a user's own comes without a case
 _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
@@ -47,8 +47,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def case_names() -> list[str]:
-    """The names of the cases that come with the project."""
-    return sorted(path.stem for path in CASES.glob("*.yaml"))
+    """The names of the cases that come with the project; not of that for pairs of others."""
+    return sorted(path.stem for path in CASES.glob("*.yaml") if path.stem != PAIR_CASE)
+
+
+def given(case: str | None, twins: str | None) -> str:
+    """The case that a command is told of; UserError where one is missing."""
+    if case is not None:
+        return case
+    if twins is None:
+        raise UserError(f"--case is missing; known are {', '.join(case_names())}")
+    return PAIR_CASE
 
 
 def load(
@@ -66,8 +75,11 @@ def load(
     that does not hold.
     """
     path = _find(case)
-    said = _read(path)
     last = _overrides(overrides)
+    said = _read(path)
+    if twins is not None:  # of another model: what this one lacks, `imposed` says
+        fields = _fields(_sections(Case.family, Case.optimizer, twins))
+        said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
     chosen = _chosen(said | last, twins)
     sections = _sections(*chosen, twins)
     if size == "tiny":
@@ -79,6 +91,27 @@ def load(
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
     }
     return _build(path.stem, said | last, twins)
+
+
+def imposed(case: str, twins: str | None) -> list[str]:
+    """What a case sets of a user's model, or cannot, unasked: a line for each setting."""
+    if twins is None:
+        return []
+    known = _fields(_sections(Case.family, Case.optimizer, twins))
+    own = families.load(twins).config()
+    lines = []
+    for key, (value, _) in _read(_find(case)).items():
+        if not _is_model(key) or key in CHOICES:
+            continue
+        if key not in known:
+            lines.append(f"{key}={_text(value)} of case {case} is not taken: no such setting")
+        elif value != (usual := getattr(own, known[key][1].name)):
+            lines.append(f"{key} is {_text(value)} by case {case}, by itself it is {_text(usual)}")
+    return lines
+
+
+def _is_model(key: str) -> bool:
+    return key.startswith("model.")
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
@@ -105,7 +138,7 @@ def flatten(case: Case) -> dict[str, Any]:
     sections = _sections(case.family, case.optimizer, case.twins)
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
-        key: getattr(getattr(case, section), field.name)
+        key: converting.text(getattr(getattr(case, section), field.name))
         for key, (section, field) in _fields(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
@@ -245,7 +278,14 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = converting.convert(
+            value,
+            allowed,
+            f"{where}: {key}",
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory(),
+        )
     built = {}
     for section, cls in sections.items():
         try:

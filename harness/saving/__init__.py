@@ -7,6 +7,7 @@ __all__ = [
     "files",
     "foreign",
     "matching",
+    "renaming",
     "restoring",
     "waiting",
 ]

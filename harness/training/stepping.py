@@ -162,8 +162,8 @@ class Steps:
             if not math.isfinite(values[name]) and not self._case.run.allow_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
-    def summarise(self, grid: Grid) -> None:
-        """What the steps so far say of speed."""
+    def summarise(self, grid: Grid, ended: bool) -> None:
+        """What the steps so far say of speed; ended: whether the last one was reached."""
         recorder, profile = self._recorder, self._profile
         seconds = summarise(self._clock.samples)
         dispatches = self._walk.dispatch_seconds if self._walk else []
@@ -177,10 +177,16 @@ class Steps:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]
         if median is None:
-            recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
+            if ended:  # a run that failed or was stopped says why by itself
+                recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
-        tokens = data.global_batch(self._case, grid.batch_parts) * self._case.data.sequence_length
-        recorder.note("timing", tokens_per_second_per_device=tokens / grid.devices / median)
+        examples = data.global_batch(self._case, grid.batch_parts)
+        rate = examples / grid.devices / median
+        if families.of(self._case).unit == "token":
+            length = self._case.data.sequence_length
+            recorder.note("timing", tokens_per_second_per_device=rate * length)
+        else:
+            recorder.note("timing", examples_per_second_per_device=rate)
         tflop = recorder.record["model"]["tflop_per_step_per_device"]
         if tflop is not None:
             self._rate(tflop / median, grid.kind)
