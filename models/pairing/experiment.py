@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -51,7 +51,7 @@ class Experiment:
         self._stale: list[str] = []
         self._learnt = self._learn()
 
-    def member(self, number: int) -> Implementation:
+    def member(self, number: Literal[0, 1]) -> Implementation:
         """The implementation that one side is."""
         made: Any = Member(
             self._sides,
@@ -88,8 +88,7 @@ class Experiment:
         held = shapes_of(self._sides, dict(arguments), self._example(arguments))
         for links_of, part in ((known.params, 0), (known.state, 1)):
             forms = [{path: tuple(one.shape) for path, one in side[part].items()} for side in held]
-            linked = [{path for link in links_of for group in side(link) for path in group}
-                      for side in (lambda link: link.a, lambda link: link.b)]  # fmt: skip
+            linked = (links.paths(links_of, 0), links.paths(links_of, 1))
             of = [number for number in (0, 1) if arrays and arrays.keys() == linked[number]]
             if to in of:
                 return dict(arrays)
