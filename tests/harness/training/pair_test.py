@@ -70,7 +70,7 @@ def test_another_weight_of_what_is_sown() -> None:
     arrays, losses, found = differing("weight", weight=0.2)
     assert losses
     assert "params/Dense_0/kernel" in arrays
-    assert any(line.startswith("Dense_0/kernel: linen and nnx make another") for line in found)
+    assert any(line.startswith("BatchNorm_0/scale: linen and nnx make another") for line in found)
 
 
 def test_a_rate_that_is_lost_on_one_side() -> None:
