@@ -93,8 +93,11 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
         tuple(params),
         tuple(state),
         (_alone(a, params, state, 0), _alone(b, params, state, 1)),
-        _differing(b.shapes, params, ours.gradients, theirs.gradients)
-        | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
+        _in_order(
+            a,
+            _differing(b.shapes, params, ours.gradients, theirs.gradients)
+            | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
+        ),
         (ours.loss, theirs.loss),
         tuple(_started(a, b, [*params, *state])),
     )
@@ -191,6 +194,10 @@ def _differing(
                 name = link.a[0][0]
                 found[name] = max(apart, found.get(name, 0.0))
     return found
+
+
+def _in_order(a: Probe, differing: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(differing.items(), key=lambda one: (a.places[one[0]], one[0])))
 
 
 def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:
