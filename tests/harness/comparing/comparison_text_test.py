@@ -22,8 +22,8 @@ def test_a_terminal_is_told_the_runs_what_differs_the_figures_and_the_verdicts()
     assert lines[1:3] == ["A: one, linen", "B: other, nnx"]
     assert "differs: environment.jax: 0.10.2 -> 0.9.2" in lines
     assert any(line.startswith("final loss ") and line.endswith(" =") for line in lines)
-    assert [line.split()[0] for line in lines[-5:]] == [
-        *("numbers", "speed", "memory", "program", "checkpoints"),
+    assert [line.split("  ")[0] for line in lines[-6:]] == [
+        *("numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
     ]
 
 
@@ -60,7 +60,8 @@ def test_json_has_everything_and_null_where_there_is_no_number() -> None:
 
 
 def test_a_chart_of_benchmarks_takes_what_is_better_when_it_is_smaller() -> None:
-    found = comparison.compare([make(0)], [make(1, impl="nnx", scale=1.2)])
+    a, b = ([make(5 * side + n, impl="nnx") for n in range(5)] for side in range(2))
+    found = comparison.compare(a, b)
     entries = {entry["name"]: entry for entry in json.loads(comparison_text.benchmark(found))}
     step = entries["03_dropout nnx: step"]
     assert step["unit"] == "s"
