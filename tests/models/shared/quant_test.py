@@ -308,7 +308,7 @@ def test_qwix_agrees_to_the_last_step(shapes: Shapes) -> None:
         symmetric = jnp.maximum(theirs.qvalue, -127)  # qwix rounds -127.5 to -128, we clip it
         return dataclasses.replace(theirs, qvalue=symmetric)
 
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # qwix's own
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as qwix does
         their_x = quantize(x, range(2))
         their_kernel = quantize(kernel, range(len(shapes.contracted), kernel.ndim))
         theirs = qwix.dot_general(their_x, their_kernel, shapes.dimension_numbers)
