@@ -130,6 +130,17 @@ def earlier_record(results: Any, run_id: str) -> Record | None:
         return record_module.read(storage.local_copy(path)) if path.exists() else None
 
 
+def replace_record(results: Any, record: Record) -> None:
+    """Writes the record of a run that has ended anew, whole or not at all."""
+    path = results / record["run_id"] / "record.json"
+    if not storage.is_remote(path):
+        record_module.write(path, record)
+        return
+    with storage.errors_told(path), tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        record_module.write(Path(folder) / path.name, record)
+        path.write_bytes((Path(folder) / path.name).read_bytes())
+
+
 def check_writable(results: Any) -> None:
     """Raises UserError unless run folders can be made below `results`; a bucket tells later."""
     if storage.is_remote(results):

@@ -3,6 +3,7 @@
 __all__ = [
     "accounting",
     "checking",
+    "children",
     "compiler_options",
     "console",
     "data",
@@ -11,6 +12,9 @@ __all__ = [
     "losses",
     "parallel",
     "session",
+    "several",
     "timing",
     "train_step",
+    "turns",
+    "turns_session",
 ]

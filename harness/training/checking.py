@@ -3,7 +3,6 @@
 Nothing is computed: shapes and types say it all.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.text import shortlist
+from harness.text import nearest, one_line, shortlist
 from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
 from harness.trees import named_leaves
@@ -41,7 +40,7 @@ def faults(case: Case) -> list[str]:
         try:
             trees[name] = jax.eval_shape(lambda i=implementation: i.init(case.model, _key()))
         except Exception as error:
-            found.append(f"{name}.init does not run: {_told(error)}")
+            found.append(f"{name}.init does not run: {one_line(error)}")
             continue
         params, _ = train_step.variables_of(trees[name])
         found += [f"{name}: {fault}" for fault in _leaf_faults(params)]
@@ -92,7 +91,7 @@ def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[
     try:
         axes = implementation.logical_axes(case.model)
     except Exception as error:
-        return [f"logical_axes does not run: {_told(error)}"]
+        return [f"logical_axes does not run: {one_line(error)}"]
     named, rules = named_axes(axes), mesh.rules_of(case)
     found = []
     leaves = named_leaves(tree)
@@ -149,7 +148,7 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
             lambda p, t: implementation.apply(case.model, p, t, _key()), params, tokens
         )
     except Exception as error:
-        return [f"apply does not run: {_told(error)}"]
+        return [f"apply does not run: {one_line(error)}"]
     wanted = jax.ShapeDtypeStruct((*tokens.shape, case.model.vocab), jnp.float32)
     if not hasattr(logits, "dtype"):
         return [f"apply returns a {type(logits).__name__}, must return logits alone"]
@@ -170,7 +169,7 @@ def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[
                 batch,
             )
     except Exception as error:
-        return [f"loss does not run: {_told(error)}"]
+        return [f"loss does not run: {one_line(error)}"]
     if not isinstance(outcome, Outcome):
         return [f"loss returns a {type(outcome).__name__}, must return an Outcome"]
     found = [
@@ -195,9 +194,4 @@ def _described(leaf: Any) -> str:
 
 
 def _nearest(path: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.3)
-    return f" (nearest: {near[0]})" if near else ""
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return nearest(path, known, likeness=0.3)

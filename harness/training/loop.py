@@ -5,7 +5,7 @@ Prints nothing: whoever watches gets a call at each phase and each step.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
-from harness.saving.restoring import Restored
+from harness.saving.restoring import Restored, What
 from harness.training import accounting, describing, train_step
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
@@ -52,10 +52,21 @@ class Plan:
     init: Init  # whose parameters the run starts from
     grid: Grid
     restore: str | None = None  # the checkpoint to start from
+    restore_what: What | None = None  # see restoring.restore
     resume: bool = False  # go on from the newest checkpoint of the run's own
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
     nnx_state: NnxState = "dict"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A compiled step and the state that it begins with, on the devices; steps take its memory."""
+
+    running: Running
+    lowered: jax.stages.Lowered
+    state: State
+    first_step: int
 
 
 def train(
@@ -81,6 +92,47 @@ def train(
         recorder.note("timing", stopwatch.seconds)
 
     checkpointer.open(resume=plan.resume)
+    ready = prepare(plan, recorder, checkpointer, phase)
+    recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
+    observer.begin(ready.first_step)
+    steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
+    ended = False
+    try:
+        state = steps.run(ready.running, ready.state, ready.first_step, checkpointer, stop_asked)
+        ended = True
+        observer.phase("finish")
+    finally:
+        steps.summarise(plan.grid, ended)
+        recorder.note("memory", peak_in_use_bytes=_largest_in_use(plan.grid, peak=True))
+        try:
+            checkpointer.finish()  # also of a run that failed: what is being saved is good
+        finally:
+            for save in checkpointer.saves:
+                recorder.save(asdict(save) | {"bytes_per_second": save.bytes_per_second})
+    _note_state(state, recorder)
+    text = hlo.text(ready.running.compiled)
+    observer.program(text)
+    program = hlo.parse(text)
+    described = describing.describe(
+        plan.case,
+        hlo.stablehlo_sha256(ready.lowered),
+        program,
+        ready.running.trainer.compiler_options,
+    )
+    recorder.note("program", described)
+    describing.warn(program, recorder)
+
+
+def prepare(
+    plan: Plan,
+    recorder: Recorder,
+    checkpointer: Checkpointer,
+    phase: Callable[[str], AbstractContextManager[None]],
+) -> Ready:
+    """Compiles the step and makes the state it begins with; `phase` is entered around each part.
+
+    Raises UserError for what the devices or a checkpoint cannot do.
+    """
     with phase("init"):
         trainer = train_step.make_trainer(
             plan.case, plan.impl, plan.grid, plan.init, plan.nnx_state
@@ -114,30 +166,7 @@ def train(
         state = train_step.lay_out(trainer, compiled, state)
         digest.prepare(state)
         jax.block_until_ready((state, inputs))
-    recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
-    observer.begin(first_step)
-    steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
-    try:
-        running = Running(trainer, compiled, inputs)
-        state = steps.run(running, state, first_step, checkpointer, stop_asked)
-        observer.phase("finish")
-    finally:
-        steps.summarise(plan.grid)
-        recorder.note("memory", peak_in_use_bytes=_largest_in_use(plan.grid, peak=True))
-        try:
-            checkpointer.finish()  # also of a run that failed: what is being saved is good
-        finally:
-            for save in checkpointer.saves:
-                recorder.save(asdict(save) | {"bytes_per_second": save.bytes_per_second})
-    _note_state(state, recorder)
-    text = hlo.text(compiled)
-    observer.program(text)
-    program = hlo.parse(text)
-    described = describing.describe(
-        plan.case, hlo.stablehlo_sha256(lowered), program, trainer.compiler_options
-    )
-    recorder.note("program", described)
-    describing.warn(program, recorder)
+    return Ready(Running(trainer, compiled, inputs), lowered, state, first_step)
 
 
 def _taken_over(fresh: State, restored: State) -> State:
@@ -179,10 +208,10 @@ def _cache_hits() -> Iterator[list[str]]:
 def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, recorder: Recorder
 ) -> Restored | None:
-    """The state to begin with, None for a fresh one; its "params" alone from another program."""
+    """The state to begin with, None for a fresh one; its "params" alone where no more is taken."""
     restored = checkpointer.resume(trainer.state) if plan.resume else None
     if restored is None and plan.restore is not None:
-        restored = checkpointer.restore(plan.restore, trainer.state)
+        restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
     if restored is not None:
         recorder.note("checkpoint", restored_from=restored.path)
         for warning in restored.warnings:

@@ -141,7 +141,8 @@ def _abstract_inputs(case: Case, grid: Grid) -> Inputs:
 
 def _numbers(case: Case) -> tuple[np.uint32, Any]:
     """Seed and schedule."""
-    schedule = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
+    steps = case.schedule_steps or case.run.steps
+    schedule = optimizers.load(case.optimizer).schedule(case.optim, steps)
     return np.uint32(case.run.seed), schedule
 
 

@@ -163,6 +163,12 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     return Grid(made, rules)
 
 
+def batch_parts(case: Case, devices: int) -> int:
+    """Into how many parts a mesh of so many devices divides the batch."""
+    sizes = _sizes(case, devices)
+    return math.prod(sizes[axis] for axis in _BATCH)
+
+
 def _slices(devices: Iterable[Any]) -> int:
     return len({getattr(device, "slice_index", 0) for device in devices})
 
