@@ -79,10 +79,10 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
     names: partners that are given, side b's path by side a's; they are taken as they are.
     """
     found = _learn(_Experiment(a, b, by_start=False), names)
-    if found.agrees and not any(found.alone):
+    if found.agrees:
         return found
     again = _learn(_Experiment(a, b, by_start=True), names)
-    return again if again.agrees and not found.agrees else found
+    return again if again.agrees else found
 
 
 def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
