@@ -72,7 +72,10 @@ class Experiment:
             for path in paths
         ]
         found = self._differing(learnt)
-        found += [f"starts otherwise: {one}" for one in learnt.started]
+        if learnt.started:
+            more = len(learnt.started) - _FEW
+            listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
+            found.append(f"fresh models hold other numbers: {listed}")
         return Matched(
             tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone),
             (*found, *self._stale),

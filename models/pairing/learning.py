@@ -42,15 +42,16 @@ class Learnt:
 class _Experiment:
     """Both models with the same values, as far as their layouts are known."""
 
-    def __init__(self, a: Probe, b: Probe) -> None:
+    def __init__(self, a: Probe, b: Probe, by_start: bool) -> None:
         self.a, self.b = a, b
+        self._by_start = by_start
 
     def run(
         self, known: Sequence[Link], same: tuple[Collection[str], Collection[str]] = ((), ())
     ) -> tuple[Tried, Tried]:
         """What both give when these links are known, and those of `same` hold one number."""
-        ours = values.of(self.a.params, same[0])
-        theirs = values.of(self.b.params, same[1])
+        ours = values.of(self.a.params, same[0], self._by_start)
+        theirs = values.of(self.b.params, same[1], self._by_start)
         theirs |= {
             path: np.asarray(one).astype(self.b.params[path].dtype)
             for path, one in links.to_b(known, ours, self.b.shapes).items()
@@ -77,7 +78,15 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
 
     names: partners that are given, side b's path by side a's; they are taken as they are.
     """
-    experiment = _Experiment(a, b)
+    found = _learn(_Experiment(a, b, by_start=False), names)
+    if found.agrees:
+        return found
+    again = _learn(_Experiment(a, b, by_start=True), names)
+    return again if again.agrees else found
+
+
+def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
+    a, b = experiment.a, experiment.b
     given = [Link(((one,),), ((other,),), "hand") for one, other in names.items()
              if one in a.params and other in b.params]  # fmt: skip
     composed = _composed(experiment, given)

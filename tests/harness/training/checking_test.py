@@ -40,7 +40,7 @@ def test_a_tree_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     found = faults(monkeypatch, init=init)
     assert "linen has the parameter ln_f/scale, nnx has not (nearest: ln_final/scale)" in found
     assert "wpe/embedding is float32[128, 64] in linen and bfloat16[127, 64] in nnx" in found
-    assert any("ln_final/scale have no logical axes" in fault for fault in found)
+    assert "nnx: ln_final/bias, ln_final/scale have no logical axes" in found
 
 
 def test_random_state_among_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +112,8 @@ def test_the_case_tells_which_twins() -> None:
     assert flat["twins"] == GPT2
     assert reading.from_flat("03_dropout", flat) == CASE
     assert "twins" not in reading.flatten(reading.load("03_dropout"))
-    assert "model.quantization" not in reading.flatten(reading.load("04_int8", twins=GPT2))
     with pytest.raises(UserError, match=r"model.quantization: no such key"):
-        reading.load("03_dropout", overrides=["model.quantization=int8"], twins=GPT2)
+        reading.load("01_baseline", overrides=["model.quantization=int8"], twins=GPT2)
 
 
 def test_both_are_trained_compared_and_restored_crosswise(tmp_path: Path) -> None:
