@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import json
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,8 +73,11 @@ def load(
     sections = _sections(*chosen, twins)
     if size == "tiny":
         tiny = families.load(twins, chosen[0]).sizes.get(size, {})
-        said |= {f"model.{key}": (value, "--size tiny") for key, value in tiny.items()}
         said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+        said |= {
+            key if "." in key else f"model.{key}": (value, "--size tiny")
+            for key, value in tiny.items()
+        }
     known = _fields(sections)
     said |= {
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
@@ -105,11 +109,16 @@ def flatten(case: Case) -> dict[str, Any]:
     sections = _sections(case.family, case.optimizer, case.twins)
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
-        key: getattr(getattr(case, section), field.name)
+        key: _listed(getattr(getattr(case, section), field.name))
         for key, (section, field) in _fields(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
     return told if case.twins is None else told | {_TWINS: case.twins}
+
+
+def _listed(value: Any) -> Any:
+    """A setting as JSON gives it back."""
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
 
 
 def flat_text(case: Case) -> str:
@@ -271,6 +280,8 @@ def _text(value: Any) -> str:
     """As YAML writes it."""
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

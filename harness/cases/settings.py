@@ -13,17 +13,25 @@ def _at_least(settings: Any, name: str, minimum: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The batch: the same tokens every step, synthetic unless `tokens` names a .npy file."""
+    """The batch: synthetic and the same every step, unless `tokens` names a file.
+
+    tokens: .npy of integers [B, T+1], or .npz of `inputs`, `targets` and, for a family whose
+    sequences may be packed, `segments`, each [B, T]; with M batches before B, step i trains on
+    the (i mod M)-th. segments: into how many documents a synthetic sequence is divided.
+    """
 
     sequence_length: int = 2048
     per_device_batch: int = 1
     global_batch: int | None = None  # instead of per_device_batch x the devices that divide it
-    tokens: str | None = None  # an integer array [B, T+1]
+    tokens: str | None = None
+    segments: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses an empty batch."""
-        for name in ("sequence_length", "per_device_batch", "global_batch"):
+        """Refuses an empty batch, and segments of a file, which tells its own."""
+        for name in ("sequence_length", "per_device_batch", "global_batch", "segments"):
             _at_least(self, name, 1)
+        none = self.segments is None or self.tokens is None
+        require(self, "segments", none, "not with data.tokens, a file that tells its own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +123,7 @@ CHOICES = {"model.family": "family", "optim.name": "optimizer"}
 _LATER = {
     "model.family": Case.family,
     "optim.name": Case.optimizer,
+    "data.segments": Data.segments,
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
 }
 NO_DEFAULT = object()

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.cases.settings import is_free
 from harness.errors import UserError
-from harness.saving import digest, files, foreign
+from harness.saving import archives, digest, files, foreign
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
@@ -32,8 +32,10 @@ def restore(path: str | Path, state: Any, case: Mapping[str, Any]) -> Restored:
 
     `state` is the tree of ShapeDtypeStructs with shardings, `case` the record's case. Raises
     UserError for a path without checkpoints, of another case or of other shapes, CheckpointError
-    when nothing good is there.
+    when nothing good is there. Of an archive of numpy's the parameters alone are taken.
     """
+    if str(path).endswith(archives.SUFFIX):
+        return Restored({"params": archives.read(path, state["params"])}, None, str(path))
     folder = files.folder(path)
     if files.is_step(folder):
         try:

@@ -12,5 +12,6 @@ __all__ = [
     "parallel",
     "session",
     "timing",
+    "token_files",
     "train_step",
 ]

@@ -153,7 +153,7 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
 
 
 def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
-    one = replace(case, data=replace(case.data, global_batch=_BATCH))
+    one = replace(case, data=replace(case.data, global_batch=_BATCH, tokens=None))
     batch = data.abstract_batch(one, mesh.make(one, jax.devices()[:1]))
     variables = train_step.variables_of(made)
     try:
