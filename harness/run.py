@@ -47,8 +47,7 @@ def parser() -> cli.Parser:
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
-    add("--restore", metavar="PATH",
-        help="start from a checkpoint, a folder of them or one step, or an .npz of parameters")  # fmt: skip
+    add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
     add("--tensorboard", action="store_true", help="write scalars for TensorBoard")

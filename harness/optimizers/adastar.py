@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.optimizers.optimizer import LearningRate, Optimizer, State
 from harness.optimizers.schedules import warmup_cosine
-from models.shared.settings import require
+from models.shared.settings import is_pattern, require
 
 if TYPE_CHECKING:  # settings can be read without JAX
     import jax
@@ -64,7 +64,7 @@ class Settings:
             require(self, name, getattr(self, name) > 0, "must be positive")
         for name in ("update_scales", "layer_axes"):
             for pattern, _ in getattr(self, name):
-                require(self, name, _is_pattern(pattern), f"{pattern!r} is no regular expression")
+                require(self, name, is_pattern(pattern), f"{pattern!r} is no regular expression")
         for pattern, axis in self.layer_axes:
             require(self, "layer_axes", axis >= 0, f"the axis of {pattern!r} must be at least 0")
 
@@ -188,11 +188,3 @@ def _by_path(tree: Any, values: tuple[tuple[str, Any], ...], otherwise: Any) -> 
         return next((one for pattern, one in values if re.fullmatch(pattern, name)), otherwise)
 
     return jax.tree_util.tree_map_with_path(value, tree)
-
-
-def _is_pattern(text: str) -> bool:
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True

@@ -161,6 +161,7 @@ def _run(
     record = recorder.record
     recorder.note("case", reading.described(case, record["size"], record["recipe"]))
     recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
+    recorder.note("environment", mesh=dict(grid.mesh.shape))
     recorder.note("timing", import_seconds=process_age_seconds())
     recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
     folder.write_config(reading.flat_text(case))

@@ -1,5 +1,6 @@
 """What the dataclasses of settings share; imports nothing that takes time."""
 
+import re
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,15 @@ def require(settings: Any, name: str, holds: bool, allowed: str) -> None:
     """Raises ValueError "FIELD=VALUE: ALLOWED" unless `holds`."""
     if not holds:
         raise ValueError(f"{name.rstrip('_')}={getattr(settings, name)!r}: {allowed}")
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text is a regular expression."""
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def attention_for(
