@@ -23,9 +23,10 @@ def read(path: str | Path, params: Any) -> Any:
     """
     wanted = named_leaves(params)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file:  # of a damaged archive np.load leaves its own file open
+            stored = np.load(file, allow_pickle=False)
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not readable as {SUFFIX}: {one_line(error)}") from None
     for verb, names in (
         ("lacks", wanted.keys() - arrays.keys()),

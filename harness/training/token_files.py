@@ -53,10 +53,10 @@ def read(case: Case, batch: int | None = None) -> Tokens:
 
 def _load(path: str, where: str) -> np.ndarray | Mapping[str, np.ndarray]:
     try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return stored
-        with stored:
+        with open(path, "rb") as file:  # of a damaged archive np.load leaves its own file open
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                return stored
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         told = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""A published configuration, line by line: what of it a case says, and why the rest is not there."""
+"""A published configuration, line by line: what of it a case says, and why not the rest."""
 
 import ast
 import re
