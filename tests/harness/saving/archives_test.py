@@ -53,5 +53,5 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         np.save(file, np.ones(3))
     for name in ("text", "cut", "single", "absent"):
         path = tmp_path / f"{name}.npz"
-        with pytest.raises(UserError, match="not readable as .npz"):
+        with pytest.raises(UserError, match=r"not readable as \.npz"):
             restoring.restore(path, abstract_state(), CASE)

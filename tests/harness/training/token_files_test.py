@@ -104,5 +104,5 @@ def test_what_is_no_archive_or_no_family_of_packed_sequences_is_refused(tmp_path
         with pytest.raises(UserError) as error:
             data.make_batch(loaded, mesh.make(loaded, jax.devices()))
         assert told in str(error.value)
-    with pytest.raises(UserError, match="data.segments=2: not with data.tokens"):
+    with pytest.raises(UserError, match=r"data\.segments=2: not with data.tokens"):
         case(packed, "20_honeycrisp", "data.segments=2")

@@ -21,12 +21,11 @@ from models.shared import grouped, ops
 FULL = ModelConfig()
 TINY = ModelConfig(**{key: size for key, size in SIZES["tiny"].items() if "." not in key})
 FIGURES = inputs.FIGURES
-# The factor of the squared normaliser, and the kind of batch.
+# The factor of the squared normaliser, the kind of batch, the dtype.
 VARIANTS = {
-    "plain": (1e-6, "plain"),
-    "zloss": (0.01, "plain"),
-    "masked": (0.01, "masked"),
-    "packed": (1e-6, "packed"),
+    "float32/masked": (0.01, "masked", "float32"),
+    "float32/packed": (1e-6, "packed", "float32"),
+    "bfloat16/zloss": (0.01, "plain", "bfloat16"),
 }
 
 
@@ -48,21 +47,18 @@ def step(impl: str, config: ModelConfig) -> Any:
 
 CONFIGS = {
     "bfloat16": replace(TINY, z_loss=0.01),
-    "float32": replace(TINY, z_loss=0.01, dtype="float32"),
+    "float32, unrolled, all kept": replace(TINY, dtype="float32", remat="none", unroll=True),
     "dots kept": replace(TINY, remat="dots"),
-    "nothing kept": replace(TINY, remat="full"),
-    "all kept, unrolled": replace(TINY, remat="none", unroll=True),
 }
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_both_lower_to_one_text(config: ModelConfig) -> None:
-    for kind in ("plain", "packed"):
-        texts = [
-            step(impl, config).lower(parameters(), inputs.batch(kind)).as_text()
-            for impl in USUAL_NAMES
-        ]
-        assert texts[0] == texts[1]
+    kind = "packed" if config.remat == "dots" else "plain"
+    one, other = (
+        step(impl, config).lower(parameters(), inputs.batch(kind)).as_text() for impl in USUAL_NAMES
+    )
+    assert one == other
 
 
 def test_losses_and_gradients_are_bit_equal() -> None:
@@ -72,12 +68,11 @@ def test_losses_and_gradients_are_bit_equal() -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_and_gradients_are_axlearns(variant: str, dtype: Any) -> None:
-    z_loss, kind = VARIANTS[variant]
-    told = FIGURES[f"{dtype}/{variant}"]
-    config = replace(TINY, dtype=dtype, z_loss=z_loss)
+def test_losses_and_gradients_are_axlearns(variant: str) -> None:
+    z_loss, kind, dtype = VARIANTS[variant]
+    told = FIGURES[variant]
+    config = replace(TINY, dtype=dtype, z_loss=z_loss)  # type: ignore[arg-type]
     (loss, metrics), gradients = step("nnx", config)(parameters(), inputs.batch(kind))
     exact = dtype == "float32"
     assert float(loss) == pytest.approx(told["loss"], abs=1e-6 if exact else 1.5e-6)
@@ -87,9 +82,9 @@ def test_losses_and_gradients_are_axlearns(variant: str, dtype: Any) -> None:
     assert metrics["live_targets"] == metrics["total_weights"] == told["live_targets"]
     squares = sum(inputs.sums(leaf)[1] ** 2 for leaf in jax.tree.leaves(gradients))
     assert squares**0.5 == pytest.approx(told["grad_norm"], rel=1e-6 if exact else 6e-4)
-    for path, (_, norm) in told.get("gradients", {}).items():
+    for path, (_, norm) in told["gradients"].items():
         found = inputs.sums(named_leaves(gradients)[path])[1]
-        assert found == pytest.approx(norm, rel=1.3e-6), path
+        assert found == pytest.approx(norm, rel=1.3e-6 if exact else 8e-3), path
 
 
 def test_bfloat16_logits_are_axlearns_bit_for_bit() -> None:
