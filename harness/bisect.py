@@ -1,4 +1,4 @@
-"""Where two implementations part: `python -m harness.bisect --case 03_dropout` shows how."""
+"""Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def parser() -> cli.Parser:
         description="Computes one step twice, operation by operation, and says where it parts.",
     )
     add = arguments.add_argument
-    add("--case", required=True, help="a case's name or a YAML file")
+    add("--case", help="a case's name or a YAML file; needed without --twins")
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
     add("--b", metavar="NAME", help="the one to be compared with it (default: the pair's second)")
@@ -63,7 +63,8 @@ def main(argv: list[str]) -> int:
     names = (arguments.a or pair.names[0], arguments.b or pair.names[1])
     for name in names:
         families.chosen(pair, name)
-    case = reading.load(arguments.case, arguments.size, arguments.set, twins=arguments.twins)
+    name = reading.given(arguments.case, arguments.twins)
+    case = reading.load(name, arguments.size, arguments.set, twins=arguments.twins)
     checking.require(case)
     grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)

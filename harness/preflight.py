@@ -1,4 +1,4 @@
-"""Says what a case will need and do on TPU slices, where there is none: --help shows how."""
+"""What a case needs on TPU slices: `python -m harness.preflight --case all --topology v6e-8`."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def parser() -> cli.Parser:
         description="Compiles a case's step for TPU slices and says what it needs and does there.",
     )
     add = arguments.add_argument
-    add("--case", required=True, help="a case's name, a YAML file, or all")
+    add("--case", help="a case's name, a YAML file, or all; needed without --twins")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add(
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
-    names = reading.case_names() if arguments.case == "all" else [arguments.case]
+    case_name = reading.given(arguments.case, arguments.twins)
+    names = reading.case_names() if case_name == "all" else [case_name]
     impls = families.chosen(families.load(arguments.twins), arguments.impl)
     cases = [
         reading.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)

@@ -1,27 +1,31 @@
 """Trains one case: `python -m harness.run --case 03_dropout --impl nnx`."""
 
 import importlib.util
-import signal
-import subprocess
-import sys
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from harness import cli
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.comparing import comparison, comparison_text, compiled
 from harness.errors import UserError
-from harness.records import record, storage, summary
-from harness.records.finding import Found
+from harness.records import record, storage
 from harness.records.run_folder import check_writable
-from harness.text import safe
-from harness.training import checking, describing, devices, session
+from harness.training import (
+    checking,
+    describing,
+    devices,
+    session,
+    several,
+    turns_session,
+)
+from harness.training.children import Children
 from harness.training.devices import Processes
 from harness.training.parallel import mesh
+from models.seam import Family
 
+_CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
 _CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any number of them
 
 
@@ -48,9 +52,26 @@ def parser() -> cli.Parser:
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
     add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
+    add("--restore-what", choices=["params", "all"], help="take its parameters alone, or its whole"
+        " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
     add("--tensorboard", action="store_true", help="write scalars for TensorBoard")
+    add("--against", default="", metavar="'--set KEY=VALUE ...'", help="run the one --impl once"
+        " more with this change (--set, --recipe, --nnx-state, --init), and compare it with the"
+        " case as given")  # fmt: skip
+    add("--no-turns", action="store_true", help="two that were run are not run again in turns,"
+        " with both states on the devices")  # fmt: skip
+    add("--precision", type=float, default=1.0, metavar="PERCENT", help="turns end when the"
+        " interval of the ratio is so narrow (default: %(default)g)")  # fmt: skip
+    add(
+        "--turns-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="or after so long (default:"
+        f" {turns_session.CPU_SECONDS:g} on a CPU, {turns_session.USUAL_SECONDS:g} elsewhere)",
+    )
+    add("--in-turns", nargs=2, metavar="RUN_ID", help="run two complete runs again, in turns")
     add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
     add("--processes", type=int, metavar="N", help="how many processes train together")
     add("--process-id", type=int, metavar="I", help="which of them this is, from 0")
@@ -66,42 +87,63 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
         )
+    if arguments.restore_what is not None and arguments.restore is None:
+        raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")
+    _require_nnx(arguments)
+    _require_limits(arguments)
+    if arguments.in_turns is not None:
+        limits = arguments.precision, arguments.turns_seconds
+        return turns_session.run(_options(arguments), tuple(arguments.in_turns), *limits)
+    if arguments.resume is not None:
+        record.check_run_id(arguments.resume)
+        return session.resume(_options(arguments), arguments.resume)
+    if arguments.check:
+        return _check(arguments)
+    if arguments.repeats < 1:
+        raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
+    if arguments.run_id is not None:
+        record.check_run_id(arguments.run_id)
+    check_writable(arguments.results_dir)
+    variants = _variants(arguments, argv)
+    case = _load(arguments)  # refused now, not by each process
+    if len(variants) * arguments.repeats == 1:
+        return session.run(_options(arguments), arguments.impl, arguments.run_id)
+    if case.checkpoint.directory is not None:
+        raise UserError(
+            f"checkpoint.directory={case.checkpoint.directory}: is one run's;"
+            " give --impl, and neither --repeats nor --against"
+        )
+    wanted = several.Wanted(
+        variants, arguments.repeats, arguments.run_id, in_turns=not arguments.no_turns
+    )
+    return several.run(wanted, Children(argv, _processes(arguments)))
+
+
+def _require_nnx(arguments: Namespace) -> None:
     if arguments.nnx_state != "dict" and (
         arguments.impl != "nnx" or arguments.twins is not None or arguments.resume is not None
     ):
         raise UserError(
             f"--nnx-state {arguments.nnx_state}: only with --impl nnx, without --twins or --resume"
         )
-    if arguments.resume is not None:
-        record.check_run_id(arguments.resume)
-        return session.resume(_options(arguments), arguments.resume)
-    if arguments.check:
-        return _check(arguments)
-    impls = families.chosen(families.load(arguments.twins), arguments.impl)
-    if arguments.case is None:
-        raise UserError(f"--case is missing; known are {', '.join(reading.case_names())}")
-    if arguments.repeats < 1:
-        raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
-    if arguments.run_id is not None:
-        record.check_run_id(arguments.run_id)
+
+
+def _load(arguments: Namespace) -> Case:
     options = _options(arguments)
-    check_writable(options.results)
-    # Refused now, not by each process.
-    case = reading.load(options.case, "full", options.overrides, options.recipe, options.twins)
-    if arguments.impl != "both" and arguments.repeats == 1:
-        return session.run(options, arguments.impl, arguments.run_id)
-    if case.checkpoint.directory is not None:
-        raise UserError(
-            f"checkpoint.directory={case.checkpoint.directory}: is one run's;"
-            " give --impl and no --repeats"
-        )
-    return _run_each(argv, arguments, impls)
+    return reading.load(options.case, "full", options.overrides, options.recipe, options.twins)
+
+
+def _require_limits(arguments: Namespace) -> None:
+    for name in ("precision", "turns_seconds"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be a number above 0")
 
 
 def _options(arguments: Namespace) -> session.Options:
     steps = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
     return session.Options(
-        case=arguments.case,
+        case=_case(arguments),
         size=arguments.size,
         recipe=arguments.recipe,
         overrides=tuple(arguments.set + steps),
@@ -114,7 +156,16 @@ def _options(arguments: Namespace) -> session.Options:
         tensorboard=arguments.tensorboard,
         twins=arguments.twins,
         nnx_state=arguments.nnx_state,
+        restore_what=arguments.restore_what,
     )
+
+
+def _case(arguments: Namespace) -> str:
+    """The case that is run or checked; of a run that goes on, its own."""
+    if arguments.resume is not None:
+        return ""
+    usual = "01_baseline" if arguments.check and arguments.twins is None else None
+    return reading.given(arguments.case or usual, arguments.twins)
 
 
 def _processes(arguments: Namespace) -> Processes | None:
@@ -158,6 +209,8 @@ def _check(arguments: Namespace) -> int:
         return 1
     names = " and ".join(pair.names)
     print(f"{pair.name}: {names} hold one tree of parameters and can be trained")
+    for line in _found(case, pair, _options(arguments)):
+        print(line)
     tiny = _checked(arguments, "tiny")
     try:
         warnings = describing.wasted_steps(tiny, mesh.make(tiny, cpus))
@@ -168,63 +221,49 @@ def _check(arguments: Namespace) -> int:
     return 0
 
 
+def _found(case: Case, pair: Family, options: session.Options) -> list[str]:
+    """What is known of a pair of a user's own: its names, and what a reader must know of it."""
+    lines = [f"case: {line}" for line in reading.imposed(options.case, case.twins)]
+    if pair.matched is None:
+        return lines
+    matched = pair.matched()
+    return [
+        *(f"names: {line}" for line in matched.names),
+        *lines,
+        *(f"not compared: {line}" for line in matched.alone),
+        *(f"differs: {line}" for line in matched.found),
+    ]
+
+
 def _checked(arguments: Namespace, size: str) -> Case:
     options = _options(arguments)
-    case = options.case or "01_baseline"
-    return reading.load(case, size, options.overrides, options.recipe, options.twins)
+    return reading.load(options.case, size, options.overrides, options.recipe, options.twins)
 
 
-def _run_each(argv: list[str], arguments: Namespace, impls: Sequence[str]) -> int:
-    """One process per run, so that no run sees another's memory, programs or failures."""
-    runs: dict[str, list[Found]] = {impl: [] for impl in impls}
-    codes = []
-    for repeat in range(1, arguments.repeats + 1):
-        for impl in impls:
-            run_id = None
-            if arguments.run_id is not None:
-                parts = [arguments.run_id, *([impl] if len(impls) > 1 else [])]
-                run_id = "-".join([*parts, *([str(repeat)] if arguments.repeats > 1 else [])])
-            code, path = _child(argv, impl, run_id)
-            codes.append(code)
-            if path is not None:
-                runs[impl].append(Found(path, record.read(path)))
-    _compare([side for side in runs.values() if side])
-    for side in runs.values():
-        for found in side:
-            print(f"record: {arguments.results_dir / found.record['run_id'] / 'record.json'}")
-    return max(codes)
+def _variants(arguments: Namespace, argv: Sequence[str]) -> dict[str, list[str]]:
+    """What each run of the command is given beyond `argv`, by a name that tells it from the rest.
 
-
-def _compare(sides: Sequence[Sequence[Found]]) -> None:
-    """Prints what two implementations have in common, or one's repeats side by side."""
-    records = [[found.record for found in side] for side in sides]
-    if len(sides) == 2:
-        programs, warnings = compiled.read(sides[0][0], sides[1][0])
-        compared = comparison.compare(records[0], records[1], programs=programs)
-        told = [f"warning: {safe(warning, 400)}" for warning in warnings]
-        print("\n".join(["", *told, comparison_text.terminal(compared)]))
-    elif sides and len(sides[0]) > 1:
-        print(f"\n{summary.table(records[0])}")
-
-
-def _child(argv: list[str], impl: str, run_id: str | None) -> tuple[int, Path | None]:
-    """Runs one implementation once; returns its exit code and where its record lies."""
-    last = ["--impl", impl, "--repeats", "1", *(["--run-id", run_id] if run_id else [])]
-    command = [sys.executable, "-m", "harness.run", *argv, *last]
-    path = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            child.send_signal(number)
-
-        previous = signal.signal(signal.SIGTERM, pass_on)
-        assert child.stdout is not None
-        for line in child.stdout:
-            print(line, end="", flush=True)
-            if line.startswith("record: "):
-                path = storage.local_copy(storage.place(line.removeprefix("record: ").rstrip("\n")))
-        signal.signal(signal.SIGTERM, previous)
-    return child.returncode, path
+    Raises UserError for what --against may not change.
+    """
+    if not arguments.against:
+        impls = families.chosen(families.load(arguments.twins), arguments.impl)
+        return {impl: ["--impl", impl] for impl in impls}
+    where = f"--against {arguments.against!r}"
+    if arguments.impl == "both":
+        raise UserError(f"{where}: measures a change of one implementation; give --impl")
+    try:
+        words = shlex.split(arguments.against)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    usual, given = vars(parser().parse_args([])), vars(parser().parse_args(words))
+    others = [name for name in given if given[name] != usual[name] and name not in _CHANGED]
+    if others:
+        allowed = ", ".join(f"--{name.replace('_', '-')}" for name in _CHANGED)
+        raise UserError(f"{where}: may hold {allowed} alone")
+    changed = parser().parse_args([*argv, *words])
+    _require_nnx(changed)
+    _load(changed)
+    return {"A": [], "B": words}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Cases read from YAML, at a size, by a recipe, with overrides; and flattened to sorted lines."""
 
 import dataclasses
-import difflib
 import functools
 import hashlib
-import json
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +11,7 @@ from typing import Any
 import yaml
 
 from harness import optimizers
-from harness.cases import families
-from harness.cases.converting import convert
+from harness.cases import converting, families
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -26,9 +23,11 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
+from harness.text import nearest
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
+PAIR_CASE = "00_pair"  # stands in where a pair of a user's own comes without a case
 _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
@@ -48,8 +47,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def case_names() -> list[str]:
-    """The names of the cases that come with the project."""
-    return sorted(path.stem for path in CASES.glob("*.yaml"))
+    """The names of the cases that come with the project; not of that for pairs of others."""
+    return sorted(path.stem for path in CASES.glob("*.yaml") if path.stem != PAIR_CASE)
+
+
+def given(case: str | None, twins: str | None) -> str:
+    """The case that a command is told of; UserError where one is missing."""
+    if case is not None:
+        return case
+    if twins is None:
+        raise UserError(f"--case is missing; known are {', '.join(case_names())}")
+    return PAIR_CASE
 
 
 def load(
@@ -67,8 +75,11 @@ def load(
     that does not hold.
     """
     path = _find(case)
-    said = _read(path)
     last = _overrides(overrides)
+    said = _read(path)
+    if twins is not None:  # of another model: what this one lacks, `imposed` says
+        fields = _fields(_sections(Case.family, Case.optimizer, twins))
+        said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
     chosen = _chosen(said | last, twins)
     sections = _sections(*chosen, twins)
     if size == "tiny":
@@ -83,6 +94,31 @@ def load(
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
     }
     return _build(path.stem, said | last, twins)
+
+
+def imposed(case: str, twins: str | None) -> list[str]:
+    """What a case sets of a user's model, or cannot, unasked: a line for each setting."""
+    if twins is None:
+        return []
+    known = _fields(_sections(Case.family, Case.optimizer, twins))
+    own = families.load(twins).config()
+    lines = []
+    for key, (value, _) in _read(_find(case)).items():
+        if not _is_model(key) or key in CHOICES:
+            continue
+        if key not in known:
+            lines.append(
+                f"{key}={converting.line(value)} of case {case} is not taken: no such setting"
+            )
+        elif value != (usual := getattr(own, known[key][1].name)):
+            lines.append(
+                f"{key} is {converting.line(value)} by case {case}, by itself it is {_text(usual)}"
+            )
+    return lines
+
+
+def _is_model(key: str) -> bool:
+    return key.startswith("model.")
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
@@ -107,23 +143,21 @@ def flatten(case: Case) -> dict[str, Any]:
     One that came later than records is left out at its default.
     """
     sections = _sections(case.family, case.optimizer, case.twins)
+    hints = {section: typing.get_type_hints(cls) for section, cls in sections.items()}
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
-        key: _listed(getattr(getattr(case, section), field.name))
+        key: converting.text(
+            getattr(getattr(case, section), field.name), hints[section][field.name]
+        )
         for key, (section, field) in _fields(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
     return told if case.twins is None else told | {_TWINS: case.twins}
 
 
-def _listed(value: Any) -> Any:
-    """A setting as JSON gives it back."""
-    return [_listed(one) for one in value] if isinstance(value, tuple) else value
-
-
 def flat_text(case: Case) -> str:
     """`flatten` as lines of `path: value`."""
-    return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
+    return "".join(f"{key}: {converting.line(value)}\n" for key, value in flatten(case).items())
 
 
 def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
@@ -144,7 +178,7 @@ def case_hash(case: Case, size: str, recipe: str) -> str:
     settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
-    lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
+    lines = [f"{key}: {converting.line(value)}" for key, value in settings.items()]
     return hashlib.sha256(
         "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
     ).hexdigest()
@@ -254,7 +288,14 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = converting.convert(
+            value,
+            allowed,
+            f"{where}: {key}",
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory(),
+        )
     built = {}
     for section, cls in sections.items():
         try:
@@ -267,22 +308,11 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
 
 
 def _choices(given: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f" (nearest: {nearest[0]})" if nearest else ""
-    return f"{hint}; known are {', '.join(known)}"
+    return f"{nearest(given, known)}; known are {', '.join(known)}"
 
 
 def _key(field_name: str) -> str:
     return field_name.rstrip("_")  # "async" is a keyword of Python
-
-
-def _text(value: Any) -> str:
-    """As YAML writes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _file_sha256(path: str) -> str:

@@ -109,6 +109,8 @@ class Case:
 
     model: the ModelConfig of `family`, a folder of models/, or of the module `twins`.
     optim: the Settings of the optimizer `optimizer`. parallel: with the family's own axes.
+    global_batch, schedule_steps: no settings, but what a run that goes on keeps of its start,
+    whatever devices and run.steps it now has; None: as the settings say.
     """
 
     name: str
@@ -121,6 +123,8 @@ class Case:
     family: str = "decoder"
     optimizer: str = "adamw"
     twins: str | None = None
+    global_batch: int | None = None
+    schedule_steps: int | None = None
 
 
 # Keys that choose which dataclass a section is of, and where a Case keeps them.

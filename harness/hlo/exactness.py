@@ -6,10 +6,10 @@ from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.loops import Conditional, Loop, walk
 from harness.hlo.parse import Instruction, Program
 from harness.hlo.place import where
+from harness.text import shortlist
 
 _COSTLY = (*COLLECTIVE_KINDS, "dot", "convolution")
 _UNCOUNTED = ("ragged-all-to-all", "collective-broadcast", "send", "recv")
-_LISTED = 3  # by name; of the others the number
 
 
 def inexact(program: Program) -> list[str]:
@@ -76,9 +76,7 @@ def _is_costly(instruction: Instruction) -> bool:
 
 def _listed(those: Sequence[Instruction | Loop | Conditional]) -> str:
     """Names and places of the first, and how many more there are."""
-    named = [f"{one.name}{_at(where(one.op_name))}" for one in those[:_LISTED]]
-    more = f" and {len(those) - _LISTED} more" if len(those) > _LISTED else ""
-    return ", ".join(named) + more
+    return shortlist([f"{one.name}{_at(where(one.op_name))}" for one in those])
 
 
 def _at(place: str) -> str:

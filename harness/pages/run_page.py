@@ -18,6 +18,7 @@ def page(run: Run, case: Case | None) -> str:
     """The page; `case` is the run's, if it is of one."""
     content = run.record
     steps = content["steps"]
+    metrics = _metrics(steps)
     return rendering.render(
         "run.html.jinja",
         run.page,
@@ -32,8 +33,9 @@ def page(run: Run, case: Case | None) -> str:
         step=anatomy.step({content["environment"]["topology"] or run.short: run}),
         wall=anatomy.wall([(run.short, run)]),
         saving=anatomy.saving([(run.short, run)]),
-        step_rows=_step_rows(steps[:_STEPS_SHOWN]),
-        last_rows=_step_rows(steps[max(_STEPS_SHOWN, len(steps) - _STEPS_SHOWN) :]),
+        metrics=metrics,
+        step_rows=_step_rows(steps[:_STEPS_SHOWN], metrics),
+        last_rows=_step_rows(steps[max(_STEPS_SHOWN, len(steps) - _STEPS_SHOWN) :], metrics),
         left_out=len(steps) - 2 * _STEPS_SHOWN,
         log=None if run.folder is None else log.read(run.folder / "log.txt"),
         log_text=_log_text,
@@ -48,6 +50,8 @@ def _rows(content: Record, section: str) -> list[dict[str, Any]]:
     known = schema()["properties"][section]["properties"]
     rows = []
     for key, found in content[section].items():
+        if key == "digests":  # of each array: for a comparison, not for readers
+            continue
         about = known.get(key, {})
         if isinstance(found, dict):
             inner = about.get("properties", {})
@@ -64,13 +68,22 @@ def _rows(content: Record, section: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _step_rows(steps: list[Record]) -> Markup:
+def _metrics(steps: list[Record]) -> list[str]:
+    """The metrics beside the usual ones that any step has, in the order in which they come."""
+    usual = schema()["properties"]["steps"]["items"]["properties"].keys()
+    return [
+        key for key in dict.fromkeys(key for entry in steps for key in entry) if key not in usual
+    ]
+
+
+def _step_rows(steps: list[Record], metrics: list[str]) -> Markup:
     """Rows of numbers, put together by hand: a report may hold half a million of them."""
     return Markup(
         "".join(
             f"<tr><td>{_cell(entry['step'])}<td>{_cell(entry['loss'])}"
             f"<td>{_cell(entry['grad_norm'])}<td>{_cell(entry['learning_rate'])}"
             f"<td>{_cell(entry['step_seconds'])}<td>{_cell(entry['total_weights'])}"
+            f"{''.join(f'<td>{_cell(entry.get(key))}' for key in metrics)}"
             f"<td>{'after a save' if entry['after_save'] else ''}\n"
             for entry in steps
         )

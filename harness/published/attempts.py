@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from harness.published.document import half_unit, number
 from harness.records.figures import WARM_UP_STEPS
+from harness.text import shortlist
 
 _USUAL_DIGITS = 3  # after the point, of the figure that a line of MaxText ends with
 _MOST_NAMED = 5  # gaps or restarts in a warning
@@ -112,7 +113,7 @@ def in_order(told: Sequence[Told], starts: Sequence[int], every: int = 1) -> Ste
     by_step = {one.step: one for attempt in attempts for one in attempt}
     kept = [by_step[step] for step in sorted(by_step)]
     if len(attempts) > 1:
-        begins = _listed([str(attempt[0].step) for attempt in attempts[1:]])
+        begins = shortlist([str(attempt[0].step) for attempt in attempts[1:]], _MOST_NAMED)
         notes.append(
             f"the log holds {len(attempts)} attempts; those after the first begin at step "
             f"{begins}; of a step told twice the later attempt's line counts"
@@ -123,7 +124,9 @@ def in_order(told: Sequence[Told], starts: Sequence[int], every: int = 1) -> Ste
         if b.step - a.step > max(every, b.covers)
     ]
     if gaps:
-        notes.append(f"lines are missing: the log does not tell of steps {_listed(gaps)}")
+        notes.append(
+            f"lines are missing: the log does not tell of steps {shortlist(gaps, _MOST_NAMED)}"
+        )
     steps = Steps(kept, attempts, notes)
     return Steps(kept, attempts, notes, _first_sample(steps, starts))
 
@@ -199,8 +202,3 @@ def _attempts(told: Sequence[Told], starts: Sequence[int]) -> list[list[Told]]:
 def _digits(one: Told) -> int:
     """How many digits after the point the last field has."""
     return len([*one.fields.values()][-1].partition(".")[2])
-
-
-def _listed(words: Sequence[str]) -> str:
-    more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
-    return ", ".join(words[:_MOST_NAMED]) + more

@@ -23,6 +23,7 @@ ANY_NUMBER = r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan
 NUMBER = f"({ANY_NUMBER})"
 # How the file of TensorBoard events begins: the length of a record, its sum, and the version.
 _EVENTS = re.compile(rb"[\s\S]{12,40}brain\.Event:[0-9]")
+_BEYOND_MEASUREMENT = 1e100
 _FOREIGN_TO_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -87,9 +88,9 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def no_less_than_0(value: float | None) -> float | None:
-    """A time or an amount; None for what was damaged into a negative one."""
-    return value if value is not None and value >= 0 else None
+def amount(value: float | None) -> float | None:
+    """A time or another amount; None for what was damaged into none that can be."""
+    return value if value is not None and 0 <= value < _BEYOND_MEASUREMENT else None
 
 
 def in_bytes(value: float | None, unit: int) -> int | None:

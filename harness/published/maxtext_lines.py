@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.cases import reading
 from harness.published import maxtext_steps
-from harness.published.document import NUMBER, first, number
+from harness.published.document import NUMBER, amount, first, number
 
 SIGN = re.compile(rf"{maxtext_steps.SIGN.pattern}|System Information: Jax Version: ")
 
@@ -185,7 +185,7 @@ def _moment(pattern: re.Pattern[str], text: str, form: str) -> datetime | None:
 
 def _value(pattern: re.Pattern[str], text: str) -> float | None:
     found = first(pattern, text)
-    return None if found is None else number(found)
+    return None if found is None else amount(number(found))
 
 
 def _whole(pattern: re.Pattern[str], text: str) -> int | None:

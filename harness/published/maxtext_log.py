@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.published import attempts, maxtext_steps, prefixes, telling
 from harness.published import maxtext_lines as lines
 from harness.published.attempts import Steps, Told
-from harness.published.document import Document, Imported, blank, in_bytes, no_less_than_0
+from harness.published.document import Document, Imported, amount, blank, in_bytes
 from harness.records.record import Record
 from models.decoder import SIZES, ModelConfig, tflop_per_step
 
@@ -106,7 +106,7 @@ def _add_steps(record: Record, steps: Steps, text: str) -> None:
             "loss": one.value(maxtext_steps.LOSS),
             "grad_norm": one.value(maxtext_steps.GRADIENT_NORM),
             "learning_rate": one.value(*maxtext_steps.LEARNING_RATE),
-            "step_seconds": no_less_than_0(one.value(maxtext_steps.SECONDS)),
+            "step_seconds": amount(one.value(maxtext_steps.SECONDS)),
             "total_weights": telling.whole(one.value(maxtext_steps.WEIGHTS)),
             "after_save": one.step in after_saves,
         }

@@ -2,10 +2,11 @@
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from harness.published.attempts import Told
-from harness.published.document import ANY_NUMBER, NUMBER, number
+from harness.published.document import ANY_NUMBER, NUMBER, amount, number
 
 SIGN = re.compile(r"completed (?:profiler activation/deactivation )?step: ")
 
@@ -102,15 +103,16 @@ def evaluations(text: str) -> list[dict[str, float | None]]:
         key=lambda match: match.start(),
     )
     # An evaluation's own steps say how long each took.
-    clocks = [(match.start(), number(match[1])) for match in _EVALUATION_STEP.finditer(text)]
+    clocks = list(_EVALUATION_STEP.finditer(text))
+    places = [clock.start() for clock in clocks]
     found: dict[int, dict[str, float | None]] = {}
     for begin, match in zip([0, *(line.start() for line in lines)], lines, strict=False):
-        own = [seconds for at, seconds in clocks if begin <= at < match.start()]
-        known = [seconds for seconds in own if seconds is not None]
+        own = clocks[bisect_left(places, begin) : bisect_left(places, match.start())]
+        known = [value for clock in own if (value := amount(number(clock[1]))) is not None]
         found[int(match[1])] = {
             "step": int(match[1]),
             "loss": number(match[2]),
-            "seconds": sum(known) if known and len(known) == len(own) and min(known) >= 0 else None,
+            "seconds": sum(known) if known and len(known) == len(own) else None,
         }
     return [found[step] for step in sorted(found)]
 

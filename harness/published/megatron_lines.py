@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.published.attempts import Told, usual_distance
-from harness.published.document import NUMBER, in_bytes, no_less_than_0, number
+from harness.published.document import NUMBER, amount, in_bytes, number
 
 SIGN = re.compile(
     r"iteration {1,9}[0-9]{1,9}/ {0,9}[0-9]{1,9} \| [^\n]{0,200}?elapsed time per iter"
@@ -138,7 +138,7 @@ def saves(text: str) -> list[dict[str, Any]]:
 
 def _seconds(clock: re.Match[str]) -> float | None:
     """Of the slowest rank, from the two times across ranks in milliseconds."""
-    slowest = no_less_than_0(number(clock[2]))
+    slowest = amount(number(clock[2]))
     return None if slowest is None else slowest / 1e3
 
 

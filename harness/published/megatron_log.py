@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.published import attempts, megatron_arguments, megatron_checks, telling
 from harness.published import megatron_lines as lines
 from harness.published.attempts import Steps, Told
-from harness.published.document import Document, Imported, blank, facing, no_less_than_0
+from harness.published.document import Document, Imported, amount, blank, facing
 from harness.records.record import Record
 
 KIND = "Megatron-LM log"
@@ -135,7 +135,7 @@ def _count_failures(record: Record, told: Sequence[Told]) -> None:
 
 
 def _count(one: Told, name: str) -> int:
-    return int(no_less_than_0(one.value(name)) or 0)
+    return int(amount(one.value(name)) or 0)
 
 
 def _timing(record: Record, steps: Steps, every: int) -> None:
@@ -161,7 +161,7 @@ def _timing(record: Record, steps: Steps, every: int) -> None:
 def _seconds(one: Told) -> float | None:
     milliseconds = one.value(lines.MILLISECONDS)
     seconds = one.value(lines.SECONDS) if milliseconds is None else milliseconds / 1e3
-    return no_less_than_0(seconds)
+    return amount(seconds)
 
 
 def _differences(listed: Sequence[dict[str, Any]]) -> list[str]:

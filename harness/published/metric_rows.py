@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from harness.errors import UserError
 from harness.published import attempts, telling
 from harness.published.attempts import Steps, Told
-from harness.published.document import Document, Imported, blank, no_less_than_0
+from harness.published.document import Document, Imported, amount, blank
 from harness.records.record import Record
 
 # What MaxText and Megatron-LM call the same figure, blanks underscored. MaxText's raw norm is the
@@ -114,7 +114,7 @@ def _add_steps(record: Record, steps: Steps) -> None:
             "loss": one.value(*_LOSS),
             "grad_norm": one.value(*norms),
             "learning_rate": one.value(*_LEARNING_RATE),
-            "step_seconds": no_less_than_0(one.value(*_SECONDS)),
+            "step_seconds": amount(one.value(*_SECONDS)),
             "total_weights": telling.whole(one.value(_WEIGHTS)),
             "after_save": False,
         }
@@ -164,7 +164,7 @@ def _timing(record: Record, steps: Steps) -> None:
         ("tokens_per_second_per_device", _TOKENS, (_TOKENS_PER_SECOND,)),
     ):
         work = {one.value(total) for one in samples}
-        known = no_less_than_0(work.pop()) if len(work) == 1 else None
+        known = amount(work.pop()) if len(work) == 1 else None
         if known is not None and key == "tflops_per_device":
             record["model"]["tflop_per_step_per_device"] = known
         timing[key] = known / median if known and median else telling.median(samples, *rates)

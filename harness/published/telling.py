@@ -8,20 +8,20 @@ from typing import Any
 
 from harness.published import attempts
 from harness.published.attempts import Steps, Told
-from harness.published.document import no_less_than_0
+from harness.published.document import amount
 from harness.records.figures import summarise
 from harness.records.record import Record
 
 
 def whole(value: float | None) -> float | int | None:
     """An amount that was printed with a point, as a whole number where it is one."""
-    value = no_less_than_0(value)
+    value = amount(value)
     return int(value) if value is not None and value == int(value) else value
 
 
 def median(samples: Sequence[Told], *names: str) -> float | None:
     """Of the rates that the samples' own lines tell."""
-    values = [no_less_than_0(one.value(*names)) for one in samples]
+    values = [amount(one.value(*names)) for one in samples]
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,6 +58,12 @@ class RunFolder:
         """Keeps the flattened case."""
         if self._is_primary:
             (self.path / "config.txt").write_text(text, encoding="utf-8")
+
+    def write_names(self, names: Iterable[str]) -> None:
+        """Keeps whose array is whose, of a pair that was matched."""
+        if self._is_primary:
+            text = "".join(f"{line}\n" for line in names)
+            (self.path / "names.txt").write_text(text, encoding="utf-8")
 
     def write_program(self, text: str) -> None:
         """Keeps the optimised program, for a comparison to name what differs in it."""
@@ -121,6 +128,17 @@ def earlier_record(results: Any, run_id: str) -> Record | None:
     path = results / run_id / "record.json"
     with storage.errors_told(path):
         return record_module.read(storage.local_copy(path)) if path.exists() else None
+
+
+def replace_record(results: Any, record: Record) -> None:
+    """Writes the record of a run that has ended anew, whole or not at all."""
+    path = results / record["run_id"] / "record.json"
+    if not storage.is_remote(path):
+        record_module.write(path, record)
+        return
+    with storage.errors_told(path), tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        record_module.write(Path(folder) / path.name, record)
+        path.write_bytes((Path(folder) / path.name).read_bytes())
 
 
 def check_writable(results: Any) -> None:

@@ -8,6 +8,7 @@ __all__ = [
     "files",
     "foreign",
     "matching",
+    "renaming",
     "restoring",
     "waiting",
 ]

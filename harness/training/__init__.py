@@ -3,6 +3,7 @@
 __all__ = [
     "accounting",
     "checking",
+    "children",
     "compiler_options",
     "console",
     "data",
@@ -11,7 +12,10 @@ __all__ = [
     "losses",
     "parallel",
     "session",
+    "several",
     "timing",
     "token_files",
     "train_step",
+    "turns",
+    "turns_session",
 ]

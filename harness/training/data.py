@@ -20,7 +20,7 @@ Batch = dict[str, Any]
 def global_batch(case: Case, parts: int) -> int:
     """B, the sequences of one step; UserError when it cannot be divided into `parts`."""
     data = case.data
-    batch = data.global_batch or data.per_device_batch * parts
+    batch = case.global_batch or data.global_batch or data.per_device_batch * parts
     if batch % parts:
         raise UserError(f"data.global_batch={batch}: must be a multiple of the {parts} devices")
     return batch

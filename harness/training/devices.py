@@ -94,16 +94,20 @@ def _hosts() -> list[str]:
     return os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
 
 
+def coordinator_port() -> str:
+    """Where JAX's coordinator listens, unless an address is given."""
+    return os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
+
+
 def told_as_on_gke() -> Processes | None:
     """What JAX reads from GKE's variables on a TPU; it would not on the CPUs that stand in."""
     hosts = _hosts()
     if len(hosts) == 1:
         return None
-    port = os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
     index = os.environ.get("TPU_WORKER_ID", "")
     if not (index.isdecimal() and int(index) < len(hosts)):
         raise UserError(f"TPU_WORKER_ID={index}: must be the place of this host among {hosts}")
-    return Processes(f"{hosts[0]}:{port}", len(hosts), int(index))
+    return Processes(f"{hosts[0]}:{coordinator_port()}", len(hosts), int(index))
 
 
 def _use_compilation_cache() -> None:

@@ -47,6 +47,36 @@ class Running:
     inputs: Inputs
 
 
+class Walk:
+    """A state that goes from step to step; each is dispatched, none is waited for."""
+
+    def __init__(self, running: Running, state: State) -> None:
+        # Plain trees, unless it is asked what NNX's own objects cost.
+        self._carrier = carrier = running.trainer.carrier
+        self._call = carrier.call(running.compiled) if carrier else running.compiled
+        self._carried = carrier.enter(state) if carrier else state
+        self._inputs = running.inputs
+        self.dispatch_seconds: list[float] = []
+
+    def step(self) -> Metrics:
+        """Dispatches the next step; its metrics are there when the device has finished it."""
+        with jax.transfer_guard("disallow"):
+            before = time.perf_counter()
+            self._carried, metrics = self._call(self._carried, self._inputs)
+            self.dispatch_seconds.append(time.perf_counter() - before)
+        return metrics
+
+    @property
+    def state(self) -> State:
+        """The state after the last step, as plain trees."""
+        return self._carrier.leave(self._carried) if self._carrier else self._carried
+
+
+def fetched(metrics: Metrics) -> dict[str, float]:
+    """A step's metrics as numbers of the host, once the device has finished it."""
+    return {name: value.item() for name, value in jax.device_get(metrics).items()}
+
+
 class Steps:
     """Runs steps, and measures them."""
 
@@ -64,7 +94,7 @@ class Steps:
         self._recorder = recorder
         self._observer = observer
         self._clock = StepClock()
-        self._dispatch_seconds: list[float] = []
+        self._walk: Walk | None = None
 
     def run(
         self,
@@ -78,13 +108,7 @@ class Steps:
         last = self._case.run.steps - 1
         profile = self._profile
         pending: tuple[int, Metrics] | None = None
-        # Plain trees, unless it is asked what NNX's own objects cost.
-        carrier = running.trainer.carrier
-        call = carrier.call(running.compiled) if carrier else running.compiled
-        carried = carrier.enter(state) if carrier else state
-
-        def plain() -> State:
-            return carrier.leave(carried) if carrier else carried
+        self._walk = walk = Walk(running, state)
 
         def drain() -> None:
             nonlocal pending
@@ -102,11 +126,8 @@ class Steps:
                 drain()
                 jax.profiler.start_trace(str(self._profile_directory))
                 self._clock.start()
-            with jax.transfer_guard("disallow"):
-                before = time.perf_counter()
-                carried, metrics = call(carried, running.inputs)
-                self._dispatch_seconds.append(time.perf_counter() - before)
-                drain()
+            metrics = walk.step()
+            drain()
             pending = (step, metrics)
             if profile and step == profile.stop - 1:
                 drain()
@@ -120,21 +141,21 @@ class Steps:
             if stopping or checkpointer.due(step, last):
                 # The next step would take the state's memory: it waits until the state is copied.
                 drain()
-                checkpointer.save(step, plain())
+                checkpointer.save(step, walk.state)
                 self._clock.start(after_save=True)
             if stopping and step < last:
                 checkpointer.finish()
                 raise Preempted(f"asked to stop: saved step {step}")
         drain()
         gc.unfreeze()
-        return plain()
+        return walk.state
 
     def _finish(self, step: int, metrics: Metrics) -> None:
         """Waits for a step and writes its line; raises RunFailed for a loss that is not finite.
 
         A step that the optimizer dropped changed nothing, and may be as it is.
         """
-        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        values = fetched(metrics)
         time = self._clock.finished()
         entry = self._recorder.step(
             step, values, step_seconds=time.seconds, after_save=time.after_save
@@ -145,24 +166,31 @@ class Steps:
             if not math.isfinite(values[name]) and not may_be_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
-    def summarise(self, grid: Grid) -> None:
-        """What the steps so far say of speed."""
+    def summarise(self, grid: Grid, ended: bool) -> None:
+        """What the steps so far say of speed; ended: whether the last one was reached."""
         recorder, profile = self._recorder, self._profile
         seconds = summarise(self._clock.samples)
+        dispatches = self._walk.dispatch_seconds if self._walk else []
         recorder.note(
             "timing",
             first_step_seconds=self._clock.first_step_seconds,
             step_seconds=seconds,
-            host_dispatch_seconds=summarise(self._dispatch_seconds[1:])["median"],
+            host_dispatch_seconds=summarise(dispatches[1:])["median"],
         )
         if profile:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]
         if median is None:
-            recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
+            if ended:  # a run that failed or was stopped says why by itself
+                recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
-        tokens = data.global_batch(self._case, grid.batch_parts) * self._case.data.sequence_length
-        recorder.note("timing", tokens_per_second_per_device=tokens / grid.devices / median)
+        examples = data.global_batch(self._case, grid.batch_parts)
+        rate = examples / grid.devices / median
+        if families.of(self._case).unit == "token":
+            length = self._case.data.sequence_length
+            recorder.note("timing", tokens_per_second_per_device=rate * length)
+        else:
+            recorder.note("timing", examples_per_second_per_device=rate)
         tflop = recorder.record["model"]["tflop_per_step_per_device"]
         if tflop is not None:
             self._rate(tflop / median, grid.kind)

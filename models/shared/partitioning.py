@@ -29,16 +29,16 @@ def axis_rules(rules: Rules) -> Iterator[None]:
         _RULES.reset(token)
 
 
-def partition_spec(axes: Axes, rules: Rules) -> PartitionSpec:
-    """The mesh axes of a tensor with these logical axes.
+def partition_spec(axes: tuple[str | None, ...], rules: Rules) -> PartitionSpec:
+    """The mesh axes of a tensor with these logical axes; one that is None is not divided.
 
     Raises KeyError for a name without a rule, ValueError where two would lie on one mesh axis.
     """
-    spec = PartitionSpec(*(rules[axis] for axis in axes))
+    spec = PartitionSpec(*(None if axis is None else rules[axis] for axis in axes))
     taken = [one for over in spec for one in mesh_axes(over)]
     twice = sorted({one for one in taken if taken.count(one) > 1})
     if twice:
-        raise ValueError(f"its axes {', '.join(axes)} lie on {', '.join(twice)} twice")
+        raise ValueError(f"its axes {', '.join(map(str, axes))} lie on {', '.join(twice)} twice")
     return spec
 
 

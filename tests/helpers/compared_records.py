@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.comparing.model import Limits
 from harness.records import figures, record
 
 Record = dict[str, Any]
+STRICT = Limits(slowdown_percent=1, memory_percent=0, loss_difference=0)
 _NUMBERS = itertools.count()
 
 CONFIG = {
@@ -84,6 +86,31 @@ def make(
     return made
 
 
+def other(seed: int = 1, **made: Any) -> Record:
+    """A run of another program than `make`'s."""
+    run = make(seed, **made)
+    run["program"]["optimized_sha256"] = "e" * 64
+    return run
+
+
+def in_turns(
+    ratio: float, pairs: int = 40, percent: float = 1.0, names: Sequence[str | None] = (None, None)
+) -> tuple[Record, Record]:
+    """Two runs that were slow or fast alone by chance, and their blocks beside each other."""
+    a = make(0, "linen", names[0], scale=2.2)
+    b = other(1, impl="nnx", run_id=names[1])
+    weather = np.cumprod(noise(2, pairs, 20.0))  # what the machine did to both
+    for record_, partner, factor, seed in ((a, b, 1.0, 3), (b, a, ratio, 4)):
+        seconds = factor * 0.07 * weather * noise(seed, pairs, percent)
+        record_["turns"] = {
+            "partner": partner["run_id"],
+            "order": "ABBA" * (pairs // 2),
+            "block_steps": 5,
+            "blocks": [{"first_step": 5 * n, "seconds_per_step": s} for n, s in enumerate(seconds)],
+        }
+    return a, b
+
+
 def step(number: int, seconds: float | None = 0.07) -> Record:
     return {
         "step": number,
@@ -126,3 +153,16 @@ def write(results: Path, made: Record) -> Path:
     folder.mkdir(parents=True)
     record.write(folder / "record.json", made)
     return folder
+
+
+def changed(key: str, value: Any, **made: Any) -> Record:
+    """A run whose record has another value at a dotted path."""
+    record = make(**made)
+    where: Any = record
+    *parents, last = key.split(".")
+    if key.startswith("case.config."):
+        parents, last = ["case", "config"], key.removeprefix("case.config.")
+    for parent in parents:
+        where = where[parent]
+    where[last] = value
+    return record

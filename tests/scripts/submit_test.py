@@ -69,6 +69,12 @@ def test_options_of_xpk_are_passed_on() -> None:
     assert flags in given
 
 
+def test_several_slices_divide_the_batch() -> None:
+    (given,) = planned("--impl", "nnx", "--num-slices", "2", "--set", "parallel.data=4")
+    assert given[given.index("--num-slices") + 1] == "2"
+    assert "--set parallel.data=4" in given[given.index("--command") + 1]
+
+
 def test_a_base_image_is_told_the_commit_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     git = {"git_commit": "0ab", "git_dirty": True}
     monkeypatch.setattr(submit.environment, "collect", lambda devices: git)
@@ -116,6 +122,8 @@ def test_a_base_image_is_told_the_commit_of_this_checkout(monkeypatch: pytest.Mo
         (["--reservation", "a'b"], '--reservation "a\'b": must match'),
         (["--repeats", "0"], "--repeats: must be at least 1"),
         (["--max-restarts", "-1"], "--max-restarts: must be at least 0"),
+        (["--num-slices", "0"], "--num-slices: must be at least 1"),
+        (["--num-slices", "2"], "the slices divide it: --set parallel.data=2"),
         (["--spot", "--flex"], "not allowed with argument"),
         (["--base-docker-image", "python:3.11"], "not allowed with argument"),
     ],

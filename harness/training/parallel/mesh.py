@@ -86,8 +86,11 @@ class Grid:
         with jax.set_mesh(self.mesh), axis_rules(self.rules):
             yield
 
-    def shardings(self, shapes: Any, axes: Any) -> Any:
+    def shardings(self, shapes: Any, axes: Any, lenient: bool = False) -> Any:
         """A sharding for every array of a tree, from the logical axes at the same places.
+
+        lenient: one whose axes no rule knows, or the devices cannot divide, is divided along its
+        longest axis that they can.
 
         Raises UserError for an array that the devices cannot divide evenly, or one of whose axes is
         divided over the same devices as another.
@@ -97,6 +100,8 @@ class Grid:
             path: Any, shape: jax.ShapeDtypeStruct, names: tuple[str, ...]
         ) -> NamedSharding:
             where = jax.tree_util.keystr(path, simple=True, separator="/")
+            if lenient and not self._divides(shape.shape, names):
+                return NamedSharding(self.mesh, self._longest(shape.shape))
             try:
                 spec = partition_spec(names, self.rules)
             except ValueError as error:
@@ -111,6 +116,29 @@ class Grid:
             return NamedSharding(self.mesh, spec)
 
         return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
+
+    def _divides(self, shape: Sequence[int], names: tuple[str | None, ...]) -> bool:
+        """Whether there is a rule for each axis, and an array can be divided by them all."""
+        if len(names) != len(shape) or not {name for name in names if name} <= self.rules.keys():
+            return False
+        over = [None if name is None else self.rules[name] for name in names]
+        taken = [one for rule in over for one in mesh_axes(rule)]
+        return (
+            bool(taken)
+            and len({*taken}) == len(taken)
+            and all(
+                size % _parts(self.mesh, rule) == 0 for size, rule in zip(shape, over, strict=True)
+            )
+        )
+
+    def _longest(self, shape: Sequence[int]) -> PartitionSpec:
+        """The longest axis that fsdp divides lies on it; without one, every device holds all."""
+        parts = self.mesh.shape["fsdp"]
+        fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
+        if not fitting:
+            return PartitionSpec()
+        longest = max(fitting, key=lambda axis: shape[axis])
+        return PartitionSpec(*(None,) * longest, "fsdp")
 
 
 def rules_of(case: Case) -> Rules:
@@ -136,6 +164,12 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     made = _mesh(kept, devices, slices)
     rules = {name: _present(over, kept) for name, over in rules_of(case).items()}
     return Grid(made, rules)
+
+
+def batch_parts(case: Case, devices: int) -> int:
+    """Into how many parts a mesh of so many devices divides the batch."""
+    sizes = _sizes(case, devices)
+    return math.prod(sizes[axis] for axis in _BATCH)
 
 
 def _slices(devices: Iterable[Any]) -> int:

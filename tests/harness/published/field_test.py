@@ -8,7 +8,7 @@ import pytest
 from documents import DATA
 
 from harness import ingest, published
-from harness.comparing import parity, verdicts
+from harness.comparing import numbers, parity
 from harness.published.document import Imported, load, parse
 from harness.records.record import Record, validate
 
@@ -122,5 +122,137 @@ def test_losses_of_two_logs_part_where_their_own_digits_do() -> None:
     found = parity.compare(a, b)
     assert found.loss.first_step == 4
     assert found.loss.largest == pytest.approx(0.0004)
-    assert "(six digits are known)" in verdicts.numbers_in_words(found)
+    assert "(six digits are known)" in numbers.in_words(found)
     assert parity.compare(a, a).equal
+
+
+def changed(name: str, *changes: tuple[str, str]) -> Record:
+    text = (FIELD / f"{name}.txt").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (record,) = published.read(parse("log.txt", text.encode())).records
+    validate(record)
+    return record
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval metrics after step: 4, loss=8.250, total_weights=75264.0",
+        "average loss after step=4: eval_step_count=10, eval_loss=8.250, total_weights=75264.0",
+        "Completed eval after train step 4, loss=8.250, perplexity=3.0, total_weights=1.0",
+    ],
+)
+def test_evaluations_of_older_versions(line: str) -> None:
+    record = changed(
+        "maxtext_real_data_weights", ("completed step: 5,", f"{line}\ncompleted step: 5,")
+    )
+    assert record["evals"] == [{"step": 4, "loss": 8.25, "seconds": None}]
+
+
+def test_an_evaluation_lasts_as_long_as_its_steps() -> None:
+    assert [entry["seconds"] for entry in changed("maxtext_eval")["evals"]] == [3.1, 3.1]
+
+
+def test_a_tpu7x_is_known() -> None:
+    record = changed("maxtext_elastic", ("TFRT TPU v6 lite", "TFRT TPU7x"))
+    assert record["environment"]["device_kind"] == "TPU7x"
+    assert record["memory"]["capacity_bytes"] == 96 * 2**30
+
+
+def test_shapes_that_are_not_all_the_parameters_are_no_count() -> None:
+    record = changed("maxtext_moe_shapes", ("parameters: 0.000", "parameters: 0.100"))
+    assert record["model"]["parameters"] is None
+    assert any("its own shapes give" in warning for warning in record["warnings"])
+
+
+def test_microbatches_are_told() -> None:
+    warnings = changed("maxtext_gradient_accumulation")["warnings"]
+    assert any("4 microbatches of 8192 sequences" in warning for warning in warnings)
+
+
+def test_times_in_seconds_and_what_descendants_print() -> None:
+    record = changed(
+        "megatron_throughput",
+        ("elapsed time per iteration (ms): 120.5", "elapsed time per iteration (s): 15.23"),
+        ("| throughput per GPU (TFLOP/s/GPU): 12.3 ", ""),
+        ("lm loss", "lm-loss"),
+        ("number of nan iterations:   0 |", "number of nan iterations:   0 | TFLOPs: 8.04 |"),
+    )
+    assert record["timing"]["step_seconds"]["median"] == 15.23
+    assert record["timing"]["tflops_per_device"] == 8.04
+    assert record["steps"][9]["loss"] == 6.8
+    assert record["timing"]["tokens_per_second_per_device"] == 16 * 256 / 15.23
+
+
+def test_running_means_beside_a_figure_are_not_the_figure() -> None:
+    record = changed(
+        "megatron_throughput",
+        ("(ms): 120.5", "(ms): 120.5/130.7"),
+        (
+            "(TFLOP/s/GPU): 12.3",
+            "(TFLOP/s/GPU): 12.3/11.9  | tokens per GPU (tokens/s/GPU): 99.5/98.1",
+        ),
+    )
+    assert record["timing"]["step_seconds"]["median"] == 0.1205
+    assert record["timing"]["tflops_per_device"] == 12.3
+    assert record["timing"]["tokens_per_second_per_device"] == 99.5
+
+
+def test_a_validation_and_a_save_are_no_samples() -> None:
+    record = changed(
+        "megatron_validation",
+        (" validation loss", "    evaluate .....: (3274.73, 3274.75)\n validation loss"),
+        (" [2026-01-05 10:00:08]", "saving checkpoint at iteration       7 to x\n"
+         "    save-checkpoint ....: (1500.00, 1600.00)\n [2026-01-05 10:00:08]"),
+    )  # fmt: skip
+    assert record["evals"] == [{"step": 4, "loss": 6.5, "seconds": 3.27475}]
+    (save,) = record["checkpoint"]["saves"]
+    assert (save["step"], save["blocking_seconds"]) == (6, 1.6)
+    assert [step["step"] for step in record["steps"] if step["after_save"]] == [7]
+    # Of steps 3 to 9, 5 holds the validation and 7 the save.
+    assert record["timing"]["step_seconds"]["samples"] == 5
+
+
+def test_where_formula_and_log_disagree_the_log_s_number_is_kept() -> None:
+    record = changed("megatron_throughput", ("rank (0, 0): 1246336", "rank (0, 0): 1246400"))
+    assert record["model"]["parameters"] == 1_246_400
+    assert "parameters of rank 0: different: counted 1,246,336" in record["warnings"]
+    split = (
+        "tensor_model_parallel_size ...................... 1",
+        "tensor_model_parallel_size . 2",
+    )
+    record = changed("megatron_throughput", split)
+    assert record["model"]["parameters"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters"),
+    [
+        # A scale of 32 for queries and one for keys in each of 4 layers.
+        (("qk_layernorm .................................... False", "qk_layernorm . True"),
+         1_246_336 + 4 * 2 * 32),
+        # Positions of 256 by 128.
+        (("position_embedding_type ......................... rope\n", ""), 1_246_336 + 256 * 128),
+        (("num_experts ..................................... None", "num_experts . 8"), None),
+        (("num_experts ..................................... None", "num_experts . [1]"),
+         1_246_336),
+        (("num_experts ..................................... None", "num_experts . [4, 4]"), None),
+        (("qk_layernorm .................................... False", "mtp_num_layers . 1"), None),
+        (("normalization ................................... RMSNorm", "normalization . Odd"),
+         None),
+    ],
+)  # fmt: skip
+def test_parameters_of_other_arguments(change: tuple[str, str], parameters: int | None) -> None:
+    told = " > number of parameters on (tensor, pipeline) model parallel rank (0, 0): 1246336\n"
+    assert changed("megatron_throughput", change, (told, ""))["model"]["parameters"] == parameters
+
+
+def test_a_rank_of_three_dimensions() -> None:
+    record = changed(
+        "megatron_throughput",
+        ("(tensor, pipeline) model parallel rank (0, 0)",
+         "(tensor, gtp_weight_remat, pipeline) model parallel rank (0, 0, 0)"),
+    )  # fmt: skip
+    assert [rank["parameters"] for rank in record["source"]["ranks"]] == [1_246_336]

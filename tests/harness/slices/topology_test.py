@@ -26,6 +26,8 @@ from harness.slices import topology
         ("v6e-256", (16, 16), "v6e-256", 256),
         ("tpu7x-8", (2, 2, 1), "tpu7x-8", 8),
         ("tpu7x-128", (4, 4, 4), "tpu7x-128", 128),
+        ("2xv6e-8", (2, 4), "2xv6e-8", 16),
+        ("4xv6e-4x4", (4, 4), "4xv6e-16", 64),
     ],
 )
 def test_a_slice_is_found_and_has_its_devices(
@@ -38,6 +40,7 @@ def test_a_slice_is_found_and_has_its_devices(
     assert len(described) == devices
     assert {device.platform for device in described} == {"tpu"}
     assert environment.collect(described)["topology"] == canonical
+    assert found.chips * found.family.cores == int(canonical.rpartition("-")[2]) * found.count
 
 
 @pytest.mark.parametrize(

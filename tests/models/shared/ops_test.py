@@ -1,7 +1,8 @@
 """The shared functions against plain float64 formulas."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 
 from models.shared import ops
-from models.shared.settings import attention_for
 
 T, N, H = 128, 2, 128
 
@@ -55,7 +55,8 @@ def test_rms_norm_rounds_before_it_scales() -> None:
     scale = jnp.asarray([1.0, 1.1, 1.3])
     normed = ops.rms_norm(x, jnp.ones(3), 1e-5)
     assert normed.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(ops.rms_norm(x, scale, 1e-5), normed * scale.astype(jnp.bfloat16))
+    expected = normed * scale.astype(jnp.bfloat16)[None, None]
+    np.testing.assert_array_equal(ops.rms_norm(x, scale, 1e-5), expected)
 
 
 @pytest.mark.parametrize("kv_heads", [2, 1])
@@ -81,16 +82,99 @@ def test_splash_attention_agrees_with_xla_and_so_do_its_gradients(kv_heads: int)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3), splash, xla)
 
 
-@pytest.mark.parametrize(
-    ("platform", "sequence_length", "head_dim", "expected"),
-    [
-        ("tpu", 2048, 128, "splash"),
-        ("tpu", 128, 128, "splash"),
-        ("tpu", 64, 16, "xla"),
-        ("gpu", 2048, 128, "cudnn"),
-        ("gpu", 64, 16, "xla"),
-        ("cpu", 2048, 128, "xla"),
-    ],
-)
-def test_auto_attention(platform: str, sequence_length: int, head_dim: int, expected: str) -> None:
-    assert attention_for(platform, sequence_length, head_dim) == expected
+LAYERS, RATE = 2, 0.1
+
+
+@cache
+def masks(step: int) -> dict[tuple[int, int], np.ndarray]:
+    """What two sites of each layer, and two outside, make of ones: 4096 features, two sequences."""
+    layer_keys, outer_key = ops.layer_keys(jax.random.fold_in(jax.random.key(0), step), LAYERS)
+    ones = jnp.ones((2, 3, 4096))
+    keys = [*layer_keys, outer_key]
+    return {
+        (place, site): np.asarray(ops.dropout(ones, RATE, keys[place], site))
+        for place in range(LAYERS + 1)
+        for site in ((0, 3) if place == LAYERS else (1, 2))
+    }
+
+
+def test_masks_differ_between_steps_layers_sites_and_sequences() -> None:
+    drawn = [
+        values[sequence, 0]
+        for step in range(3)
+        for values in masks(step).values()
+        for sequence in range(2)
+    ]
+    assert len({mask.tobytes() for mask in drawn}) == len(drawn)
+    agreement = np.mean([np.mean((a > 0) == (b > 0)) for a, b in pairwise(drawn)])
+    assert agreement == pytest.approx(0.9**2 + 0.1**2, abs=0.01)  # independent draws
+
+
+def test_dropout_is_shared_along_positions_and_keeps_the_mean() -> None:
+    for values in masks(0).values():
+        assert (values == values[:, :1]).all()
+        assert set(np.unique(values)) == {0, np.float32(1) / np.float32(0.9)}
+        assert values.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_without_a_rate_nothing_is_drawn() -> None:
+    x = jnp.ones((1, 2, 3))
+    assert ops.dropout(x, 0.0, jax.random.key(0), 0) is x
+
+
+def test_dropout_keeps_the_dtype() -> None:
+    x = jnp.full((1, 2, 64), 3.0, jnp.bfloat16)
+    dropped = ops.dropout(x, 0.5, jax.random.key(0), 0)
+    assert dropped.dtype == jnp.bfloat16
+    assert set(np.unique(dropped)) == {0, 6}
+
+
+def test_the_keys_of_layers_are_the_steps_folded_with_their_numbers() -> None:
+    key = jax.random.key(7)
+    layers, outer = ops.layer_keys(key, 3)
+    folded = [jax.random.key_data(jax.random.fold_in(key, number)) for number in range(4)]
+    np.testing.assert_array_equal(jax.random.key_data(layers), np.stack(folded[:3]))
+    np.testing.assert_array_equal(jax.random.key_data(outer), folded[3])
+
+
+def test_the_query_starts_smaller_by_the_root_of_the_head_in_bfloat16() -> None:
+    key, shape = jax.random.key(1), (32, 2, 128)
+    query = ops.query_initializer(128)(key, shape, jnp.float32)
+    assert query.dtype == jnp.float32
+    plain = ops.fan_in_normal(key, shape, jnp.float32)
+    np.testing.assert_allclose(query, np.asarray(plain) / 11.3125, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dropout", "norm", "rope", "attention"])
+def test_each_operation_tells_its_part_of_the_model(name: str) -> None:
+    """By the name in the path of the compiled operations, where pages and tables find it."""
+    x, key = jnp.ones((1, 4, 2, 4)), jax.random.key(0)
+    operations: dict[str, Callable[[], jax.Array]] = {
+        "dropout": lambda: ops.dropout(x[:, :, 0], 0.5, key, 0),
+        "norm": lambda: ops.rms_norm(x[:, :, 0], jnp.ones(4), 1e-5),
+        "rope": lambda: ops.rope(x, 100.0),
+        "attention": lambda: ops.attention(x, x, x, "xla"),
+    }
+    text = jax.jit(operations[name]).lower().as_text(debug_info=True)
+    assert f"/{name}/" in text
+
+
+def test_each_implementation_of_attention_is_asked_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    def dot_product_attention(*operands: jax.Array, **options: object) -> jax.Array:
+        asked.append(options)
+        return operands[0]
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", dot_product_attention)
+    monkeypatch.setattr(ops, "splash_attention", lambda query, key, value: asked.append("splash"))
+    x = jnp.ones((1, 2, 1, 2))
+    for implementation in ("xla", "cudnn", "splash"):
+        ops.attention(x, x, x, implementation)
+    assert asked == [
+        {"scale": 1.0, "is_causal": True, "implementation": "xla"},
+        {"scale": 1.0, "is_causal": True, "implementation": "cudnn"},
+        "splash",
+    ]

@@ -1,109 +1,29 @@
-"""The quantised matmuls against float64, qwix, and each other in both frameworks."""
+"""The number formats of the matmuls: against float64, and against an independent library."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import reduce
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from jax.sharding import AxisType
+from matmuls import (
+    EVERY_QUANTIZATION,
+    EVERY_SHAPE,
+    KEY,
+    WI,
+    Shapes,
+    operands,
+    products,
+    project,
+)
 
 from models.decoder.sites import Site
-from models.shared import partitioning
-from models.shared.projection import Projection, rounding
-from models.shared.quant import Quantization, number_format
-
-QUANTIZATIONS: list[Quantization] = ["int8", "fp8"]
-KEY = jax.random.key(3)
-
-
-class Shapes(NamedTuple):
-    """One of the layers' matmuls: x [8, 16, ...] times a kernel with these logical axes."""
-
-    contracted: tuple[int, ...]
-    kept: tuple[int, ...]
-    axes: tuple[str, ...]
-
-    @property
-    def x(self) -> tuple[int, ...]:
-        return (8, 16, *self.contracted)
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        return self.contracted + self.kept
-
-    @property
-    def y(self) -> tuple[int, ...]:
-        return (8, 16, *self.kept)
-
-    @property
-    def dimension_numbers(self) -> jax.lax.DotDimensionNumbers:
-        count = len(self.contracted)
-        return (tuple(range(2, 2 + count)), tuple(range(count))), ((), ())
-
-
-QUERY = Shapes((32,), (4, 8), ("embed", "q_heads", "kv"))
-OUT = Shapes((4, 8), (32,), ("heads", "kv", "embed"))
-WI = Shapes((32,), (48,), ("embed", "mlp"))
-WO = Shapes((48,), (32,), ("mlp", "embed"))
-EVERY_SHAPE = pytest.mark.parametrize(
-    "shapes", [QUERY, OUT, WI, WO], ids=["query", "out", "wi", "wo"]
-)
-EVERY_QUANTIZATION = pytest.mark.parametrize("quantization", QUANTIZATIONS)
-
-
-def operands(shapes: Shapes, dtype: jnp.dtype = jnp.bfloat16) -> list[jax.Array]:
-    """x, kernel and the result's gradient; magnitudes differ from channel to channel."""
-    generator = np.random.default_rng(0)
-
-    def tensor(shape: tuple[int, ...]) -> jax.Array:
-        spread = [generator.lognormal(size=size) for size in shape]
-        scale = reduce(np.multiply, np.ix_(*spread))
-        return jnp.asarray(generator.normal(size=shape) * scale, dtype)
-
-    return [tensor(shape) for shape in (shapes.x, shapes.kernel, shapes.y)]
-
-
-def products(
-    projection: Projection,
-    shapes: Shapes,
-    x: jax.Array,
-    kernel: jax.Array,
-    g: jax.Array,
-    key: jax.Array = KEY,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The result, x's gradient and the kernel's gradient."""
-
-    def forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        with rounding(key):
-            return projection(x, kernel, shapes.dimension_numbers, out_sharding=None)
-
-    y, transpose = jax.vjp(forward, x, kernel)
-    return y, *transpose(g)
-
-
-def project(
-    shapes: Shapes, quantization: Quantization, stochastic: bool = True, use_fwd_quant: bool = False
-) -> Projection:
-    return Projection(quantization, shapes.axes, Site(5), stochastic, use_fwd_quant)
-
-
-@contextmanager
-def mesh_of(devices: int) -> Iterator[None]:
-    mesh = jax.make_mesh((devices,), ("fsdp",), (AxisType.Auto,), devices=jax.devices()[:devices])
-    names = {name for shapes in (QUERY, OUT, WI, WO) for name in shapes.axes}
-    rules = {name: "fsdp" if name == "embed" else None for name in names}
-    with jax.set_mesh(mesh), partitioning.axis_rules(rules):
-        yield
-
+from models.shared.projection import Projection
+from models.shared.quant import number_format
+from models.shared.settings import Quantization
 
 # --- what each format allows ---------------------------------------------------------------------
 
@@ -225,29 +145,6 @@ def test_the_forwards_int8_serves_backward(shapes: Shapes) -> None:
     )
 
 
-@pytest.mark.parametrize("quantization", ["none", *QUANTIZATIONS])
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-def test_results_and_gradients_keep_their_dtypes(
-    quantization: Quantization, dtype: jnp.dtype
-) -> None:
-    tensors = operands(QUERY, dtype)
-    for result in products(project(QUERY, quantization), QUERY, *tensors):
-        assert result.dtype == dtype
-
-
-@EVERY_SHAPE
-def test_none_is_the_plain_product(shapes: Shapes) -> None:
-    x, kernel, g = operands(shapes)
-
-    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.dot_general(x, kernel, shapes.dimension_numbers)
-
-    y, transpose = jax.vjp(plain, x, kernel)
-    got = products(project(shapes, "none"), shapes, x, kernel, g)
-    for ours, theirs in zip(got, (y, *transpose(g)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
 # --- stochastic rounding -------------------------------------------------------------------------
 
 
@@ -322,32 +219,6 @@ def test_noise_of_neighbours_is_uncorrelated() -> None:
             (a == b).mean() for a, b in pairwise(neighbours.transpose(1, 2, 0).reshape(-1, 1000))
         ]
         assert abs(np.mean(agreement) - 0.5) < 0.1
-
-
-def test_rounding_to_nearest_needs_no_key_and_draws_nothing() -> None:
-    x, kernel, g = operands(WI)
-    projection = project(WI, "int8", stochastic=False)
-
-    def forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return projection(x, kernel, WI.dimension_numbers)
-
-    y, transpose = jax.vjp(forward, x, kernel)
-    with_key = products(projection, WI, x, kernel, g)
-    for ours, theirs in zip((y, *transpose(g)), with_key, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_stochastic_rounding_without_a_key_is_refused() -> None:
-    x, kernel, _ = operands(WI)
-    with pytest.raises(ValueError, match=r"inside rounding\(key\)"):
-        project(WI, "int8")(x, kernel, WI.dimension_numbers)
-
-
-@EVERY_QUANTIZATION
-def test_a_product_no_layer_makes_is_refused(quantization: Quantization) -> None:
-    x, kernel, _ = operands(WI)
-    with rounding(KEY), pytest.raises(ValueError, match="contracts the last"):
-        project(WI, quantization)(x, kernel.T, (((2,), (1,)), ((), ())))
 
 
 # --- extremes ------------------------------------------------------------------------------------
@@ -446,123 +317,3 @@ def test_qwix_agrees_to_the_last_step(shapes: Shapes) -> None:
     same = difference <= 1e-6 * np.abs(theirs) + 1e-3 * x_step * kernel_step
     assert same.mean() > 0.99  # a quotient that lands on a half may round either way
     assert (difference <= 1.001 * 127 * x_step * kernel_step).all()
-
-
-# --- frameworks, transforms and meshes -----------------------------------------------------------
-
-
-def linen_layer(shapes: Shapes, projection: Projection) -> Callable[..., jax.Array]:
-    layer = nn.DenseGeneral(
-        shapes.kept,
-        axis=tuple(range(-len(shapes.contracted), 0)),
-        use_bias=False,
-        dtype=jnp.bfloat16,
-        dot_general=projection,
-    )
-
-    def apply(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        result = layer.apply({"params": {"kernel": kernel}}, x)
-        assert isinstance(result, jax.Array)
-        return result
-
-    return apply
-
-
-def nnx_layer(shapes: Shapes, projection: Projection) -> Callable[..., jax.Array]:
-    layer = nnx.LinearGeneral(
-        shapes.contracted,
-        shapes.kept,
-        axis=tuple(range(-len(shapes.contracted), 0)),
-        use_bias=False,
-        dtype=jnp.bfloat16,
-        dot_general=projection,
-        rngs=nnx.Rngs(0),
-    )
-    graph, _ = nnx.split(layer)
-    return lambda kernel, x: nnx.merge(graph, {"kernel": kernel})(x)
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("quantization", ["none", *QUANTIZATIONS])
-@pytest.mark.parametrize("shapes", [QUERY, OUT], ids=["query", "out"])
-def test_linen_and_nnx_are_bit_equal_under_scan_and_remat(
-    shapes: Shapes, quantization: Quantization, devices: int
-) -> None:
-    x, _, _ = operands(shapes)
-    kernels = jax.random.normal(KEY, (3, *shapes.kernel))  # three layers
-    keys = jax.random.split(KEY, 3)
-
-    def results(make_layer: Callable[..., Callable[..., jax.Array]]) -> list[np.ndarray]:
-        layer = make_layer(shapes, project(shapes, quantization))
-
-        def loss(kernels: jax.Array, x: jax.Array) -> jax.Array:
-            def body(x: jax.Array, of_layer: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-                kernel, key = of_layer
-                with rounding(key):
-                    return nn.silu(layer(kernel, x)).reshape(x.shape), None
-
-            y, _ = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, (kernels, keys))
-            return jnp.sum(jnp.square(y.astype(jnp.float32)))
-
-        with mesh_of(devices):
-            value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(kernels, x)
-        return [np.asarray(leaf) for leaf in (value, *gradients)]
-
-    for ours, theirs in zip(results(linen_layer), results(nnx_layer), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        assert np.isfinite(ours).all()
-
-
-@EVERY_QUANTIZATION
-@EVERY_SHAPE
-def test_one_and_eight_devices_agree(shapes: Shapes, quantization: Quantization) -> None:
-    """Bit for bit, but for the order in which eight sequences' kernel gradients are added."""
-    tensors = operands(shapes)
-    projection = project(shapes, quantization)
-
-    def compute(*tensors: jax.Array) -> tuple[jax.Array, ...]:
-        return products(projection, shapes, *tensors)
-
-    results = []
-    for devices in (1, 8):
-        with mesh_of(devices):
-            placed = [
-                jax.device_put(tensor, jax.NamedSharding(jax.sharding.get_mesh(), spec))
-                for tensor, spec in zip(tensors, specs(shapes), strict=True)
-            ]
-            results.append(jax.jit(compute)(*placed))
-    (y, x_gradient, kernel_gradient), (other_y, other_x_gradient, other_kernel_gradient) = (
-        [np.asarray(result, np.float32) for result in of_mesh] for of_mesh in results
-    )
-    np.testing.assert_array_equal(y, other_y)
-    np.testing.assert_array_equal(x_gradient, other_x_gradient)
-    tolerance = 8 * 2.0**-8 * np.abs(kernel_gradient).max()
-    np.testing.assert_allclose(kernel_gradient, other_kernel_gradient, atol=tolerance)
-
-
-def specs(shapes: Shapes) -> list[jax.sharding.PartitionSpec]:
-    batch = jax.sharding.PartitionSpec("fsdp")
-    kernel = jax.sharding.PartitionSpec(*("fsdp" if a == "embed" else None for a in shapes.axes))
-    return [batch, kernel, batch]
-
-
-@EVERY_SHAPE
-def test_int8_kernels_travel_as_int8_and_no_product_is_wider(shapes: Shapes) -> None:
-    def compute(*tensors: jax.Array) -> tuple[jax.Array, ...]:
-        return products(project(shapes, "int8"), shapes, *tensors)
-
-    with mesh_of(8):
-        mesh = jax.sharding.get_mesh()
-        arguments = [
-            jax.ShapeDtypeStruct(t.shape, t.dtype, sharding=jax.NamedSharding(mesh, spec))
-            for t, spec in zip(operands(shapes), specs(shapes), strict=True)
-        ]
-        lowered = jax.jit(compute).lower(*arguments)
-    dots = re.findall(r"stablehlo.dot_general.*: \((.*), (.*)\) -> (.*)", lowered.as_text())
-    assert len(dots) == 3
-    for left, right, result in dots:
-        assert (left[-4:], right[-4:], result[-5:]) == ("xi8>", "xi8>", "xi32>")
-    gathers = re.findall(r"= (\w+)\[([\d,]+)\]\S* all-gather\(", str(lowered.compile().as_text()))
-    sizes = [(kind, np.prod([int(n) for n in size.split(",")])) for kind, size in gathers]
-    assert ("s8", np.prod(shapes.kernel)) in sizes
-    assert all(kind == "s8" for kind, size in sizes if size == np.prod(shapes.kernel))

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from harness.cases import families, reading
+from harness.errors import UserError
+
+
+def test_the_projects_families_are_the_folders_of_models() -> None:
+    assert "decoder" in families.names()
+    assert not {"examples", "shared"} & set(families.names())
+    assert families.load(None).name == "models.decoder"
+    assert families.load(None) is families.load(None)
+
+
+def test_a_case_tells_its_family() -> None:
+    assert families.of(reading.load("01_baseline")).name == "models.decoder"
+    gpt2 = "models.examples.gpt2"
+    assert families.of(reading.load("03_dropout", twins=gpt2)).name == gpt2
+
+
+@pytest.mark.parametrize(
+    ("twins", "told"),
+    [
+        ("models.no_such", "'models' is the project's own package, which has no 'no_such'"),
+        ("harness.no.such", "'harness' is the project's own package, which has no 'no.such'"),
+        ("nowhere_to_be_found", "nowhere_to_be_found: is not there"),
+    ],
+)
+def test_what_is_no_family_is_refused(twins: str, told: str) -> None:
+    with pytest.raises(UserError, match=f"^--twins .*{told}"):
+        families.load(twins)
+
+
+def test_each_fault_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_a_family.py").write_text("IMPLEMENTATIONS = ('one',)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError) as refused:
+        families.load("half_a_family")
+    lines = str(refused.value).splitlines()
+    assert lines[0].startswith("--twins half_a_family: has no ModelConfig")
+    assert lines[1].startswith("error: --twins half_a_family: IMPLEMENTATIONS=('one',)")
+
+
+def test_implementations_are_chosen_by_name() -> None:
+    family = families.load(None)
+    assert families.chosen(family, "both") == ("linen", "nnx")
+    assert families.chosen(family, "nnx") == ("nnx",)
+    with pytest.raises(UserError, match=r"invalid choice: 'flux' \(choose from 'linen', 'nnx', "):
+        families.chosen(family, "flux")
+
+
+def test_an_implementation_that_a_family_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="flux"):
+        families.load(None).get("flux")

@@ -1,0 +1,68 @@
+"""Commands find the project's own packages, wherever they are started."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import commands
+import pytest
+
+from harness.cases import families
+from harness.errors import UserError
+
+
+def started(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        commands.command(*arguments, module=module),
+        cwd=folder,
+        env=commands.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "argument"),
+    [
+        ("models/__init__.py", "harness.run", "--list"),
+        ("models.py", "harness.preflight", "--help"),
+        ("models/linen.py", "harness.report", "--help"),
+    ],
+)
+def test_a_folder_may_hold_models_of_its_own(
+    tmp_path: Path, name: str, module: str, argument: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("raise RuntimeError('not the models that were meant')\n")
+    ended = started(tmp_path, module, argument)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout
+
+
+def test_a_folder_may_hold_a_harness_of_its_own(tmp_path: Path) -> None:
+    """Python finds it first: what it lacks is told by Python, in one line; -P passes it over."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").touch()
+    (tmp_path / "harness" / "run.py").write_text("print('theirs')\n")
+    assert started(tmp_path, "harness.run").stdout == "theirs\n"
+    safe = subprocess.run(
+        commands.command("--list"),
+        cwd=tmp_path,
+        env={**commands.ENVIRONMENT, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (safe.returncode, safe.stderr) == (0, "")
+    assert "03_dropout" in safe.stdout
+
+
+@pytest.mark.parametrize("twins", ["models.mine", "harness.mine.twins", "models."])
+def test_twins_of_a_name_that_is_taken_are_one_line(twins: str) -> None:
+    package, _, rest = twins.partition(".")
+    told = (
+        f"--twins {twins}: {package!r} is the project's own package, which has no {rest!r};"
+        " one of yours needs another name"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        families.load(twins)

@@ -1,0 +1,69 @@
+"""A comparison for readers."""
+
+import json
+from dataclasses import replace
+
+from compared_records import CONFIG, changed, imported, make
+
+from harness.comparing import comparison, comparison_text
+from harness.comparing.comparability import Difference
+
+
+def test_what_is_unknown_is_never_zero() -> None:
+    shown = comparison_text.terminal(comparison.compare([imported()], [imported()]))
+    assert " 0 " not in shown
+    assert CONFIG.keys().isdisjoint(shown.split())
+
+
+def test_a_terminal_is_told_the_runs_what_differs_the_figures_and_the_verdicts() -> None:
+    other = changed("environment.jax", "0.9.2", run_id="other") | {"impl": "nnx"}
+    lines = comparison_text.terminal(comparison.compare([make(run_id="one")], [other])).split("\n")
+    assert lines[0] == "03_dropout, full, 32 x TPU v6 lite: nnx against linen"
+    assert lines[1:3] == ["A: one, linen", "B: other, nnx"]
+    assert "differs: environment.jax: 0.10.2 -> 0.9.2" in lines
+    assert any(line.startswith("final loss ") and line.endswith(" =") for line in lines)
+    assert [line.split()[0] for line in lines[-5:]] == [
+        *("numbers", "speed", "memory", "program", "checkpoints"),
+    ]
+
+
+def test_a_long_list_of_differences_is_cut_and_says_so() -> None:
+    found = comparison.compare([make()], [make()])
+    many = tuple(Difference(f"environment.k{n}", 1, 2, "mild") for n in range(20))
+    unknown = tuple(
+        Difference(f"case.config.k{n}", None, 1, "mild", unknown="A") for n in range(20)
+    )
+    shown = comparison_text.terminal(replace(found, differences=(*many, *unknown)))
+    assert shown.count("differs: environment") == 12
+    assert "differs: 8 more (--json has all)" in shown
+    assert "not told by A: 20 settings" in shown
+
+
+def test_markdown_shows_every_text_as_it_is() -> None:
+    hostile = changed("case.name", "<b>|`x`@y") | {"run_id": "a_b*"}
+    shown = comparison_text.markdown(comparison.compare([hostile], [make()]))
+    for character in "<|`@":
+        assert f"x{character}" not in shown.replace("|---", "")
+    assert "&#60;b&#62;&#124;&#96;x&#96;&#64;y" in shown
+    assert "a&#95;b&#42;" in shown
+    assert "| = | numbers |" in shown
+
+
+def test_json_has_everything_and_null_where_there_is_no_number() -> None:
+    other = make(run_id="other")
+    other["steps"][4]["loss"] = None
+    content = json.loads(comparison_text.as_json(comparison.compare([make(run_id="one")], [other])))
+    assert (content["a"], content["b"]) == (["one"], ["other"])
+    assert (content["comparable"], content["regressed"]) == (True, True)
+    assert content["parity"]["loss"]["largest"] is None  # infinite
+    assert {row["name"] for row in content["rows"]} >= {"step", "MFU"}
+
+
+def test_a_chart_of_benchmarks_takes_what_is_better_when_it_is_smaller() -> None:
+    found = comparison.compare([make(0)], [make(1, impl="nnx", scale=1.2)])
+    entries = {entry["name"]: entry for entry in json.loads(comparison_text.benchmark(found))}
+    step = entries["03_dropout nnx: step"]
+    assert step["unit"] == "s"
+    assert step["extra"].startswith("baseline 0.0")
+    assert step["range"].startswith("± ")
+    assert not any("tokens/s" in name for name in entries)

@@ -1,0 +1,42 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.saving import files
+from harness.saving.faults import Damaged
+
+
+def test_steps_are_folders_of_digits(tmp_path: Path) -> None:
+    for name in ("10", "9", "5.bad", "notes"):
+        (tmp_path / name).mkdir()
+    assert sorted(files.step_numbers(tmp_path)) == [9, 10]
+    assert files.step_numbers(tmp_path / "nowhere") == []
+
+
+def test_a_folder_is_that_of_a_run_or_of_its_checkpoints(tmp_path: Path) -> None:
+    assert files.folder(tmp_path) == tmp_path
+    with pytest.raises(UserError, match="must be a folder or gs://"):
+        files.folder("s3://bucket")
+
+
+def test_metadata_is_sealed_so_that_a_changed_word_shows() -> None:
+    metadata: dict[str, Any] = {"step": 3, "digests": {"a": "0" * 64}}
+    sealed = files.sealed(metadata)
+    assert {key: sealed[key] for key in metadata} == metadata
+    (seal,) = sealed.keys() - metadata.keys()
+    assert files.sealed({"digests": {"a": "0" * 64}, "step": 3})[seal] == sealed[seal]
+    assert files.sealed(metadata | {"step": 4})[seal] != sealed[seal]
+
+
+def test_what_is_no_step_is_told(tmp_path: Path) -> None:
+    (tmp_path / "3").mkdir()
+    with pytest.raises(Damaged, match="incomplete: its metadata is missing"):
+        files.read_step(tmp_path / "3")
+
+
+def test_a_step_without_metadata_has_no_digests(tmp_path: Path) -> None:
+    step = files.StoredStep(tmp_path, 3, {}, None)
+    assert step.digests == {}
+    assert files.StoredStep(tmp_path, 3, {}, {"digests": {"a": "b"}}).digests == {"a": "b"}

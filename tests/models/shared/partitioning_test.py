@@ -1,0 +1,149 @@
+"""Where tensors lie, and how they move, on eight devices."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from models.shared import partitioning
+
+RULES: partitioning.Rules = {
+    "batch": ("data", "fsdp"),
+    "embed": "fsdp",
+    "mlp": "tensor",
+    "norm": None,
+    "vocab": "tensor",
+    "embed_vocab": "fsdp",
+}
+ALONE: partitioning.Rules = dict.fromkeys(("batch", "embed", "embed_vocab"), "fsdp") | {
+    "mlp": None,
+    "norm": None,
+    "vocab": None,
+}
+
+
+@pytest.fixture
+def on_three_axes() -> Iterator[None]:
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh), partitioning.axis_rules(RULES):
+        yield
+
+
+@pytest.fixture
+def on_one_axis() -> Iterator[None]:
+    mesh = jax.make_mesh((8,), ("fsdp",), (AxisType.Auto,))
+    with jax.set_mesh(mesh), partitioning.axis_rules(ALONE):
+        yield
+
+
+def lies(compute: Callable[..., Any], *arguments: jax.Array) -> PartitionSpec:
+    """Where the result of a program lies."""
+    return jax.jit(compute)(*arguments).sharding.spec
+
+
+def test_rules_turn_logical_axes_into_mesh_axes() -> None:
+    spec = partitioning.partition_spec(("batch", "norm", "mlp"), RULES)
+    assert spec == PartitionSpec(("data", "fsdp"), None, "tensor")
+    with pytest.raises(KeyError, match="no_such"):
+        partitioning.partition_spec(("no_such",), RULES)
+    with pytest.raises(ValueError, match=r"its axes batch, embed, mlp lie on fsdp twice"):
+        partitioning.partition_spec(("batch", "embed", "mlp"), RULES)
+
+
+def test_a_rule_is_one_axis_several_or_none() -> None:
+    rules: list[str | tuple[str, ...] | None] = ["fsdp", ("data", "fsdp"), None]
+    assert [partitioning.mesh_axes(rule) for rule in rules] == [("fsdp",), ("data", "fsdp"), ()]
+
+
+def test_rules_are_in_force_inside_alone() -> None:
+    with partitioning.axis_rules(RULES):
+        with partitioning.axis_rules(ALONE):
+            assert partitioning._RULES.get() is ALONE
+        assert partitioning._RULES.get() is RULES
+    with pytest.raises(LookupError):
+        partitioning._RULES.get()
+
+
+def test_without_a_mesh_everything_is_the_identity() -> None:
+    x = jnp.ones((2, 4))
+    with partitioning.axis_rules(RULES):
+        assert partitioning.constrain(x, ("batch", "embed")) is x
+        assert partitioning.gather(x, ("embed", "mlp")) is x
+        assert partitioning.map_over_batch(lambda one: one, x) is x
+        assert not partitioning.is_sharded("embed")
+        assert partitioning.scatter_sum(lambda one: one, (x,), ("embed", "mlp")) is x
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_a_tensor_is_held_where_its_axes_say() -> None:
+    x = jnp.ones((4, 6, 8))
+    held = lies(lambda x: partitioning.constrain(x, ("batch", "norm", "mlp")), x)
+    assert held == PartitionSpec(("data", "fsdp"), None, "tensor")
+    assert partitioning.is_sharded("embed")
+    assert not partitioning.is_sharded("norm")
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_gathering_leaves_divided_what_the_batch_does_not_divide() -> None:
+    kernel = jnp.ones((8, 4))
+    assert lies(lambda x: partitioning.gather(x, ("embed", "mlp")), kernel) == PartitionSpec(
+        None, "tensor"
+    )
+    scale = jnp.ones((8, 1))  # shared along mlp
+    assert lies(lambda x: partitioning.gather(x, ("embed", "mlp")), scale) == PartitionSpec()
+
+
+@pytest.mark.usefixtures("on_one_axis")
+@pytest.mark.parametrize(
+    ("axes", "by_hand"),
+    [(("embed", "mlp"), True), (("mlp", "embed"), False), (("embed_vocab", "vocab"), False)],
+)
+def test_a_sum_over_the_batch_is_scattered_to_where_it_lies(
+    axes: tuple[str, str], by_hand: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    x, g = (jnp.asarray(generator.integers(-9, 9, (8, 16)), jnp.float32) for _ in range(2))
+
+    def product(x: jax.Array, g: jax.Array) -> jax.Array:
+        return jnp.einsum("bk,bm->km", x, g)
+
+    def scattered(x: jax.Array, g: jax.Array) -> jax.Array:
+        return partitioning.scatter_sum(product, (x, g), axes)
+
+    lowered = jax.jit(scattered).lower(x, g)
+    found = lowered.compile()(x, g)
+    spec = partitioning.partition_spec(axes, ALONE)
+    assert found.sharding.is_equivalent_to(jax.NamedSharding(jax.sharding.get_mesh(), spec), 2)
+    np.testing.assert_array_equal(found, product(x, g))
+    assert ("reduce_scatter" in lowered.as_text()) == by_hand
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_on_several_axes_the_compiler_scatters() -> None:
+    x = jnp.ones((8, 16))
+
+    def scattered(x: jax.Array) -> jax.Array:
+        return partitioning.scatter_sum(lambda x: x.T @ x, (x,), ("embed", "mlp"))
+
+    lowered = jax.jit(scattered).lower(x)
+    assert "reduce_scatter" not in lowered.as_text()
+    assert lowered.compile()(x).sharding.spec == PartitionSpec("fsdp", "tensor")
+
+
+@pytest.mark.usefixtures("on_one_axis")
+def test_each_device_computes_its_own_part_of_the_batch() -> None:
+    seen = []
+
+    def doubled(x: jax.Array, y: jax.Array) -> jax.Array:
+        seen.append((x.shape, y.shape))
+        return x + y
+
+    x = jnp.arange(16.0).reshape(16, 1)
+    found = jax.jit(lambda x: partitioning.map_over_batch(doubled, x, x))(x)
+    assert seen == [((2, 1), (2, 1))]
+    assert found.sharding.spec == PartitionSpec("fsdp")
+    np.testing.assert_array_equal(found, 2 * np.asarray(x))
