@@ -167,8 +167,8 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
 
 
 def batch_parts(case: Case, devices: int) -> int:
-    """Into how many parts a mesh of so many devices divides the batch."""
-    sizes = _sizes(case, devices)
+    """Into how many parts a mesh of so many devices divides the batch, by `parallel` alone."""
+    sizes = _sizes(case.parallel, devices)
     return math.prod(sizes[axis] for axis in _BATCH)
 
 

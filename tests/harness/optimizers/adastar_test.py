@@ -66,7 +66,7 @@ def test_the_schedule_is_axlearns_at_its_corners() -> None:
     assert float(adastar.schedule(full, 10)(jnp.int32(5000))) == pytest.approx(0.01)
 
 
-def one_step(**changes: Any) -> dict[str, np.ndarray]:
+def one_step(**changes: Any) -> np.ndarray:
     """How far the first step moves ones [layers, 4], of which the second has larger gradients."""
     made = optimizer(warmup_steps=0, weight_decay=0, **changes)
     params = {"layer": {"weight": jnp.ones((2, 4))}}
