@@ -96,9 +96,8 @@ def imposed(case: str, twins: str | None) -> list[str]:
                 f"{key}={converting.line(value)} of case {case} is not taken: no such setting"
             )
         elif value != (usual := getattr(own, known[key][1].name)):
-            lines.append(
-                f"{key} is {converting.line(value)} by case {case}, by itself it is {converting.line(usual)}"
-            )
+            told, own_ = converting.line(value), converting.line(usual)
+            lines.append(f"{key} is {told} by case {case}, by itself it is {own_}")
     return lines
 
 
