@@ -40,7 +40,7 @@ class Children:
 
     def run(self, *last: str) -> Ended:
         """Runs one child and prints what it prints; it is sent the signals that this one gets."""
-        together, environment = coordinator_of(self._processes, self._started)
+        together, environment = self._coordinator()
         self._started += 1
         safe_path = ["-P"] if sys.flags.safe_path else []
         command = [sys.executable, *safe_path, "-m", "harness.run", *self._argv, *together, *last]
@@ -64,17 +64,14 @@ class Children:
         code = child.returncode
         return Ended(code if code >= 0 else 128 - code, place)  # as a shell tells a signal
 
+    def _coordinator(self) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment that tell the next child of a port that no other one has."""
+        if self._processes is None:
+            return [], {"JAX_COORDINATOR_PORT": self._port(coordinator_port())}
+        host, _, port = self._processes.coordinator.rpartition(":")
+        return ["--coordinator", f"{host}:{self._port(port)}"], {}
 
-def coordinator_of(processes: Processes | None, number: int) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment that tell a child, counted from 0, of a port of its own.
-
-    The first one has the port that is given. Raises UserError where that is none.
-    """
-    given = f":{coordinator_port()}" if processes is None else processes.coordinator
-    host, _, port = given.rpartition(":")
-    if not (port.isdecimal() and int(port) in _PORTS):
-        raise UserError(f"--coordinator {given}: the port must lie in [1024, 65536)")
-    own = _PORTS[(int(port) - _PORTS.start + number) % len(_PORTS)]
-    if processes is None:  # JAX may learn of others by itself, and reads where they meet
-        return [], {"JAX_COORDINATOR_PORT": str(own)}
-    return ["--coordinator", f"{host}:{own}"], {}
+    def _port(self, first: str) -> str:
+        if not (first.isdecimal() and int(first) in _PORTS):
+            raise UserError(f"coordinator's port {first!r}: must lie in [1024, 65536)")
+        return str(_PORTS[(int(first) - _PORTS.start + self._started) % len(_PORTS)])

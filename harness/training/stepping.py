@@ -74,7 +74,7 @@ class Walk:
 
 def fetched(metrics: Metrics) -> dict[str, float]:
     """A step's metrics as numbers of the host, once the device has finished it."""
-    return {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return {name: value.item() for name, value in jax.device_get(metrics).items()}
 
 
 class Steps:
@@ -153,15 +153,19 @@ class Steps:
         return walk.state
 
     def _finish(self, step: int, metrics: Metrics) -> None:
-        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite."""
+        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite.
+
+        A step that the optimizer dropped changed nothing, and may be as it is.
+        """
         values = fetched(metrics)
         time = self._clock.finished()
         entry = self._recorder.step(
             step, values, step_seconds=time.seconds, after_save=time.after_save
         )
         self._observer.step(entry)
+        may_be_nonfinite = self._case.run.allow_nonfinite or values.get("dropped", False)
         for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]) and not self._case.run.allow_nonfinite:
+            if not math.isfinite(values[name]) and not may_be_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
     def summarise(self, grid: Grid) -> None:

@@ -1,78 +1,11 @@
-"""Several runs of one command: which are made, where they meet, and what ends them."""
-
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.training import children, several
 from harness.training.children import Children, Ended
 from harness.training.devices import Processes
-
-
-def test_each_child_has_a_coordinator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Processes("host:65534", 2, 1)
-    ports = [children.coordinator_of(given, number)[0][1] for number in range(3)]
-    assert ports == ["host:65534", "host:65535", "host:1024"]
-    monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
-    assert children.coordinator_of(None, 1) == ([], {"JAX_COORDINATOR_PORT": "8483"})
-    monkeypatch.setenv("JAX_COORDINATOR_PORT", "5000")
-    assert children.coordinator_of(None, 2) == ([], {"JAX_COORDINATOR_PORT": "5002"})
-
-
-@pytest.mark.parametrize("given", ["host", "host:", "host:80", "host:70000", "host:x"])
-def test_a_coordinator_without_a_port_is_refused(given: str) -> None:
-    with pytest.raises(UserError, match=f"--coordinator {given}: the port must lie in"):
-        children.coordinator_of(Processes(given, 2, 0), 0)
-
-
-class Told(Children):
-    """Children that are not started: they end with the codes given, the last one stopped."""
-
-    def __init__(self, codes: Sequence[int], stopped_after: int = 99) -> None:
-        super().__init__([], None)
-        self.codes, self.stopped_after = iter(codes), stopped_after
-        self.calls: list[tuple[str, ...]] = []
-
-    def run(self, *last: str) -> Ended:
-        self.calls.append(last)
-        self.stopped = len(self.calls) >= self.stopped_after
-        return Ended(next(self.codes), None)
-
-
-def wanted(repeats: int = 1, in_turns: bool = True) -> several.Wanted:
-    return several.Wanted({"A": [], "B": ["--recipe", "fast"]}, repeats, "name", in_turns)
-
-
-def test_all_variants_are_run_and_then_two_in_turns() -> None:
-    told = Told([0] * 5)
-    assert several.run(wanted(repeats=2), told) == 0
-    names = [call[-1] for call in told.calls[:4]]
-    assert names == ["name-A-1", "name-B-1", "name-A-2", "name-B-2"]
-    assert told.calls[1][:2] == ("--recipe", "fast")
-    assert told.calls[4] == ("--in-turns", "-", "-")
-
-
-def test_nothing_is_run_in_turns_where_that_is_not_wanted_or_a_run_failed() -> None:
-    told = Told([0, 0])
-    assert several.run(wanted(in_turns=False), told) == 0
-    assert len(told.calls) == 2
-    told = Told([1, 0])
-    assert several.run(wanted(), told) == 1
-    assert len(told.calls) == 2
-
-
-def test_turns_that_fail_leave_the_runs_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert several.run(wanted(), Told([0, 0, 137])) == 0
-    assert "not measured in turns: ended with 137" in capsys.readouterr().out
-
-
-def test_once_asked_to_stop_nothing_more_is_run() -> None:
-    told = Told([42], stopped_after=1)
-    assert several.run(wanted(repeats=2), told) == 42
-    assert len(told.calls) == 1
 
 
 @pytest.fixture
@@ -115,6 +48,13 @@ def test_processes_together_are_told_another_port_each_time(
     out = capfd.readouterr().out
     assert "--coordinator host:65535" in out
     assert "--coordinator host:1024" in out
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("port", ["80", "65536", "many"])
+def test_a_port_that_is_none_is_one_line(port: str) -> None:
+    with pytest.raises(UserError, match=f"^coordinator's port '{port}': must lie in"):
+        Children([], Processes(f"host:{port}", 2, 0)).run("0")
 
 
 def test_a_child_that_a_signal_ended_has_the_code_of_a_shell(stand_in: Path) -> None:
