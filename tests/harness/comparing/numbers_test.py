@@ -1,0 +1,39 @@
+"""Whether the numbers of two sides are the same, in words."""
+
+from compared_records import make
+
+from harness.comparing import comparison, numbers
+from harness.comparing.model import Comparison, Verdict
+
+
+def verdict(found: Comparison) -> Verdict:
+    return numbers.judge(found, 0.0)
+
+
+def test_other_initial_weights_are_told_and_fail_nothing() -> None:
+    a, b = make(), make(impl="nnx")
+    a["init"] = b["init"] = "native"
+    for entry in b["steps"]:
+        entry["loss"] += 0.5
+    found = comparison.compare([a], [b])
+    assert (verdict(found).outcome, found.regressed) == ("unclear", False)
+    assert "the initial weights differ already" in verdict(found).words
+    for one in (a, b):
+        one["checkpoint"]["restored_from"] = "/shared/checkpoints/9"
+    assert comparison.compare([a], [b]).regressed
+
+
+def test_a_schedule_that_was_kept_is_blamed_for_its_rates() -> None:
+    a, b = make(), make()
+    a["case"]["schedule_steps"], b["case"]["schedule_steps"] = 33, 20
+    for entry in b["steps"][20:]:
+        entry |= {"learning_rate": 2e-5, "loss": 1.0}
+    found = verdict(comparison.compare([a], [b]))
+    assert found.outcome == "unclear"
+    assert "learning rates already differ at step 20" in found.words
+
+
+def test_steps_without_a_loss_say_nothing() -> None:
+    a, b = make(), make()
+    b["steps"] = [entry | {"step": entry["step"] + 100} for entry in b["steps"]]
+    assert verdict(comparison.compare([a], [b])).words == "no step has a loss in both"
