@@ -71,7 +71,7 @@ def run(
     try:
         steps.run(running(losses), {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
     finally:
-        steps.summarise(mesh.make(case, jax.devices()[:1]), ended=True)
+        steps.summarise(mesh.make(case, jax.devices()[:1]))
     return recorder, seen
 
 
@@ -162,5 +162,5 @@ def test_a_profile_is_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_pa
     saves: Any = Saves(set())
     steps.run(running([0.0] * 6), {"step": jnp.int32(0)}, 0, saves, lambda step: False)
     assert told == [0, 1, 2, str(tmp_path), 3, 4, "stop", 5]
-    steps.summarise(mesh.make(CASE, jax.devices()[:1]), ended=True)
+    steps.summarise(mesh.make(CASE, jax.devices()[:1]))
     assert recorder.record["warnings"][0].startswith("steps 3 to 4 ran under the profiler")
