@@ -42,7 +42,6 @@ TESTED_AS = {
     "harness/comparing/numbers.py": "harness/comparing/verdicts_test.py",
     "harness/comparing/speed_verdicts.py": "harness/comparing/verdicts_test.py",
     "harness/pages/turns.py": "harness/report_test.py",
-    "harness/saving/renaming.py": "harness/training/pair_test.py",
     # The steps of finding whose array is whose: what they are for shows in a whole pair.
     "models/pairing/*.py": "models/pair_test.py",
     "models/examples/own/*.py": "models/pair_test.py",
