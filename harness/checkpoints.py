@@ -1,15 +1,19 @@
 """Looks into checkpoints, without a model: `python -m harness.checkpoints inspect PATH`."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from harness import cli
+from harness.cases import families, reading
+from harness.errors import UserError
 from harness.records import storage
-from harness.saving import digest, files, foreign, matching
+from harness.saving import digest, files, foreign, matching, renaming
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import aligned, counted
@@ -22,7 +26,9 @@ def parser() -> cli.Parser:
         description="Looks into checkpoints. PATH is one step, or a folder of them.",
         epilog="Exit codes: 0 fine, 1 different or damaged, 2 bad input.",
     )
-    verbs = arguments.add_subparsers(dest="verb", required=True, metavar="inspect | diff | verify")
+    verbs = arguments.add_subparsers(
+        dest="verb", required=True, metavar="inspect | diff | verify | convert"
+    )
     inspect = verbs.add_parser("inspect", help="the arrays of the newest step, and who wrote them")
     inspect.add_argument("paths", nargs=1, metavar="PATH")
     diff = verbs.add_parser("diff", help="which arrays of two newest steps differ, and by how much")
@@ -34,6 +40,13 @@ def parser() -> cli.Parser:
     )
     verify = verbs.add_parser("verify", help="whether every step still holds what was saved")
     verify.add_argument("paths", nargs=1, metavar="PATH")
+    convert = verbs.add_parser("convert", help="the newest step under the names of a pair's side")
+    convert.add_argument("paths", nargs=1, metavar="PATH")
+    convert.add_argument("output", type=Path, metavar="OUTPUT", help="a folder that is not there")
+    convert.add_argument("--twins", required=True, metavar="MODULE", help="the pair")
+    convert.add_argument("--to", required=True, metavar="NAME", help="which side, such as nnx")
+    convert.add_argument("--size", default="full", choices=["tiny", "full"],
+        help="of the models, where the checkpoint does not tell")  # fmt: skip
     return arguments
 
 
@@ -48,6 +61,8 @@ def main(argv: list[str]) -> int:
             if arguments.verb == "diff":
                 one, other = map(_newest, arguments.paths)
                 return _diff(one, other, arguments.match)
+            if arguments.verb == "convert":
+                return _convert(_newest(arguments.paths[0]), arguments)
             return _verify(_paths(arguments.paths[0]))
         except (CheckpointError, Damaged) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -137,6 +152,27 @@ def _largest(one: np.ndarray, other: np.ndarray) -> str:
 def _bytes_of(array: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(array).reshape(-1, 1)
     return flat.view(np.uint8)
+
+
+def _convert(step: StoredStep, arguments: Namespace) -> int:
+    pair = families.load(arguments.twins)
+    families.chosen(pair, arguments.to)
+    renamed = pair.renamed
+    if renamed is None:
+        raise UserError(f"--twins {arguments.twins}: both sides have the same names already")
+    if step.metadata is None:
+        case = reading.load(reading.PAIR_CASE, arguments.size, twins=arguments.twins)
+    else:
+        about = step.metadata["case"]
+        if about["config"].get("twins") != arguments.twins:
+            raise UserError(f"{step.path}: is of another pair, not of --twins {arguments.twins}")
+        case = reading.from_flat(about["name"], about["config"])
+    arrays, kept = renaming.write(
+        step, lambda tree: renamed(case.model, arguments.to, tree), arguments.output
+    )
+    print(f"{arguments.output}: {counted(arrays, 'array')} as {arguments.to} names them, {kept} as"
+          " they were")  # fmt: skip
+    return 0
 
 
 def _verify(paths: Iterable[Any]) -> int:

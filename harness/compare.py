@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.records import finding
 from harness.text import safe
 
-_REGRESSION, _NOT_COMPARABLE = 1, 3
+_REGRESSION, _NOT_COMPARABLE, _UNDECIDED = 1, 3, 3
 
 
 def parser() -> cli.Parser:
@@ -21,8 +21,8 @@ def parser() -> cli.Parser:
         " a record file, a run's folder, a folder of repeats (FOLDER:impl for one"
         " implementation's), or case:impl for the latest run.",
         epilog="Intervals hold with 99 %. Exit codes: 0 fine, 2 bad input; with --gate also"
-        " 1 B is worse than A, 3 not comparable. What is not enough to say does not fail the gate,"
-        " but is told.",
+        " 1 B is worse than A, 3 not comparable, or one run a side, which does not show speed."
+        " What else is not enough to say does not fail the gate, but is told.",
     )
     add = arguments.add_argument
     add("a", metavar="A", help="the baseline")
@@ -99,6 +99,9 @@ def _gate(compared: Comparison) -> int:
     if worse:
         print(f"gate: failed, {compared.names[1]} is worse in {', '.join(worse)}")
         return _REGRESSION
+    if compared.undecided:
+        print("gate: not decided, one run a side does not show speed: see the verdict")
+        return _UNDECIDED
     open_ = [one.area for one in compared.verdicts if one.outcome in ("unclear", "unknown")]
     print("gate: passed" + (f"; not known: {', '.join(open_)}" if open_ else ""))
     return 0

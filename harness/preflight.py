@@ -27,7 +27,7 @@ def parser() -> cli.Parser:
         description="Compiles a case's step for TPU slices and says what it needs and does there.",
     )
     add = arguments.add_argument
-    add("--case", required=True, help="a case's name, a YAML file, or all")
+    add("--case", help="a case's name, a YAML file, or all; needed without --twins")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add(
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
-    names = reading.case_names() if arguments.case == "all" else [arguments.case]
+    case_name = reading.given(arguments.case, arguments.twins)
+    names = reading.case_names() if case_name == "all" else [case_name]
     impls = families.chosen(families.load(arguments.twins), arguments.impl)
     cases = [
         reading.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)
@@ -97,6 +98,7 @@ def _case(
         console.line(forecast_text.describe(pair[0]))
         if len(pair) == 2:
             console.line(forecast_text.same_program(*pair))
+            console.line(forecast_text.both_states(*pair))
         console.line(forecast_text.fit(pair[0]))
         found += pair
     if len(slices) > 1:

@@ -23,6 +23,7 @@ from harness.training import (
 from harness.training.children import Children
 from harness.training.devices import Processes
 from harness.training.parallel import mesh
+from models.seam import Family
 
 _CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
 _CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any number of them
@@ -50,7 +51,9 @@ def parser() -> cli.Parser:
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
-    add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
+    add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
+    add("--restore-what", choices=["params", "all"], help="take its parameters alone, or its whole"
+        " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
     add("--tensorboard", action="store_true", help="write scalars for TensorBoard")
@@ -84,6 +87,8 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
         )
+    if arguments.restore_what is not None and arguments.restore is None:
+        raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")
     _require_nnx(arguments)
     _require_limits(arguments)
     if arguments.in_turns is not None:
@@ -94,8 +99,6 @@ def main(argv: list[str]) -> int:
         return session.resume(_options(arguments), arguments.resume)
     if arguments.check:
         return _check(arguments)
-    if arguments.case is None:
-        raise UserError(f"--case is missing; known are {', '.join(reading.case_names())}")
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
     if arguments.run_id is not None:
@@ -140,7 +143,7 @@ def _require_limits(arguments: Namespace) -> None:
 def _options(arguments: Namespace) -> session.Options:
     steps = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
     return session.Options(
-        case=arguments.case,
+        case=_case(arguments),
         size=arguments.size,
         recipe=arguments.recipe,
         overrides=tuple(arguments.set + steps),
@@ -153,7 +156,16 @@ def _options(arguments: Namespace) -> session.Options:
         tensorboard=arguments.tensorboard,
         twins=arguments.twins,
         nnx_state=arguments.nnx_state,
+        restore_what=arguments.restore_what,
     )
+
+
+def _case(arguments: Namespace) -> str:
+    """The case that is run or checked; of a run that goes on, its own."""
+    if arguments.resume is not None:
+        return ""
+    usual = "01_baseline" if arguments.check and arguments.twins is None else None
+    return reading.given(arguments.case or usual, arguments.twins)
 
 
 def _processes(arguments: Namespace) -> Processes | None:
@@ -197,6 +209,8 @@ def _check(arguments: Namespace) -> int:
         return 1
     names = " and ".join(pair.names)
     print(f"{pair.name}: {names} hold one tree of parameters and can be trained")
+    for line in _found(case, pair, _options(arguments)):
+        print(line)
     tiny = _checked(arguments, "tiny")
     try:
         warnings = describing.wasted_steps(tiny, mesh.make(tiny, cpus))
@@ -207,10 +221,23 @@ def _check(arguments: Namespace) -> int:
     return 0
 
 
+def _found(case: Case, pair: Family, options: session.Options) -> list[str]:
+    """What is known of a pair of a user's own: its names, and what a reader must know of it."""
+    lines = [f"case: {line}" for line in reading.imposed(options.case, case.twins)]
+    if pair.matched is None:
+        return lines
+    matched = pair.matched()
+    return [
+        *(f"names: {line}" for line in matched.names),
+        *lines,
+        *(f"not compared: {line}" for line in matched.alone),
+        *(f"differs: {line}" for line in matched.found),
+    ]
+
+
 def _checked(arguments: Namespace, size: str) -> Case:
     options = _options(arguments)
-    case = options.case or "01_baseline"
-    return reading.load(case, size, options.overrides, options.recipe, options.twins)
+    return reading.load(options.case, size, options.overrides, options.recipe, options.twins)
 
 
 def _variants(arguments: Namespace, argv: Sequence[str]) -> dict[str, list[str]]:

@@ -1,5 +1,8 @@
 """The seam: what a family of models offers to be trained, and how a module becomes one.
 
+A module with `PAIR`, a models.pair.Pair, is two models as their authors wrote them; what follows is
+what it becomes, and what a module may be instead.
+
 A family is a module: `models.decoder` is one, `--twins package.module` names another. It has
 
 * `ModelConfig`, a frozen dataclass with defaults for everything: the keys of `--set model.*`;
@@ -31,6 +34,11 @@ if TYPE_CHECKING:  # a family can be told of without JAX
 Params = Mapping[str, Any]  # nested by path; the leaves are arrays, or whatever is said of them
 Batch = Mapping[str, Any]  # arrays by name, the sequences or examples along the first axis
 USUAL_NAMES = ("linen", "nnx")
+# In a model's state, what one implementation alone holds: it is saved and goes on with its own run,
+# and neither is compared nor taken over by the other.
+OWN = "own"
+# Instead of logical axes: divide the longest axis that can be divided.
+LONGEST = ("longest",)
 
 _FUNCTIONS = {
     "init": ("config", "key"),
@@ -47,6 +55,18 @@ class Variables(NamedTuple):
 
     params: Params
     model_state: Params
+
+
+class Matched(NamedTuple):
+    """What is known of two implementations that were matched by experiment; each a line.
+
+    names: whose array is whose. alone: what one of them holds and the other has nothing like; it is
+    not compared. found: in what they differ, or are not what they seem.
+    """
+
+    names: tuple[str, ...]
+    alone: tuple[str, ...]
+    found: tuple[str, ...]
 
 
 class Outcome(NamedTuple):
@@ -107,14 +127,21 @@ class Family:
     device's batch, and attention's percentage of them.
     parts: names, as they stand in the paths of operations and parameters, by the part of the model
     that they belong to; without it a part is the top module of the path.
+    sizes: by name, settings of the model and, by a dotted key, of the rest of the case.
     quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
     loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
     batch: the arrays of one step, of a generator, their number and the sequence length; token
     sequences when not given.
+    packed: whether a sequence may hold several documents: the batch then may tell of `segments`
+    [B, T], and targets below 0 are none.
     optimizer: as Implementation has it. metrics: those beside loss and grad_norm.
     module: builds the NNX model, so that its own objects can be taken across jit.
     rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
-    which each is a key of `parallel`.
+    which each is a key of `parallel`. lenient: an array whose axes no rule knows, or no devices
+    divide, lies along its longest axis that they do.
+    unit: what a step's total_weights count. matched: of a family whose implementations have names
+    of their own, what was found of them; renamed: of a config, one of the names and arrays by path,
+    the same arrays as that implementation has them, or None for arrays of neither.
     """
 
     name: str
@@ -129,11 +156,16 @@ class Family:
     quantized: tuple[str, ...] = ()
     loss: "Callable[[jax.Array, Batch], tuple[jax.Array, Mapping[str, jax.Array]]] | None" = None
     batch: "Callable[[Any, np.random.Generator, int, int], dict[str, np.ndarray]] | None" = None
+    packed: bool = False
     optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
     metrics: tuple[str, ...] = ()
     module: "Callable[[Any], nnx.Module] | None" = None
     rules: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
     mesh_axes: tuple[str, ...] = ()
+    lenient: bool = False
+    unit: str = "token"
+    matched: Callable[[], Matched] | None = None
+    renamed: Callable[[Any, str, Mapping[str, Any]], dict[str, Any] | None] | None = None
 
 
 _OPTIONS = [
@@ -160,6 +192,13 @@ def load(name: str, check: bool = True) -> Family:
     module = _import(name)
     if isinstance(module, str):
         raise SeamError([f"{name}: {module}"])
+    pair = getattr(module, "PAIR", None)
+    if pair is not None:
+        if not hasattr(pair, "family"):
+            kind = type(pair).__name__
+            raise SeamError([f"{name}.PAIR: is a {kind}; must be a models.pair.Pair"])
+        family: Family = pair.family(name)
+        return family
     faults = _config_faults(name, module)
     names = tuple(getattr(module, "IMPLEMENTATIONS", USUAL_NAMES))
     if len(names) != 2 or not all(isinstance(one, str) for one in names):
@@ -235,7 +274,7 @@ def _config_faults(name: str, module: ModuleType) -> list[str]:
     if no_default:
         faults.append(f"{where}: no default for {', '.join(no_default)}")
     for size, settings in getattr(module, "SIZES", {}).items():
-        unknown = [key for key in settings if key not in fields]
+        unknown = [key for key in settings if key not in fields and "." not in key]
         if unknown:
             faults.append(f"{name}.SIZES[{size!r}]: {', '.join(unknown)}: not in ModelConfig")
     return faults

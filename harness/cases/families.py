@@ -1,8 +1,12 @@
 """The family that a command is about: a folder of models/, or the module of `--twins`."""
 
+import dataclasses
 import importlib.util
 import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import ParamSpec, TypeVar
 
 import models
 from harness.cases.settings import Case
@@ -10,8 +14,11 @@ from harness.errors import UserError
 from models import seam
 from models.seam import Family, SeamError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _OWN = ("harness", "models")
-_NO_FAMILIES = ("examples", "shared")
+_NO_FAMILIES = ("examples", "pairing", "shared")
 
 
 def names() -> list[str]:
@@ -34,10 +41,33 @@ def load(twins: str | None, family: str = Case.family) -> Family:
             f"--twins {twins}: {package!r} is the project's own package, which has no {rest!r};"
             " one of yours needs another name"
         )
+    with _told():
+        found = seam.load(twins)
+    return dataclasses.replace(
+        found,
+        get=_telling(found.get),
+        matched=None if found.matched is None else _telling(found.matched),
+        renamed=None if found.renamed is None else _telling(found.renamed),
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells a user what a module of theirs lacks, a line for each thing."""
     try:
-        return seam.load(twins)
+        yield
     except SeamError as error:
         raise UserError("\nerror: ".join(f"--twins {fault}" for fault in error.faults)) from None
+
+
+def _telling(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, whose SeamError is a UserError."""
+
+    def told(*arguments: P.args, **named: P.kwargs) -> T:
+        with _told():
+            return function(*arguments, **named)
+
+    return told
 
 
 def _is_there(module: str) -> bool:

@@ -5,14 +5,15 @@ import functools
 import hashlib
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import optimizers
-from harness.cases import families
-from harness.cases.converting import convert
+from harness.cases import converting, families
+from harness.cases.case_files import CASES as CASES
+from harness.cases.case_files import PAIR_CASE as PAIR_CASE
+from harness.cases.case_files import case_names as case_names
+from harness.cases.case_files import choices, find, read
+from harness.cases.case_files import given as given
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -24,9 +25,7 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
-from harness.text import nearest
 
-CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
 _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
@@ -46,11 +45,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def case_names() -> list[str]:
-    """The names of the cases that come with the project."""
-    return sorted(path.stem for path in CASES.glob("*.yaml"))
-
-
 def load(
     case: str,
     size: str = "full",
@@ -65,20 +59,50 @@ def load(
     Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
     that does not hold.
     """
-    path = _find(case)
-    said = _read(path)
+    path = find(case)
     last = _overrides(overrides)
+    said = read(path)
+    if twins is not None:  # of another model: what this one lacks, `imposed` says
+        fields = _fields(_sections(Case.family, Case.optimizer, twins))
+        said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
     chosen = _chosen(said | last, twins)
     sections = _sections(*chosen, twins)
     if size == "tiny":
         tiny = families.load(twins, chosen[0]).sizes.get(size, {})
-        said |= {f"model.{key}": (value, "--size tiny") for key, value in tiny.items()}
         said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+        said |= {
+            key if "." in key else f"model.{key}": (value, "--size tiny")
+            for key, value in tiny.items()
+        }
     known = _fields(sections)
     said |= {
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
     }
     return _build(path.stem, said | last, twins)
+
+
+def imposed(case: str, twins: str | None) -> list[str]:
+    """What a case sets of a user's model, or cannot, unasked: a line for each setting."""
+    if twins is None:
+        return []
+    known = _fields(_sections(Case.family, Case.optimizer, twins))
+    own = families.load(twins).config()
+    lines = []
+    for key, (value, _) in read(find(case)).items():
+        if not _is_model(key) or key in CHOICES:
+            continue
+        if key not in known:
+            lines.append(
+                f"{key}={converting.line(value)} of case {case} is not taken: no such setting"
+            )
+        elif value != (usual := getattr(own, known[key][1].name)):
+            told, own_ = converting.line(value), converting.line(usual)
+            lines.append(f"{key} is {told} by case {case}, by itself it is {own_}")
+    return lines
+
+
+def _is_model(key: str) -> bool:
+    return key.startswith("model.")
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, tuple[Any, str]]:
@@ -103,9 +127,12 @@ def flatten(case: Case) -> dict[str, Any]:
     One that came later than records is left out at its default.
     """
     sections = _sections(case.family, case.optimizer, case.twins)
+    hints = {section: typing.get_type_hints(cls) for section, cls in sections.items()}
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
-        key: getattr(getattr(case, section), field.name)
+        key: converting.text(
+            getattr(getattr(case, section), field.name), hints[section][field.name]
+        )
         for key, (section, field) in _fields(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
@@ -114,7 +141,7 @@ def flatten(case: Case) -> dict[str, Any]:
 
 def flat_text(case: Case) -> str:
     """`flatten` as lines of `path: value`."""
-    return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
+    return "".join(f"{key}: {converting.line(value)}\n" for key, value in flatten(case).items())
 
 
 def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
@@ -135,51 +162,10 @@ def case_hash(case: Case, size: str, recipe: str) -> str:
     settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
-    lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
+    lines = [f"{key}: {converting.line(value)}" for key, value in settings.items()]
     return hashlib.sha256(
         "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
     ).hexdigest()
-
-
-def _find(case: str) -> Path:
-    path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"--case {case}: no such case{_choices(case, case_names())}, or a .yaml file"
-        )
-    return path
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which the last would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} is given twice")
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(path: Path) -> dict[str, tuple[Any, str]]:
-    """A file's settings by dotted key, each with where it was said."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    settings: dict[str, tuple[Any, str]] = {}
-    for section, values in _mapping(document, f"{path}").items():
-        for key, value in _mapping(values, f"{path}: {section}").items():
-            settings[f"{section}.{key}"] = (value, str(path))
-    return settings
-
-
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
-    return value
 
 
 def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
@@ -242,10 +228,17 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
         if key in CHOICES:
             continue
         if key not in known:
-            raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
+            raise UserError(f"{where}: {key}: no such key{choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
-        values[section][field.name] = convert(value, allowed, f"{where}: {key}")
+        values[section][field.name] = converting.convert(
+            value,
+            allowed,
+            f"{where}: {key}",
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory(),
+        )
     built = {}
     for section, cls in sections.items():
         try:
@@ -257,19 +250,8 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
     return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
 
 
-def _choices(given: str, known: list[str]) -> str:
-    return f"{nearest(given, known)}; known are {', '.join(known)}"
-
-
 def _key(field_name: str) -> str:
     return field_name.rstrip("_")  # "async" is a keyword of Python
-
-
-def _text(value: Any) -> str:
-    """As YAML writes it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _file_sha256(path: str) -> str:

@@ -15,9 +15,14 @@ from harness.text import nearest
 Severity = Literal["severe", "mild", "intended"]
 
 _NOT_THERE = object()
+_OWN_TWINS = "the project's own"
 _CONFIG = "case.config."
 _SEVERE = ("size", "environment.device_kind", "environment.device_count")
 _MILD = ("case.name", "init", "nnx_state", "model.attention", "checkpoint.restored_from")
+_TWINS = "case.config.twins"
+_HEAVIEST = ((_TWINS, "case.config.model.family"), ("status", "steps"), ("size", "recipe"))
+_BEGUN = ("case.global_batch", "case.schedule_steps")  # kept by a run that goes on
+_DEVICES, _LENGTH = "environment.device_count", "case.config.run.steps"
 _NOT_COMPARED = ("environment.time", *_SEVERE)
 _ENDED_WELL = ("completed", "imported")
 
@@ -52,12 +57,41 @@ def differences(
     found = [*_states(a, b), *_experiment(first, second, across)]
     for key in _SEVERE:
         found += _difference(key, first, second, "severe")
+    found += _begun(first, second)
     environment = [f"environment.{key}" for key in first["environment"]]
     for key in [*_MILD, *(key for key in environment if key not in _NOT_COMPARED)]:
         found += _difference(key, first, second, "mild")
     named = [replace(one, severity="intended") if one.key in across else one for one in found]
     order = ("severe", "intended", "mild")
-    return sorted(named, key=lambda one: order.index(one.severity))
+    return sorted(named, key=lambda one: (order.index(one.severity), _weight(one.key)))
+
+
+def _weight(key: str) -> int:
+    """The place of a reason: other models first, then other settings, then what they ran on."""
+    for place, names in enumerate(_HEAVIEST):
+        if key in names:
+            return place
+    return len(_HEAVIEST) + (0 if key.startswith(_CONFIG) else 1)
+
+
+def _begun(a: Record, b: Record) -> Iterable[Difference]:
+    """Batch and schedule that a side keeps of its start, where settings do not tell them apart."""
+    words = "a run that goes on keeps that of its start"
+    batch, schedule = _BEGUN
+    if _value(a, _DEVICES) == _value(b, _DEVICES) and _told_apart(batch, a, b):
+        yield Difference(batch, *_both(batch, a, b), "severe", words=words)
+    if _value(a, _LENGTH) == _value(b, _LENGTH) and _told_apart(schedule, a, b):
+        yield Difference(schedule, *_both(schedule, a, b), "mild", words=words)
+
+
+def _told_apart(key: str, a: Record, b: Record) -> bool:
+    one, other = _both(key, a, b)
+    return None not in (one, other) and one != other
+
+
+def _both(key: str, a: Record, b: Record) -> tuple[Any, Any]:
+    name = key.removeprefix("case.")
+    return a["case"].get(name), b["case"].get(name)
 
 
 def _states(a: Sequence[Record], b: Sequence[Record]) -> Iterable[Difference]:
@@ -113,6 +147,9 @@ def _difference(key: str, a: Record, b: Record, severity: Severity) -> list[Diff
         return []
     missing = _NOT_THERE if key.startswith(_CONFIG) else None  # a setting may well be null
     unknown = _unknown(one, other, missing)
+    if key == _TWINS and None not in (a["case"]["hash"], b["case"]["hash"]):
+        one, other = (_OWN_TWINS if value is _NOT_THERE else value for value in (one, other))
+        unknown = ""
     one, other = (None if value is _NOT_THERE else value for value in (one, other))
     return [Difference(key, one, other, severity, unknown)]
 
@@ -136,7 +173,7 @@ def _value(record: Record, key: str) -> Any:
 
 
 def _check(across: Sequence[str], a: Record, b: Record) -> None:
-    known = ["case.hash", "status", "recipe", *_SEVERE, *_MILD]
+    known = ["case.hash", "status", "recipe", *_SEVERE, *_MILD, *_BEGUN]
     known += [f"environment.{key}" for key in a["environment"] if key != "time"]
     known += [_CONFIG + key for key in sorted({*a["case"]["config"], *b["case"]["config"]})]
     for name in across:

@@ -1,10 +1,11 @@
 """What two sets of runs have in common and what differs, how surely, and what to make of it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from harness.comparing import comparability, compiled, parity, statistics, verdicts
+from harness.comparing import comparability, compiled, numbers, parity, speed, statistics, verdicts
 from harness.comparing.compiled import UNREAD, Read
 from harness.comparing.model import USUAL, Better, Comparison, Limits, Row, Speed
 from harness.comparing.statistics import Ratio
@@ -29,7 +30,8 @@ def compare(
     differences = comparability.differences(a, b, across)
     impls = a[0]["impl"], b[0]["impl"]
     names = impls if None not in impls and impls[0] != impls[1] else ("A", "B")
-    speed = _speed(a, b, limits.slowdown_percent / 100)
+    margin = limits.slowdown_percent / 100
+    steps, dispatch = speed.of_steps(a, b, margin), speed.of_dispatch(a, b, margin)
     pairs = [parity.compare(a[0], other) for other in b]
     worst = max(pairs, key=lambda one: (not one.equal, one.loss.largest or 0.0))
     found = Comparison(
@@ -37,40 +39,35 @@ def compare(
         b=tuple(b),
         names=names,
         differences=tuple(differences),
-        rows=tuple(_rows(a, b, speed)),
+        rows=tuple(_rows(a, b, steps)),
         parity=worst,
-        speed=speed,
+        speed=steps,
+        dispatch=dispatch,
         programs=compiled.compare(a[0], b[0], programs),
         warnings=tuple(_warnings(a, b, names)),
         verdicts=(),
     )
-    if not found.comparable:
-        return found
-    return Comparison(**{**vars(found), "verdicts": tuple(verdicts.judge(found, limits))})
+    if found.comparable:
+        return replace(found, verdicts=tuple(verdicts.judge(found, limits)))
+    # How figures of two different things stand to each other says nothing of either.
+    bare = tuple(replace(row, ratio=None, low=None, high=None) for row in found.rows)
+    return replace(found, rows=bare, speed=_unsaid(steps), dispatch=_unsaid(dispatch))
 
 
-def _speed(a: Sequence[Record], b: Sequence[Record], margin: float) -> Speed:
-    by_runs = max(len(a), len(b)) > 1
-    samples_a, samples_b = ([figures.step_samples(record) for record in side] for side in (a, b))
-    if by_runs:
-        medians = [
-            [float(np.median(run)) for run in side if run] for side in (samples_a, samples_b)
-        ]
-        ratio = statistics.compare(medians[0], medians[1], margin, independent=True)
-        advice = "--repeats {}"
-    else:
-        ratio = statistics.compare(samples_a[0], samples_b[0], margin)
-        skipped = max(
-            len(a[0]["steps"]) - len(samples_a[0]), len(b[0]["steps"]) - len(samples_b[0])
-        )
-        advice = "--steps {}"
-    if ratio is None or ratio.needed is None:
-        return Speed(ratio, by_runs, "")
-    return Speed(ratio, by_runs, advice.format(ratio.needed + (0 if by_runs else skipped)))
+def _unsaid(speed: Speed) -> Speed:
+    return replace(speed, ratio=None, advice="")
 
 
 def _at(path: str) -> _Reader:
     return lambda record: figures.figure(record, path)
+
+
+_EXAMPLES = "examples_per_second_per_device"
+_ONE_OF = ("tokens/s per device", "examples/s per device")  # what a batch holds
+
+
+def _examples(record: Record) -> float | None:
+    return figures.number(record["timing"].get(_EXAMPLES))
 
 
 # Name, unit, how it is read, what is better.
@@ -79,6 +76,7 @@ _ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
     ("final loss", "", figures.last_loss, None),
     ("step", "s", figures.step_seconds, "lower"),
     ("tokens/s per device", "", _at("timing.tokens_per_second_per_device"), "higher"),
+    ("examples/s per device", "", _examples, "higher"),
     ("TFLOP/s per device", "", _at("timing.tflops_per_device"), "higher"),
     ("MFU", "%", _at("timing.mfu_percent"), "higher"),
     ("memory compiled for", "bytes", _at("memory.total_bytes"), "lower"),
@@ -88,31 +86,46 @@ _ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
     ("checkpoint stall", "s", figures.checkpoint_stall, "lower"),
     ("host dispatch", "s", _at("timing.host_dispatch_seconds"), "lower"),
 )
-_FROM_STEPS = ("step", "tokens/s per device", "TFLOP/s per device", "MFU")
+_FROM_STEPS = ("step", "tokens/s per device", "examples/s per device", "TFLOP/s per device", "MFU")
 _VERSIONS = {"JAX": "jax", "libtpu": "libtpu", "flax": "flax"}
 
 
-def _rows(a: Sequence[Record], b: Sequence[Record], speed: Speed) -> list[Row]:
+def _rows(a: Sequence[Record], b: Sequence[Record], steps: Speed) -> list[Row]:
     rows = []
     for name, unit, read, better in _ROWS:
         values_a, values_b = (
             [value for record in side if (value := read(record)) is not None] for side in (a, b)
         )
+        if name in _ONE_OF and not (values_a or values_b or name == _unit(a, b)):
+            continue
         median_a, median_b = (
             float(np.median(side)) if side else None for side in (values_a, values_b)
         )
         ratio = median_b / median_a if median_a and median_b is not None else None
         low = high = None
         if ratio is not None and name in _FROM_STEPS:
-            low, high = _around(ratio, speed.ratio, inverse=better == "higher")
-        elif ratio is not None and speed.by_runs and unit == "s":
+            if steps.by == "runs":
+                low, high = _around(ratio, steps.ratio, inverse=better == "higher")
+        elif ratio is not None and len(values_a) + len(values_b) > 2 and unit == "s":
             spread = statistics.compare(values_a, values_b, 0.0, independent=True)
             low, high = _around(ratio, spread)
         rows.append(Row(name, unit, median_a, median_b, ratio, low, high, better))
+        if name == "step" and steps.by == "turns" and steps.ratio is not None:
+            rows.append(_in_turns(steps.blocks, steps.ratio))
     for name, key in _VERSIONS.items():
         versions = a[0]["environment"][key], b[0]["environment"][key]
         rows.append(Row(name, "", versions[0], versions[1], None, None, None, None))
     return rows
+
+
+def _in_turns(blocks: tuple[Sequence[float], Sequence[float]], ratio: Ratio) -> Row:
+    a, b = (float(np.median(side)) for side in blocks)
+    return Row("step, in turns", "s", a, b, ratio.value, ratio.low, ratio.high, "lower")
+
+
+def _unit(a: Sequence[Record], b: Sequence[Record]) -> str:
+    """Which rate is missed where neither side has one."""
+    return _ONE_OF[any(_EXAMPLES in record["timing"] for record in (*a, *b))]
 
 
 def _around(
@@ -139,7 +152,7 @@ def _warnings(a: Sequence[Record], b: Sequence[Record], names: tuple[str, str]) 
         for other in side[1:]:
             own = parity.compare(side[0], other)
             if not own.equal:
-                words = verdicts.numbers_in_words(own, (side[0]["run_id"], other["run_id"]))
+                words = numbers.in_words(own, (side[0]["run_id"], other["run_id"]))
                 listed.append(f"{name}: its own runs differ: {words}")
                 break
     shared = {record["run_id"] for record in a} & {record["run_id"] for record in b}

@@ -19,12 +19,14 @@ def terminal(found: Comparison) -> str:
     """Everything in plain text: the runs, what differs around them, the table, the verdicts."""
     lines = [_title(found)]
     lines += [f"{name}: {_runs(side)}" for name, side in zip("AB", (found.a, found.b), strict=True)]
+    lines += [] if found.comparable else _not_comparable(found)
     lines += _differences(found)
-    lines += ["", *aligned([_headings(found), *(_cells(row) for row in found.rows)], "rest"), ""]
+    lines += ["", *aligned([_headings(found), *(_cells(found, row) for row in found.rows)], "rest")]
+    lines += [""]
     if found.programs.operations:
         lines += ["operations that differ, A -> B:", *capped(found.programs.operations, _SHOWN), ""]
     lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
-    return "\n".join([*lines, *_verdicts(found)])
+    return "\n".join([*lines, *_verdicts(found)]).rstrip("\n")
 
 
 def markdown(found: Comparison) -> str:
@@ -39,7 +41,7 @@ def markdown(found: Comparison) -> str:
     else:
         lines += ["**Not comparable:**", ""]
         lines += [f"- {_escaped(_difference(one), 400)}" for one in _of(found, "severe")]
-    headings, rows = _headings(found), [_cells(row) for row in found.rows]
+    headings, rows = _headings(found), [_cells(found, row) for row in found.rows]
     lines += ["", _markdown_row(headings), "|---|" + "---:|" * (len(headings) - 1)]
     lines += [_markdown_row(row) for row in rows]
     around = [one for one in found.differences if one.severity != "severe"]
@@ -138,9 +140,11 @@ def _value(value: Any) -> str:
 
 
 def _verdicts(found: Comparison) -> list[str]:
-    if found.comparable:
-        width = max(len(one.area) for one in found.verdicts)
-        return [f"{one.area.ljust(width)}  {safe(one.words, 400)}" for one in found.verdicts]
+    width = max((len(one.area) for one in found.verdicts), default=0)
+    return [f"{one.area.ljust(width)}  {safe(one.words, 400)}" for one in found.verdicts]
+
+
+def _not_comparable(found: Comparison) -> list[str]:
     severe = _of(found, "severe")
     lines = ["not comparable:", *capped([_difference(one) for one in severe], _SHOWN)]
     liftable = [one.key for one in severe if one.key != "steps"]
@@ -152,12 +156,13 @@ def _verdicts(found: Comparison) -> list[str]:
 
 
 def _headings(found: Comparison) -> list[str]:
-    return ["", *found.names, "ratio"]
+    return ["", *found.names, *(["ratio"] if found.comparable else [])]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(found: Comparison, row: Row) -> list[str]:
     unit = f", {row.unit}" if row.unit and row.unit != "bytes" else ""
-    return [row.name + unit, _figure(row, row.a), _figure(row, row.b), _ratio(row)]
+    cells = [row.name + unit, _figure(row, row.a), _figure(row, row.b)]
+    return [*cells, _ratio(row)] if found.comparable else cells
 
 
 def _figure(row: Row, value: float | str | None) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections import Counter
 from pathlib import Path
 
 from harness import hlo
@@ -61,10 +62,14 @@ def compare(a: Record, b: Record, programs: Read) -> Programs:
         None if None in (first[key], second[key]) else first[key] == second[key]
         for key in ("optimized_sha256", "stablehlo_sha256")
     )
-    operations = None
+    operations = kinds = None
     if same is False and programs[0] is not None and programs[1] is not None:
-        operations = tuple(map(str, hlo.diff(programs[0], programs[1])))
-    return Programs(same, same_lowered, first["optimized_sha256"], _changes(a, b), operations)
+        found = hlo.diff(programs[0], programs[1])
+        operations = tuple(map(str, found))
+        counts = Counter(one.kind for one in found)
+        kinds = tuple((kind, counts[kind]) for kind in hlo.KINDS if counts[kind])
+    fingerprint = first["optimized_sha256"]
+    return Programs(same, same_lowered, fingerprint, _changes(a, b), operations, kinds)
 
 
 def _changes(a: Record, b: Record) -> tuple[tuple[str, float, float], ...]:

@@ -10,6 +10,7 @@ from harness.records.record import Record
 
 Better = Literal["lower", "higher"] | None
 Outcome = Literal["same", "better", "worse", "different", "unclear", "unknown"]
+Basis = Literal["turns", "runs", "one run"]
 
 MARKS: dict[Outcome, str] = {
     "worse": "▲",
@@ -53,22 +54,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Speed:
-    """Step times: `ratio` of B to A, None without samples on both sides.
+    """Times of a step, or of its dispatch: `ratio` of B to A, None where a side has none.
 
-    by_runs: whether the samples are the medians of several runs, not the steps of one run a side.
-    advice: the option that would settle it, empty when nothing would or nothing is open.
+    by: what it rests on: blocks of steps run in turns, the medians of several runs a side, or one
+    run a side, which does not show how runs vary. unit: what each sample is. one_program: whether
+    both sides are one optimised program, called in the same way by the same code. advice: what
+    would settle it, empty when nothing would or nothing is open. blocks: of each side, seconds per
+    step, in order of time.
     """
 
     ratio: Ratio | None
-    by_runs: bool
+    by: Basis
+    unit: Literal["block", "run", "step"]
+    one_program: bool
     advice: str
+    blocks: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
 
 @dataclass(frozen=True)
 class Programs:
     """The compiled steps. same: None where a fingerprint is missing; changes: name, A, B.
 
-    operations: what differs operation by operation, None where a program is not there to be read.
+    operations: what differs operation by operation, and kinds: how many of these there are of each
+    kind, None where a program is not there to be read.
     """
 
     same: bool | None
@@ -76,6 +84,7 @@ class Programs:
     fingerprint: str | None  # of A's
     changes: tuple[tuple[str, float, float], ...]
     operations: tuple[str, ...] | None
+    kinds: tuple[tuple[str, int], ...] | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class Comparison:
     rows: tuple[Row, ...]
     parity: Parity
     speed: Speed
+    dispatch: Speed
     programs: Programs
     warnings: tuple[str, ...]
     verdicts: tuple[Verdict, ...]  # none of runs that are not comparable
@@ -107,6 +117,13 @@ class Comparison:
     def comparable(self) -> bool:
         """Whether the figures of the two sides mean the same."""
         return all(difference.severity != "severe" for difference in self.differences)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether speed is open because there is but one run a side, and none in turns."""
+        return any(one.area == "speed" and one.outcome == "unclear" for one in self.verdicts) and (
+            self.speed.by == "one run"
+        )
 
     @property
     def regressed(self) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.comparing import states
+from harness.comparing.states import States
 from harness.records.record import Record
 
 _OLDER_ROUNDING = 0.0005  # of imported records that do not say: logs of three digits
@@ -37,7 +39,7 @@ class Parity:
     loss: Agreement
     grad_norm: Agreement
     learning_rates_part: int | None  # the first step at which both are known and differ
-    same_state: bool | None  # None where a digest is missing, or the runs end at different steps
+    states: States | None  # None where a digest is missing, or the runs end at different steps
     only_a: tuple[int, ...]  # steps that B lacks
     only_b: tuple[int, ...]
     digits: int | None  # after the point that both know of a loss; None when both are exact
@@ -46,7 +48,9 @@ class Parity:
     def equal(self) -> bool:
         """Whether no number that both runs know differs."""
         return (
-            self.loss.equal and self.grad_norm.first_step is None and self.same_state is not False
+            self.loss.equal
+            and self.grad_norm.first_step is None
+            and (self.states is None or self.states.same)
         )
 
 
@@ -55,7 +59,6 @@ def compare(a: Record, b: Record) -> Parity:
     steps = [{entry["step"]: entry for entry in record["steps"]} for record in (a, b)]
     common = sorted(steps[0].keys() & steps[1].keys())
     pairs = [(step, steps[0][step], steps[1][step]) for step in common]
-    digests = a["checkpoint"]["digest"], b["checkpoint"]["digest"]
     same_end = all(steps) and max(steps[0]) == max(steps[1])
     told = "imported" in (a["status"], b["status"])
     tolerance = {key: _tolerance(a, b, key) for key in ("loss", "grad_norm")}
@@ -72,7 +75,7 @@ def compare(a: Record, b: Record) -> Parity:
             ),
             None,
         ),
-        same_state=digests[0] == digests[1] if None not in digests and same_end else None,
+        states=states.compare(a, b) if same_end else None,
         only_a=tuple(sorted(steps[0].keys() - steps[1].keys())),
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
         digits=max(0, round(-math.log10(2 * half_unit))) if half_unit > 0 else None,

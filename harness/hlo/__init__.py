@@ -12,6 +12,7 @@ from harness.hlo.collectives import (
 from harness.hlo.cost import Cycles, Matmul, fusion_cycles, list_cycles, matmuls, uncosted
 from harness.hlo.difference import Difference, diff
 from harness.hlo.exactness import inexact, warnings
+from harness.hlo.kinds import KINDS
 from harness.hlo.loops import Loop, walk
 from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, references
 from harness.hlo.place import where
@@ -19,6 +20,7 @@ from harness.hlo.texts import stablehlo_sha256, text
 
 __all__ = [
     "COLLECTIVE_KINDS",
+    "KINDS",
     "Collective",
     "Computation",
     "Cycles",

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.hlo.canonical import Graph, Node, build, fingerprint
 from harness.hlo.collectives import COLLECTIVE_KINDS
+from harness.hlo.kinds import CARRYING_HEADERS, Kind, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
 from harness.text import safe, shortlist
@@ -25,7 +26,8 @@ class Difference:
     count_*: how many the program's text holds. bytes_*: the bytes of their results, and cycles_*:
     their estimated cycles (0 where a program has no estimates), all executions together.
     where: places in the model, as in `where`; empty when XLA made the operation up.
-    detail: what changed (old -> new), when both programs have such an operation there.
+    detail: what changed (old -> new), when both programs have such an operation there. kind: what
+    such operations are there for.
     """
 
     opcode: str
@@ -38,6 +40,7 @@ class Difference:
     bytes_a: int = 0
     bytes_b: int = 0
     detail: str = ""
+    kind: Kind = "mathematics"
 
     def __str__(self) -> str:
         place = f" at {self.where}" if self.where else ""
@@ -63,7 +66,10 @@ def diff(a: Program, b: Program) -> list[Difference]:
         return []
     comparison = _Comparison(a, b)
     found = comparison.header() + (comparison.contents() or comparison.wirings())
-    return found or [Difference("program", "", "", 1, 1, detail="the same operations, regrouped")]
+    regrouped = "the same operations, regrouped"
+    return found or [
+        Difference("program", "", "", 1, 1, detail=regrouped, kind="grouping and layout")
+    ]
 
 
 _Key = tuple[str, str, str]  # opcode, shape, place
@@ -90,6 +96,9 @@ class _Comparison:
                 int(key in a),
                 int(key in b),
                 detail=_changed(a.get(key, "none"), b.get(key, "none")),
+                kind="state carried in and out"
+                if key in CARRYING_HEADERS
+                else "grouping and layout",
             )
             for key in sorted(a.keys() | b.keys())
             if a.get(key) != b.get(key)
@@ -138,7 +147,8 @@ class _Comparison:
         """The difference, and whether it is where a change begins."""
         cycles_a, bytes_a = _totals(self.programs[0], a)
         cycles_b, bytes_b = _totals(self.programs[1], b)
-        difference = Difference(*key, len(a), len(b), cycles_a, cycles_b, bytes_a, bytes_b, detail)
+        counted = (len(a), len(b), cycles_a, cycles_b, bytes_a, bytes_b)
+        difference = Difference(*key, *counted, detail, kind_of((a + b)[0].instruction))
         return any(map(self._is_cause, a + b)), difference
 
 

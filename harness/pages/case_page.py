@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.pages import anatomy, curves, rendering
+from harness.pages import anatomy, curves, rendering, turns
 from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
 from harness.records import figures
@@ -54,6 +54,7 @@ def _group(case: Case, number: int, group: Group) -> dict[str, Any]:
         "group": group,
         "pair": group.pair,
         "charts": curves.charts_of(overlaid, f"group-{number}", dashed=group.names[1]),
+        "turns": "" if group.pair is None else turns.chart(group.pair.found),
         "crossings": _crossings(group),
         "overlaid": min(curves.MOST, len(overlaid)),
         "memory": anatomy.memory(_one_each(named)),

@@ -189,9 +189,20 @@ def _newest_pair(names: tuple[str, str], runs: Sequence[Run], warnings: list[str
     if newest is not None:
         sides = [[run for run in side if keys[run.page] == newest] for side in sides]
     if newest is None or min(map(len, sides)) < statistics.min_samples():
-        sides = [side[-1:] for side in sides]
+        sides = _newest_in_turns(*sides) or [side[-1:] for side in sides]
     a, b = (side[-_MOST_REPEATS:] for side in sides)
     return _compare(a, b, warnings)
+
+
+def _newest_in_turns(a: Sequence[Run], b: Sequence[Run]) -> list[list[Run]] | None:
+    """The newest two that were also run in turns with each other."""
+    by_id = {run.record["run_id"]: run for run in a}
+    for run in reversed(b):
+        told = run.record.get("turns")
+        partner = by_id.get(told["partner"]) if told else None
+        if partner is not None:
+            return [[partner], [run]]
+    return None
 
 
 def _alike(content: Record) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.pages import rendering
+from harness.pages import rendering, turns
 from harness.pages.gathering import Case, Collection, Group
 from harness.pages.sources import Run
 from harness.records import figures
@@ -52,7 +52,8 @@ def _row(group: Group) -> dict[str, Any]:
     for impl, own in zip(group.names, compared, strict=True):
         newest = own or [run for run in group.runs if run.impl == impl]
         sides.append((impl, newest[-1] if newest else None))
-    return {"group": group, "sides": sides, "newest": group.runs[-1]}
+    drawn = "" if group.pair is None else turns.small(group.pair.found)
+    return {"group": group, "sides": sides, "newest": group.runs[-1], "turns": drawn}
 
 
 def _slices(case: Case) -> dict[str, list[str]]:

@@ -51,7 +51,28 @@ class Caution(Enum):
         "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
         "",
     )
+    NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
+    FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
+    PARAMETERS_TAKEN = (
+        "{path}: {whose}; its parameters alone were taken: all else begins anew, at step 0",
+        "--restore-what all takes the whole state",
+    )
+    ALL_TAKEN = (
+        "{path}: {whose}; its whole state was taken: the run goes on after its step {step}",
+        "--restore-what params takes the parameters alone",
+    )
+    OTHER_DEVICES = (
+        "begun on {begun}, goes on with {now}: the batch stays {batch} sequences a step, and the"
+        " step times are those of the last start",
+        "",
+    )
+    KEPT_SCHEDULE = (
+        "run.steps={now}: the learning rates stay those of the {begun} steps that the run began"
+        " with",
+        "a run of its own, or of --restore-what params, has a schedule of its own",
+    )
 
     def told(self, **particulars: object) -> str:
         """The warning as one line."""

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,6 +58,12 @@ class RunFolder:
         """Keeps the flattened case."""
         if self._is_primary:
             (self.path / "config.txt").write_text(text, encoding="utf-8")
+
+    def write_names(self, names: Iterable[str]) -> None:
+        """Keeps whose array is whose, of a pair that was matched."""
+        if self._is_primary:
+            text = "".join(f"{line}\n" for line in names)
+            (self.path / "names.txt").write_text(text, encoding="utf-8")
 
     def write_program(self, text: str) -> None:
         """Keeps the optimised program, for a comparison to name what differs in it."""

@@ -10,13 +10,16 @@ def table(records: Sequence[Record]) -> str:
     """One column per record; "-" stands for what was not measured."""
     rows = [["", *(record["impl"] or record["run_id"] for record in records)]]
     rows += [[name, *(_cell(read, record) for record in records)] for name, read in _ROWS]
+    examples = any("examples_per_second_per_device" in one["timing"] for one in records)
+    left_out = "tokens/s per device" if examples else "examples/s per device"
+    rows = [row for row in rows if row[0] != left_out]
     return "\n".join(aligned(rows, right="rest"))
 
 
 def _cell(read: Callable[[Record], str | None], record: Record) -> str:
     try:
         return read(record) or "-"
-    except (TypeError, IndexError):  # something on the way to the figure is null
+    except (TypeError, IndexError, KeyError):  # something on the way to the figure is null
         return "-"
 
 
@@ -44,6 +47,7 @@ _ROWS: list[tuple[str, Callable[[Record], str | None]]] = [
     ("optimised program", lambda record: record["program"]["optimized_sha256"][:12]),
     ("step, s (samples)", _step_seconds),
     ("tokens/s per device", _number("timing.tokens_per_second_per_device", "{:,.1f}")),
+    ("examples/s per device", _number("timing.examples_per_second_per_device", "{:,.1f}")),
     ("TFLOP per step and device", _number("model.tflop_per_step_per_device", "{:.6g}")),
     ("TFLOP/s per device", _number("timing.tflops_per_device", "{:.3f}")),
     ("MFU, %", _number("timing.mfu_percent", "{:.2f}")),

@@ -19,9 +19,9 @@ from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files, restoring, waiting
 from harness.saving.faults import CheckpointError, Damaged
-from harness.saving.restoring import Restored
+from harness.saving.restoring import Restored, What
 from harness.text import one_line
-from harness.trees import named_leaves, nested
+from models.shared.trees import named_leaves, nested
 
 T = TypeVar("T")
 
@@ -169,10 +169,12 @@ class Checkpointer:
             lambda: restoring.restore_newest(self._directory, state, case),
         )
 
-    def restore(self, path: str | Path, state: Any) -> Restored:
+    def restore(self, path: str | Path, state: Any, what: What | None = None) -> Restored:
         """The state of another run's folder, or of one step in it; see `restoring.restore`."""
         case = self._about["case"]
-        return self._bounded(f"{path}: not restored", lambda: restoring.restore(path, state, case))
+        return self._bounded(
+            f"{path}: not restored", lambda: restoring.restore(path, state, case, what)
+        )
 
     def _owner(self, number: int) -> str:
         try:

@@ -4,7 +4,6 @@ Nothing is computed: shapes and types say it all.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,13 +13,12 @@ import numpy as np
 from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.text import nearest, one_line
+from harness.text import nearest, one_line, shortlist
 from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
-from models.seam import Implementation, Outcome
+from models.seam import OWN, Implementation, Outcome
+from models.shared.trees import named_leaves
 
-_BATCH = 2
 _RANDOM = ("rng", "rngs", "dropout_rng", "key_data")
 
 
@@ -46,24 +44,24 @@ def faults(case: Case) -> list[str]:
             continue
         params, _ = train_step.variables_of(trees[name])
         found += [f"{name}: {fault}" for fault in _leaf_faults(params)]
-        found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, params)]
+        if not pair.lenient:
+            found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, params)]
     if len(trees) < len(pair.names):
         return found
     differing = _tree_faults(pair.names, [_variable_leaves(tree) for tree in trees.values()])
     if found or differing:  # apply would fail on it, and say less clearly why
         return found + differing
-    first = trees[pair.names[0]]
     return [
         f"{name}: {fault}"
         for name in pair.names
-        for fault in _output_faults(pair.get(name), case, first)
+        for fault in _output_faults(pair.get(name), case, trees[name])
     ]
 
 
 def _variable_leaves(made: Any) -> dict[str, Any]:
     params, model_state = train_step.variables_of(made)
     return named_leaves(params) | named_leaves(
-        {} if model_state is None else {"model_state": model_state}
+        {"model_state": {name: one for name, one in (model_state or {}).items() if name != OWN}}
     )
 
 
@@ -97,18 +95,24 @@ def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[
     named, rules = named_axes(axes), mesh.rules_of(case)
     found = []
     leaves = named_leaves(tree)
+    without = [path for path in leaves if named.get(path) is None]
+    if without:
+        nearest = _nearest(without[0], [*named.keys() - leaves]) if len(without) == 1 else ""
+        verb = "has" if len(without) == 1 else "have"
+        found.append(f"{shortlist(without)} {verb} no logical axes{nearest}")
+    ruleless: dict[str, list[str]] = {}
     for path, leaf in leaves.items():
         names = named.get(path)
-        if names is None:
-            found.append(f"{path} has no logical axes{_nearest(path, [*named.keys() - leaves])}")
-        elif not isinstance(names, tuple) or len(names) != len(leaf.shape):
+        if names is not None and (not isinstance(names, tuple) or len(names) != len(leaf.shape)):
             found.append(f"{path} is {_described(leaf)}, but its logical axes are {names!r}")
-        else:
-            found += [
-                f"{path}: no rule for the logical axis {name!r}; known are {', '.join(rules)}"
-                for name in names
-                if name not in rules
-            ]
+            continue
+        for name in names or ():
+            if name is not None and name not in rules:
+                ruleless.setdefault(name, []).append(path)
+    found += [
+        f"{shortlist(paths)}: no rule for the logical axis {name!r}; known are {', '.join(rules)}"
+        for name, paths in ruleless.items()
+    ]
     return found + [
         f"logical_axes names {path}, which is no parameter{_nearest(path, [*leaves])}"
         for path in named
@@ -137,7 +141,8 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
     if hasattr(implementation, "loss"):
         return _loss_faults(implementation, case, made)
     params, _ = train_step.variables_of(made)
-    tokens = jax.ShapeDtypeStruct((_BATCH, case.data.sequence_length), np.int32)
+    size = data.global_batch(case, 1)
+    tokens = jax.ShapeDtypeStruct((size, case.data.sequence_length), np.int32)
     try:
         logits = jax.eval_shape(
             lambda p, t: implementation.apply(case.model, p, t, _key()), params, tokens
@@ -153,15 +158,17 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
 
 
 def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
-    one = replace(case, data=replace(case.data, global_batch=_BATCH))
-    batch = data.abstract_batch(one, mesh.make(one, jax.devices()[:1]))
+    grid = mesh.make(case, jax.devices()[:1])
+    batches, count = data.abstract_batch(case, grid), data.count(case)
     variables = train_step.variables_of(made)
+
+    def evaluate(variables: Any, batches: data.Batch) -> Any:
+        batch = data.picked(batches, 0, count)
+        return losses.evaluate(of(case), implementation, case.model, variables, batch, _key())
+
     try:
-        outcome = jax.eval_shape(
-            lambda v, b: losses.evaluate(of(case), implementation, case.model, v, b, _key()),
-            variables,
-            batch,
-        )
+        with grid.in_force():
+            outcome = jax.eval_shape(evaluate, variables, batches)
     except Exception as error:
         return [f"loss does not run: {one_line(error)}"]
     if not isinstance(outcome, Outcome):

@@ -40,6 +40,13 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     )
     if tflop is None:
         recorder.warn(Caution.NO_FLOPS)
+    family = families.of(case)
+    matched = None if family.matched is None else family.matched()
+    if matched is not None:
+        for what in matched.alone:
+            recorder.warn(Caution.NOT_COMPARED, what=what)
+        for what in matched.found:
+            recorder.warn(Caution.FOUND, what=what)
     kind = trainer.grid.kind
     device = hardware.find(kind)
     recorder.note("memory", capacity_bytes=device and device.hbm_bytes)

@@ -17,13 +17,14 @@ from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
-from harness.saving.restoring import Restored
+from harness.saving.restoring import Restored, What
 from harness.training import accounting, describing, train_step
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
 from harness.training.timing import Stopwatch
 from harness.training.train_step import Init, NnxState, State, Trainer
+from models.seam import OWN
 
 
 class Observer(StepObserver, Protocol):
@@ -51,6 +52,7 @@ class Plan:
     init: Init  # whose parameters the run starts from
     grid: Grid
     restore: str | None = None  # the checkpoint to start from
+    restore_what: What | None = None  # see restoring.restore
     resume: bool = False  # go on from the newest checkpoint of the run's own
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
@@ -139,7 +141,7 @@ def prepare(
         first_step = 0
         if restored is not None and restored.step is not None:
             first_step = restored.step + 1
-        else:
+        if restored is None or restored.step is None or restored.fresh:
             lowered_init = train_step.lower_init(trainer)
             # In a thread of its own, while the step is traced and compiled.
             init = waiting.start(lambda: train_step.compile_step(lowered_init, trainer))
@@ -158,20 +160,30 @@ def prepare(
         inputs = train_step.make_inputs(plan.case, plan.grid)
         state = init.result()(inputs.seed) if init is not None else {}
         if restored is not None:
-            state |= restored.state
+            state = _taken_over(state, restored.state)
         state = train_step.lay_out(trainer, compiled, state)
         digest.prepare(state)
         jax.block_until_ready((state, inputs))
     return Ready(Running(trainer, compiled, inputs), lowered, state, first_step)
 
 
+def _taken_over(fresh: State, restored: State) -> State:
+    """The restored state, with what it lacks of the model's own state fresh."""
+    model_state = {**fresh.get("model_state", {}), **restored.get("model_state", {})}
+    return fresh | restored | ({"model_state": model_state} if model_state else {})
+
+
 def _note_state(state: State, recorder: Recorder) -> None:
-    digests = digest.array_digests(state)
+    """Notes the state's size, and the digest of what the other implementation has too."""
+    own = f"model_state/{OWN}/"
+    digests = {name: one for name, one in digest.array_digests(state).items()
+               if not name.startswith(own)}  # fmt: skip
     recorder.note(
         "checkpoint",
         arrays=len(digests),
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
         digest=digest.combined(digests),
+        digests=digests,
     )
 
 
@@ -194,10 +206,10 @@ def _cache_hits() -> Iterator[list[str]]:
 def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, recorder: Recorder
 ) -> Restored | None:
-    """The state to begin with, None for a fresh one; its "params" alone from another program."""
+    """The state to begin with, None for a fresh one; its "params" alone where no more is taken."""
     restored = checkpointer.resume(trainer.state) if plan.resume else None
     if restored is None and plan.restore is not None:
-        restored = checkpointer.restore(plan.restore, trainer.state)
+        restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
     if restored is not None:
         recorder.note("checkpoint", restored_from=restored.path)
         for warning in restored.warnings:

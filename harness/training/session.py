@@ -2,23 +2,26 @@
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import environment
 from harness.records import record as record_module
+from harness.records.cautions import Caution
 from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder, earlier_record
+from harness.saving import restoring
 from harness.saving.checkpointer import Checkpointer
 from harness.saving.faults import CheckpointError
-from harness.training import checking, devices, loop
+from harness.saving.restoring import What
+from harness.training import checking, devices, going_on, loop
 from harness.training.agreement import agreed, termination
 from harness.training.console import Console
 from harness.training.devices import Processes
@@ -49,6 +52,7 @@ class Options:
     tensorboard: bool
     twins: str | None = None
     nnx_state: NnxState = "dict"
+    restore_what: What | None = None
 
 
 def run(options: Options, impl: str, run_id: str | None) -> int:
@@ -79,13 +83,14 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     if before is None:
         recorder = Recorder(record_module.blank(name, "failed", **start))
         recorder.set(nnx_state=options.nnx_state)
+        case, earlier = _with_checkpoint(options, case, start, grid)
         folder = RunFolder(options.results, name, jax.process_index())
-        return _run(options, case, recorder, folder, grid, resume=False)
+        return _run(options, case, recorder, folder, grid, earlier)
     if before["status"] == "completed":
         if jax.process_index() == 0:
             print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
         return 0
-    return _go_on(options, case, before, mesh.make(case, run_devices))
+    return _go_on(options, case, before, grid)
 
 
 def resume(options: Options, run_id: str) -> int:
@@ -133,21 +138,37 @@ def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any)
 
 
 def _go_on(options: Options, case: Case, before: Record, grid: Grid) -> int:
+    case = going_on.as_begun(case, before["case"], before["environment"]["device_count"], grid)
     names = ("impl", "size", "recipe", "init")
     record = record_module.blank(
         before["run_id"], "failed", **{name: before[name] for name in names}
     )
-    attempt = {name: before[name] for name in ("status", "error")}
-    attempt["time"] = before["environment"]["time"]
-    attempt["wall_seconds"] = before["timing"]["wall_seconds"]
+    attempts = [*before["attempts"], going_on.attempt_of(before)]
     recorder = Recorder(record)
-    recorder.set(
-        nnx_state=record_module.at(before, "nnx_state"), attempts=[*before["attempts"], attempt]
-    )
+    recorder.set(nnx_state=record_module.at(before, "nnx_state"), attempts=attempts)
     for save in before["checkpoint"]["saves"]:
         recorder.save(save)
     folder = RunFolder(options.results, before["run_id"], jax.process_index(), resume=True)
-    return _run(options, case, recorder, folder, grid, resume=True)
+    return _run(options, case, recorder, folder, grid, attempts, resume=True)
+
+
+def _with_checkpoint(
+    options: Options, case: Case, start: Mapping[str, str], grid: Grid
+) -> tuple[Case, list[Mapping[str, Any]]]:
+    """The case as the run began whose whole state --restore takes, and what that run was made on.
+
+    As it is where nothing, another case's state or parameters alone are taken.
+    """
+    if options.restore is None or options.restore_what == "params":
+        return case, []
+    place = options.restore
+    about = agreed(lambda: restoring.about(place))
+    own = reading.case_hash(case, start["size"], start["recipe"])
+    if about is None or about["case"]["hash"] != own:
+        return case, []
+    environment = about["environment"]
+    devices = {"devices": environment["device_count"], "device_kind": environment["device_kind"]}
+    return going_on.as_begun(case, about["case"], devices["devices"], grid), [devices]
 
 
 def _run(
@@ -156,11 +177,14 @@ def _run(
     recorder: Recorder,
     folder: RunFolder,
     grid: Grid,
-    resume: bool,
+    earlier: list[Mapping[str, Any]],
+    resume: bool = False,
 ) -> int:
     record = recorder.record
     recorder.note("case", reading.described(case, record["size"], record["recipe"]))
+    going_on.note(case, earlier, grid, recorder)
     recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
+    recorder.note("environment", mesh=dict(grid.mesh.shape))
     recorder.note("timing", import_seconds=process_age_seconds())
     recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
     folder.write_config(reading.flat_text(case))
@@ -169,7 +193,14 @@ def _run(
     console.line(
         f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
     )
-    watcher = Watcher(folder, console, recorder, options.tensorboard)
+    family = families.of(case)
+    watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit)
+    for line in reading.imposed(options.case, case.twins) if options.case else ():
+        recorder.warn(Caution.IMPOSED, what=line)
+    if family.matched is not None:
+        names = family.matched().names
+        folder.write_names(names)
+        console.line(f"names: {_counted(names)}, in names.txt")
     checkpointer = _Checkpointer(
         folder,
         case.checkpoint.directory or folder.home / "checkpoints",
@@ -182,6 +213,7 @@ def _run(
         init=record["init"],
         grid=grid,
         restore=options.restore,
+        restore_what=options.restore_what,
         resume=resume,
         profile=options.profile,
         profile_directory=str(folder.path / "profile"),
@@ -198,6 +230,15 @@ def _run(
         print(f"error: {error}", file=sys.stderr)
         return code or EXIT_FAILED
     return code
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many partners were found in which way."""
+    return ", ".join(
+        f"{count} by {how}"
+        for how in ("value", "order", "hand")
+        if (count := sum(name.endswith(f"by {how})") for name in names))
+    )
 
 
 class _Checkpointer(Checkpointer):

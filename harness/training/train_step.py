@@ -16,7 +16,7 @@ from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
 from harness.training import data, losses
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel.mesh import Grid
-from models.seam import Implementation, Params, Variables
+from models.seam import OWN, Implementation, Params, Variables
 
 if TYPE_CHECKING:
     from models.shared.stateful import Carrier
@@ -49,7 +49,7 @@ class Inputs(NamedTuple):
     Seed and learning rates are among it, so that a run with others compiles nothing anew.
     """
 
-    batch: data.Batch
+    batch: data.Batch  # all batches, where the steps take several in turn
     seed: Any  # uint32
     schedule: Any  # a LearningRate whose numbers are arrays
 
@@ -88,21 +88,26 @@ def make_trainer(
     model = resolved(case, grid.platform)
     inputs = _abstract_inputs(case, grid)
     optimizer = optimizer_of(case, implementation, inputs.schedule)
+    batches = data.count(case)
 
     def begin(seed: jax.Array) -> State:
         params, model_state = variables_of(initial.init(model, _key(seed)))
+        if initial is not implementation and hasattr(implementation, "loss"):
+            own = variables_of(implementation.init(model, _key(seed)))[1]
+            model_state = _with_own(model_state, own)
         state = {"step": jnp.int32(0), "params": params, **optimizer.init(params)}
         return state if model_state is None else state | {"model_state": model_state}
 
     def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
         key = jax.random.fold_in(_key(inputs.seed), state["step"])
         optimizer = optimizer_of(case, implementation, inputs.schedule)
-        done = update(case, implementation, model, optimizer, state, inputs.batch, key)
+        batch = data.picked(inputs.batch, state["step"], batches)
+        done = update(case, implementation, model, optimizer, state, batch, key)
         return done.state, done.metrics
 
     with grid.in_force():  # as in lower_init, which finds this trace
         shapes = jax.eval_shape(begin, inputs.seed)
-    shardings = grid.shardings(shapes["params"], initial.logical_axes(model))
+    shardings = grid.shardings(shapes["params"], initial.logical_axes(model), family.lenient)
     state = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
@@ -138,7 +143,8 @@ def _abstract_inputs(case: Case, grid: Grid) -> Inputs:
 
 def _numbers(case: Case) -> tuple[np.uint32, Any]:
     """Seed and schedule."""
-    schedule = optimizers.load(case.optimizer).schedule(case.optim, case.run.steps)
+    steps = case.schedule_steps or case.run.steps
+    schedule = optimizers.load(case.optimizer).schedule(case.optim, steps)
     return np.uint32(case.run.seed), schedule
 
 
@@ -176,6 +182,14 @@ def update(
 def variables_of(made: Params | Variables) -> tuple[Params, Params | None]:
     """Parameters and model state of what an implementation's `init` made; None: it has no state."""
     return (made.params, made.model_state) if isinstance(made, Variables) else (made, None)
+
+
+def _with_own(shared: Params | None, own: Params | None) -> Params | None:
+    """The state of one implementation, with what another one alone holds in place of its own."""
+    state = {name: tree for name, tree in (shared or {}).items() if name != OWN}
+    if own is not None and OWN in own:
+        state[OWN] = own[OWN]
+    return state or None
 
 
 def optimizer_of(

@@ -18,8 +18,10 @@ class Watcher:
     """Tells of a run's phases and steps on the terminal, in metrics.jsonl and status.json."""
 
     def __init__(
-        self, folder: RunFolder, console: Console, recorder: Recorder, tensorboard: bool
+        self, folder: RunFolder, console: Console, recorder: Recorder, tensorboard: bool, unit: str
     ) -> None:
+        """Unit: what a step's total_weights count."""
+        self._unit = unit
         self._folder = folder
         self._console = console
         self._recorder = recorder
@@ -50,7 +52,7 @@ class Watcher:
         tflops = "unknown" if rates["tflops"] is None else f"{rates['tflops']:.3f}"
         self._console.line(
             f"completed step: {entry['step']}, seconds: {entry['step_seconds']:.3f},"
-            f" TFLOP/s/device: {tflops}, Tokens/s/device: {rates['tokens']:.3f},"
+            f" TFLOP/s/device: {tflops}, {self._unit.title()}s/s/device: {rates['counted']:.3f},"
             f" total_weights: {entry['total_weights']:.0f}, loss: {loss}{_others(entry)}"
         )
         if self._scalars is not None:
@@ -79,7 +81,7 @@ class Watcher:
         tflop = self._record["model"]["tflop_per_step_per_device"]
         return {
             "tflops": None if tflop is None else tflop / seconds,
-            "tokens": entry["total_weights"] / devices / seconds,
+            "counted": entry["total_weights"] / devices / seconds,
         }
 
     def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float | None]) -> None:
@@ -91,7 +93,7 @@ class Watcher:
             "learning/total_weights": entry["total_weights"],
             "perf/step_time_seconds": entry["step_seconds"],
             "perf/per_device_tflops_per_sec": rates["tflops"],
-            "perf/per_device_tokens_per_sec": rates["tokens"],
+            f"perf/per_device_{self._unit}s_per_sec": rates["counted"],
         }
         for name, value in scalars.items():
             if value is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_records import Record, imported, make, write
+from compared_records import Record, imported, in_turns, make, other, write
 
 from harness import compare
 from harness.errors import UserError
@@ -20,12 +20,17 @@ HOSTILE = (
 )
 
 
+UNDECIDED = "gate: not decided, one run a side does not show speed: see the verdict"
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     results = tmp_path / "results"
     write(results, make(0, run_id="base"))
     write(results, make(1, impl="nnx", run_id="twin"))
-    write(results, make(2, run_id="slow", scale=1.2))
+    write(results, other(2, run_id="slow", scale=1.2))
+    for made in in_turns(1.05, names=("quick-linen", "slower-nnx")):
+        write(results, made)
     small = make(3, run_id="small") | {"size": "tiny"}
     small["case"]["hash"] = "e" * 64
     write(results, small)
@@ -57,25 +62,30 @@ def test_the_command_ends_with_a_verdict_per_area(
         "A: base, linen",
         "B: twin, nnx",
     ]
-    areas = [line.split()[0] for line in lines[-5:]]
-    assert areas == ["numbers", "speed", "memory", "program", "checkpoints"]
-    assert "parameters           1,104,218,112  1,104,218,112                       =" in lines
+    areas = [line.split("  ")[0] for line in lines[-6:]]
+    assert areas == ["numbers", "speed", "host dispatch", "memory", "program", "checkpoints"]
+    assert "parameters           1,104,218,112  1,104,218,112      =" in lines
     assert max(map(len, lines)) < 140
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
-        (["base", "twin", "--gate"], 0, "gate: passed; not known: speed"),
-        (["base", "slow", "--gate"], 1, "gate: failed, B is worse in speed"),
-        (["base", "slow", "--gate", "--max-slowdown-percent", "40"], 0, "gate: passed"),
-        (["slow", "base", "--gate"], 0, "gate: passed"),
+        (["base", "twin", "--gate"], 0, "gate: passed"),
+        (["base", "slow", "--gate"], 3, UNDECIDED),
+        (["slow", "base", "--gate"], 3, UNDECIDED),
+        (["quick-linen", "slower-nnx", "--gate"], 1, "gate: failed, nnx is worse in speed"),
+        (
+            ["quick-linen", "slower-nnx", "--gate", "--max-slowdown-percent", "40"],
+            0,
+            "gate: passed; not known: host dispatch",
+        ),
         (["base", "small", "--gate"], 3, "gate: failed, not comparable"),
         (["base", "log", "--gate"], 3, "gate: failed, not comparable"),
         (
             ["base", "log", "--gate", "--across", "case.hash"],
-            0,
-            "gate: passed; not known: speed, program",
+            3,
+            UNDECIDED,
         ),
     ],
 )
@@ -110,32 +120,41 @@ def test_bad_input_is_one_line(
 def test_the_exports(command: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("all.json", "page.md", "bench.json")]
     command(
-        *("base", "slow", "--json", files[0]),
+        *("quick-linen", "slower-nnx", "--json", files[0]),
         *("--markdown", files[1], "--benchmark", files[2]),
     )
     everything = json.loads(files[0].read_text())
-    assert (everything["a"], everything["b"]) == (["base"], ["slow"])
+    assert (everything["a"], everything["b"]) == (["quick-linen"], ["slower-nnx"])
     assert (everything["comparable"], everything["regressed"]) == (True, True)
     assert everything["speed"]["ratio"]["direction"] == "higher"
     assert [one["area"] for one in everything["verdicts"]][:2] == ["numbers", "speed"]
     page = files[1].read_text().splitlines()
-    assert page[0] == "### 03&#95;dropout, full, 32 x TPU v6 lite: B against A"
-    assert any(line.startswith("| ▲ | speed | B is slower than A: step time +") for line in page)
+    assert page[0] == "### 03&#95;dropout, full, 32 x TPU v6 lite: nnx against linen"
+    slower = "| ▲ | speed | nnx is slower than linen: step time +"
+    assert any(line.startswith(slower) for line in page)
     bench = json.loads(files[2].read_text())
     assert {entry["name"] for entry in bench} == {
-        f"03_dropout linen: {name}"
+        f"03_dropout nnx: {name}"
         for name in [
-            *("step", "memory compiled for", "memory at peak", "compile", "first step"),
+            *(
+                "step",
+                "step, in turns",
+                "memory compiled for",
+                "memory at peak",
+                "compile",
+                "first step",
+            ),
             *("checkpoint stall", "host dispatch"),
         ]
     }
     for entry in bench:
         assert entry.keys() - {"range", "extra"} == {"name", "unit", "value"}
         assert isinstance(entry["value"], float)
-    step = bench[0]
+    assert "range" not in bench[0]
+    step = bench[1]
     assert step["unit"] == "s"
     assert step["range"].startswith("± ")
-    assert re.fullmatch(r"baseline 0\.0\d+, \+\d\d\.\d %", step["extra"])
+    assert re.fullmatch(r"baseline 0?\.?\d+(e-\d+)?.*, \+\d\.\d %", step["extra"])
 
 
 def test_the_markdown_goes_to_the_terminal_instead_of_the_table(
@@ -240,7 +259,11 @@ def test_two_thousand_mutated_records_raise_nothing_unforeseen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(7)
-    good = write(tmp_path, make(0, run_id="good", seconds=[0.07] * 12)) / "record.json"
+    made = make(0, run_id="good", seconds=[0.07] * 12)
+    blocks = [{"first_step": 5 * number, "seconds_per_step": 0.07} for number in range(4)]
+    made["turns"] = {"partner": "good", "order": "ABBA", "block_steps": 5, "blocks": blocks}
+    made["checkpoint"]["digests"] = {"params/a": "float32[8]:1", "model_state/k": "uint32[2]:1"}
+    good = write(tmp_path, made) / "record.json"
     text = good.read_text()
     bad = tmp_path / "bad.json"
     compared, refused = 0, []

@@ -95,6 +95,7 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
     assert nnx["warnings"] == ["not compiled again: lowered to the very text of linen"]
     for line in (
         "linen and nnx: the same program: one lowered text",
+        "linen and nnx in turns: both states fit: ",
         "03_dropout on v6e-8: fits:",
         "params/decoder/layers/mlp/wi_0/kernel",
         "04_int8 on v6e-32: 0.174 s, measured 0.230: -24.2 %",

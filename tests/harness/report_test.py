@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 from compared_records import Record, make, write
-from report_site import PREFLIGHT, PUBLISHED, Page, pages, run, write_results
+from report_site import PREFLIGHT, PUBLISHED, Page, pages, run, twins_in_turns, write_results
 
 from harness import report
 from harness.cases.reading import case_names
 from harness.comparing import comparison
 from harness.records import figures, record
+from harness.text import percent
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -103,7 +104,7 @@ def test_the_policy_allows_the_inlined_scripts_and_nothing_else(site: dict[str, 
 
 
 def test_the_figures_on_a_page_are_those_of_the_record(site: dict[str, Page]) -> None:
-    made = run("a-nnx", "nnx", 2, seed=1, scale=1.2)
+    _, made = twins_in_turns()
     page = page_of(site, "runs/a-nnx-")
     for section in ("timing", "memory", "model"):
         for key, value in made[section].items():
@@ -119,7 +120,7 @@ def test_the_figures_on_a_page_are_those_of_the_record(site: dict[str, Page]) ->
 
 
 def test_a_case_page_says_what_the_comparison_says(site: dict[str, Page]) -> None:
-    a, b = run("a-linen", "linen", 1), run("a-nnx", "nnx", 2, seed=1, scale=1.2)
+    a, b = twins_in_turns()
     compared = comparison.compare([a], [b])
     page = page_of(site, "cases/03_dropout-")
     assert compared.verdicts
@@ -140,6 +141,35 @@ def test_only_a_verdict_gives_a_colour(site: dict[str, Page]) -> None:
         for _, attributes in page.elements:
             classes = set(attributes.get("class", "").split())
             assert not (classes & {"better", "worse"}) or classes <= {"verdict", *outcomes}
+
+
+def test_turns_are_points_with_an_interval_on_the_overview_and_the_case_page(
+    site: dict[str, Page],
+) -> None:
+    a, b = twins_in_turns()
+    overview, case = site["index.html"], page_of(site, "cases/03_dropout-")
+    small = overview.source[overview.source.index('class="turns"') :]
+    small = small[: small.index("</svg>")]
+    assert small.count("<circle") == len(a["turns"]["blocks"])
+    assert 'class="interval"' in small
+    ratio = comparison.compare([a], [b]).speed.ratio
+    assert ratio is not None
+    assert f"{percent(ratio.low or 0)} to {percent(ratio.high or 0)}" in overview.text
+    assert "Step time in turns, nnx to linen" in case.source
+    blocks = zip(a["turns"]["blocks"], b["turns"]["blocks"], strict=True)
+    first = next(b["seconds_per_step"] / a["seconds_per_step"] for a, b in blocks)
+    assert f"{first}," in case.source
+
+
+def test_one_run_a_side_has_no_colour_for_its_speed(tmp_path: Path) -> None:
+    for made in twins_in_turns():
+        del made["turns"]
+        write(tmp_path / "results", made)
+    assert report.main([str(tmp_path / "results"), "--output", str(tmp_path / "site")]) == 0
+    row = (tmp_path / "site" / "index.html").read_text()
+    row = row[row.index('data-label="speed"') : row.index('data-label="memory"')]
+    assert row.count('class="verdict unclear"') == 2  # the step and its dispatch
+    assert 'class="turns"' not in row
 
 
 def test_what_is_not_known_is_never_zero(site: dict[str, Page]) -> None:

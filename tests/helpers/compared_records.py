@@ -86,6 +86,31 @@ def make(
     return made
 
 
+def other(seed: int = 1, **made: Any) -> Record:
+    """A run of another program than `make`'s."""
+    run = make(seed, **made)
+    run["program"]["optimized_sha256"] = "e" * 64
+    return run
+
+
+def in_turns(
+    ratio: float, pairs: int = 40, percent: float = 1.0, names: Sequence[str | None] = (None, None)
+) -> tuple[Record, Record]:
+    """Two runs that were slow or fast alone by chance, and their blocks beside each other."""
+    a = make(0, "linen", names[0], scale=2.2)
+    b = other(1, impl="nnx", run_id=names[1])
+    weather = np.cumprod(noise(2, pairs, 20.0))  # what the machine did to both
+    for record_, partner, factor, seed in ((a, b, 1.0, 3), (b, a, ratio, 4)):
+        seconds = factor * 0.07 * weather * noise(seed, pairs, percent)
+        record_["turns"] = {
+            "partner": partner["run_id"],
+            "order": "ABBA" * (pairs // 2),
+            "block_steps": 5,
+            "blocks": [{"first_step": 5 * n, "seconds_per_step": s} for n, s in enumerate(seconds)],
+        }
+    return a, b
+
+
 def step(number: int, seconds: float | None = 0.07) -> Record:
     return {
         "step": number,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from harness import hardware
 from harness.cases import families
-from harness.cases.settings import Case
+from harness.cases.settings import Case, Parallel
 from harness.errors import UserError
 from models.shared.partitioning import Rules, axis_rules, mesh_axes, partition_spec
 
@@ -84,8 +86,11 @@ class Grid:
         with jax.set_mesh(self.mesh), axis_rules(self.rules):
             yield
 
-    def shardings(self, shapes: Any, axes: Any) -> Any:
+    def shardings(self, shapes: Any, axes: Any, lenient: bool = False) -> Any:
         """A sharding for every array of a tree, from the logical axes at the same places.
+
+        lenient: one whose axes no rule knows, or the devices cannot divide, is divided along its
+        longest axis that they can.
 
         Raises UserError for an array that the devices cannot divide evenly, or one of whose axes is
         divided over the same devices as another.
@@ -95,6 +100,8 @@ class Grid:
             path: Any, shape: jax.ShapeDtypeStruct, names: tuple[str, ...]
         ) -> NamedSharding:
             where = jax.tree_util.keystr(path, simple=True, separator="/")
+            if lenient and not self._divides(shape.shape, names):
+                return NamedSharding(self.mesh, self._longest(shape.shape))
             try:
                 spec = partition_spec(names, self.rules)
             except ValueError as error:
@@ -110,6 +117,29 @@ class Grid:
 
         return jax.tree_util.tree_map_with_path(sharding, shapes, axes)
 
+    def _divides(self, shape: Sequence[int], names: tuple[str | None, ...]) -> bool:
+        """Whether there is a rule for each axis, and an array can be divided by them all."""
+        if len(names) != len(shape) or not {name for name in names if name} <= self.rules.keys():
+            return False
+        over = [None if name is None else self.rules[name] for name in names]
+        taken = [one for rule in over for one in mesh_axes(rule)]
+        return (
+            bool(taken)
+            and len({*taken}) == len(taken)
+            and all(
+                size % _parts(self.mesh, rule) == 0 for size, rule in zip(shape, over, strict=True)
+            )
+        )
+
+    def _longest(self, shape: Sequence[int]) -> PartitionSpec:
+        """The longest axis that fsdp divides lies on it; without one, every device holds all."""
+        parts = self.mesh.shape["fsdp"]
+        fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
+        if not fitting:
+            return PartitionSpec()
+        longest = max(fitting, key=lambda axis: shape[axis])
+        return PartitionSpec(*(None,) * longest, "fsdp")
+
 
 def rules_of(case: Case) -> Rules:
     """The rules of a case, among them its family's own."""
@@ -117,12 +147,13 @@ def rules_of(case: Case) -> Rules:
 
 
 def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
-    """The mesh of a case over these devices; UserError when its `parallel` does not fit them.
+    """The mesh of a case over these devices; UserError when its sizes do not fit them.
 
-    An axis of one device is left out, but for fsdp. On several slices the slices divide `data`:
-    nothing but gradients passes between them.
+    The sizes are those of `parallel` or, where that says nothing, of the case's rule for what the
+    devices are. An axis of one device is left out, but for fsdp. On several slices the slices
+    divide `data`: nothing but gradients passes between them.
     """
-    sizes = _sizes(case, len(devices))
+    sizes = _sizes(_parallel(case, instance_type(devices)), len(devices))
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
     for axis in kept.keys() - used:
@@ -133,6 +164,12 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     made = _mesh(kept, devices, slices)
     rules = {name: _present(over, kept) for name, over in rules_of(case).items()}
     return Grid(made, rules)
+
+
+def batch_parts(case: Case, devices: int) -> int:
+    """Into how many parts a mesh of so many devices divides the batch, by `parallel` alone."""
+    sizes = _sizes(case.parallel, devices)
+    return math.prod(sizes[axis] for axis in _BATCH)
 
 
 def _slices(devices: Iterable[Any]) -> int:
@@ -151,9 +188,29 @@ def _mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device], slices: int) 
     return Mesh(placed, tuple(sizes), axis_types=types)
 
 
-def _sizes(case: Case, devices: int) -> dict[str, int]:
+def instance_type(devices: Sequence[Any]) -> str:
+    """What a case's rules know devices by: tpu-v6e-256, tpu-v6e-256-4 of four slices, cpu-8."""
+    known = hardware.find(devices[0].device_kind)
+    if known is None or known.family is None:
+        return f"{devices[0].platform}-{len(devices)}"
+    slices = _slices(devices)
+    cores = sum(device.num_cores for device in devices) // slices
+    return f"tpu-{known.family.name}-{cores}" + (f"-{slices}" if slices > 1 else "")
+
+
+def _parallel(case: Case, instance: str) -> Parallel:
+    """The case's sizes, or those of its first rule that matches the type of instance."""
+    given = dataclasses.asdict(case.parallel)
+    if given != dataclasses.asdict(type(case.parallel)()):
+        return case.parallel
+    for pattern, data, fsdp in case.run.mesh_rules:
+        if re.fullmatch(pattern, instance):
+            return dataclasses.replace(case.parallel, data=data, fsdp=fsdp)
+    return case.parallel
+
+
+def _sizes(parallel: Parallel, devices: int) -> dict[str, int]:
     """The size of each mesh axis, in the order in which they lie: what talks least is outermost."""
-    parallel = case.parallel
     sizes = {field.name: getattr(parallel, field.name) for field in dataclasses.fields(parallel)}
     given = math.prod(size for size in sizes.values() if size != -1)
     told = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if size != 1)

@@ -83,6 +83,35 @@ def test_a_hash_that_its_settings_belie_is_told() -> None:
     assert "changed by hand" in comparison_text.terminal(found)
 
 
+def test_what_is_not_comparable_says_so_first_and_other_models_before_all_else() -> None:
+    other = changed("environment.jax", "0.9.2") | {"size": "tiny"}
+    other["case"]["hash"] = "e" * 64
+    other["case"]["config"] |= {"model.embed": 128, "twins": "mine.twins", "data.tokens": "x"}
+    found = comparison.compare([make()], [other])
+    lines = comparison_text.terminal(found).splitlines()
+    assert lines[3] == "not comparable:"
+    assert lines[4] == "  case.config.twins: the project's own -> mine.twins"
+    assert lines[5] == "  size: full -> tiny"
+    assert lines.index("differs: environment.jax: 0.10.2 -> 0.9.2") > 6
+    assert not any("ratio" in line for line in lines)
+    page = comparison_text.markdown(found)
+    assert "ratio" not in page
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {4}
+
+
+def test_a_run_that_kept_the_batch_of_more_devices_is_another_experiment() -> None:
+    a, b = make(), make()
+    a["case"] |= {"global_batch": 32, "schedule_steps": 33}
+    b["case"] |= {"global_batch": 64, "schedule_steps": 20}
+    found = comparison.compare([a], [b])
+    told = [(one.key, one.severity) for one in found.differences]
+    assert told == [("case.global_batch", "severe"), ("case.schedule_steps", "mild")]
+    assert comparison.compare([a], [b], across=["case.global_batch"]).comparable
+    b["environment"]["device_count"] = 64
+    (difference,) = comparison.compare([a], [b]).differences[:1]
+    assert difference.key == "environment.device_count"
+
+
 def test_a_tpu_by_its_other_name_is_the_same_device() -> None:
     assert comparison.compare([make()], [changed("environment.device_kind", "TPU v6e")]).comparable
 
@@ -91,7 +120,7 @@ def test_a_run_that_failed_says_why() -> None:
     other = changed("status", "failed") | {"error": "step 3: loss is nan"}
     shown = comparison_text.terminal(comparison.compare([make()], [other]))
     assert "status: completed -> failed (B: step 3: loss is nan)" in shown
-    assert shown.endswith("if that is the point of the comparison: --across status")
+    assert "if that is the point of the comparison: --across status" in shown
 
 
 @pytest.mark.parametrize("key", ["environment.jaks", "case.config.model.embet", "no", "", "case"])

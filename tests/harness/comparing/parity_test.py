@@ -39,12 +39,25 @@ def test_equal_losses_that_end_in_another_state_are_told() -> None:
     assert "different final states" in verdicts(found)["numbers"].words
 
 
+def test_other_initial_weights_are_told_and_fail_nothing() -> None:
+    a, b = make(), make(impl="nnx")
+    a["init"] = b["init"] = "native"
+    for entry in b["steps"]:
+        entry["loss"] += 0.5
+    found = comparison.compare([a], [b])
+    assert (verdicts(found)["numbers"].outcome, found.regressed) == ("unclear", False)
+    assert "the initial weights differ already" in verdicts(found)["numbers"].words
+    for one in (a, b):
+        one["checkpoint"]["restored_from"] = "/shared/checkpoints/9"
+    assert comparison.compare([a], [b]).regressed
+
+
 def test_steps_that_only_one_run_has_are_told() -> None:
     other = make()
     del other["steps"][30:]
     found = comparison.compare([make()], [other])
     assert found.parity.only_a == (30, 31, 32)
-    assert found.parity.same_state is None
+    assert found.parity.states is None
     assert verdicts(found)["numbers"].words == (
         "losses and gradient norms bit-equal over 30 steps; only A has steps 30 to 32"
     )

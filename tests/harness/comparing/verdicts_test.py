@@ -1,10 +1,10 @@
 """What is made of each area of a comparison."""
 
-from compared_records import PROGRAM, STRICT, Record, changed, make, noise
+from compared_records import PROGRAM, STRICT, changed, make
 
 from harness import hlo
 from harness.comparing import comparison, comparison_text
-from harness.comparing.model import Comparison, Limits, Row, Verdict
+from harness.comparing.model import Comparison, Row, Verdict
 
 
 def verdicts(found: Comparison) -> dict[str, Verdict]:
@@ -16,25 +16,14 @@ def row(found: Comparison, name: str) -> Row:
     return one
 
 
-def speed(a: Record, b: Record, limits: Limits = STRICT) -> Verdict:
-    return verdicts(comparison.compare([a], [b], limits=limits))["speed"]
-
-
-def test_the_limit_is_what_matters() -> None:
-    a, b = make(seconds=noise(0, 300, 1)), make(seconds=noise(1, 300, 1), scale=1.03)
-    assert speed(a, b).regression
-    loose = speed(a, b, Limits(slowdown_percent=10))
-    assert (loose.outcome, loose.regression) == ("same", False)
-    assert loose.words.startswith("alike within 10 %")
-    assert speed(b, a).outcome == "better"
-
-
-def test_every_byte_of_memory_counts_and_the_limit_says_when_it_fails() -> None:
-    more = changed("memory.total_bytes", 860_000_001)
+def test_memory_within_the_limit_is_the_same_and_its_bytes_are_told() -> None:
+    more = changed("memory.total_bytes", 860_000_016)
+    within = verdicts(comparison.compare([make()], [more]))["memory"]
+    assert (within.outcome, within.regression) == ("same", False)
+    assert "compiled for (+16 bytes, +0.00 %)" in within.words
     found = comparison.compare([make()], [more], limits=STRICT)
     assert verdicts(found)["memory"].outcome == "worse"
     assert found.regressed
-    assert not comparison.compare([make()], [more]).regressed
     less = comparison.compare([more], [make()], limits=STRICT)
     assert (verdicts(less)["memory"].outcome, less.regressed) == ("better", False)
     unknown = changed("memory.total_bytes", None)
@@ -48,6 +37,14 @@ ENTRY main {{
   x = f32[8] parameter(0)
   ROOT y = f32[8] {}(x, x)
 }}
+"""
+WITH_STATE = """HloModule m
+ENTRY main {
+  x = f32[8] parameter(0)
+  k = u32[2] parameter(1)
+  y = f32[8] add(x, x)
+  ROOT t = (f32[8], u32[2]) tuple(y, k)
+}
 """
 
 
@@ -72,6 +69,17 @@ def test_programs_that_differ_are_told_apart_by_what_they_do() -> None:
     assert found.programs.operations
     assert any("multiply" in operation for operation in found.programs.operations)
     assert "multiply" in comparison_text.terminal(found)
+    assert verdicts(found)["program"].words.endswith("; what differs is mathematics (2)")
+    programs = hlo.parse(HLO.format("add")), hlo.parse(WITH_STATE)
+    found = comparison.compare([make()], [other], programs=programs)
+    assert "state carried in and out (" in verdicts(found)["program"].words
+    assert verdicts(found)["program"].words.endswith(" alone")
+
+
+def test_texts_that_differ_in_names_alone_compile_to_one_program() -> None:
+    found = comparison.compare([make()], [changed("program.stablehlo_sha256", "f" * 64)])
+    words = verdicts(found)["program"].words
+    assert words == "the same, bbbbbbbbbbbb; the texts before compiling differ in names only"
 
 
 def test_checkpoints_are_compared_by_what_they_hold() -> None:

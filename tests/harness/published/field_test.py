@@ -8,7 +8,7 @@ import pytest
 from documents import DATA
 
 from harness import ingest, published
-from harness.comparing import parity, verdicts
+from harness.comparing import numbers, parity
 from harness.published.document import Imported, load, parse
 from harness.records.record import Record, validate
 
@@ -122,7 +122,7 @@ def test_losses_of_two_logs_part_where_their_own_digits_do() -> None:
     found = parity.compare(a, b)
     assert found.loss.first_step == 4
     assert found.loss.largest == pytest.approx(0.0004)
-    assert "(six digits are known)" in verdicts.numbers_in_words(found)
+    assert "(six digits are known)" in numbers.in_words(found)
     assert parity.compare(a, a).equal
 
 

@@ -156,11 +156,57 @@ def test_what_is_denied_is_not_taken_for_damage(
     assert (folder / "5").is_dir()
 
 
-def test_a_checkpoint_of_another_case_tells_the_difference(saved: Path) -> None:
-    other = CASE | {"hash": "b" * 64, "config": {"model.dropout_rate": 0.0}}
+OTHER = CASE | {"hash": "b" * 64, "config": {"model.dropout_rate": 0.0}}
+
+
+def test_a_run_does_not_go_on_in_another_case(saved: Path) -> None:
     with pytest.raises(UserError, match=r"of another case, 03_dropout \(model.dropout_rate=0.1 th"):
-        restoring.restore(saved, abstract_state(), other)
+        restoring.restore_newest(saved, abstract_state(), OTHER)
     assert (saved / "5").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("case", "what", "taken"),
+    [
+        (CASE, None, "all"),
+        (CASE, "all", "all"),
+        (CASE, "params", "params"),
+        (OTHER, None, "params"),
+        (OTHER, "params", "params"),
+        (OTHER, "all", "all"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "5"])
+def test_what_is_taken_of_a_checkpoint_is_told(
+    saved: Path, case: Any, what: Any, taken: str, place: str
+) -> None:
+    restored = restoring.restore(saved / place, abstract_state(), case, what)
+    whole = make_state(5)
+    expected = whole if taken == "all" else {"params": whole["params"]}
+    assert bits(restored.state) == bits(expected)
+    assert restored.step == (5 if taken == "all" else None)
+    told = " ".join(restored.warnings)
+    if case is CASE and taken == "all":
+        assert told == ""
+    else:
+        assert ("of the same case" if case is CASE else "of another case, 03_dropout (") in told
+        assert ("its whole state" if taken == "all" else "its parameters alone") in told
+
+
+def test_damage_among_the_parameters_alone_is_found(folder: Path) -> None:
+    _flip_in(folder / "5", make_state(5)["params"]["logits"]["kernel"])
+    restored = restoring.restore(folder, abstract_state(), OTHER)
+    assert bits(restored.state) == bits({"params": make_state(0)["params"]})
+    assert "changed since it was saved: params/logits/kernel" in restored.warnings[0]
+    assert "checkpoints/0: of another case" in restored.warnings[1]
+
+
+def test_about_reads_the_newest_that_can_be_read(folder: Path) -> None:
+    (folder / "5" / "metadata" / "metadata").unlink()
+    found = restoring.about(folder)
+    assert found is not None
+    assert (found["step"], found["case"]) == (0, CASE)
+    assert restoring.about(folder / "nowhere") is None
 
 
 def test_a_checkpoint_of_other_shapes_tells_the_array(saved: Path) -> None:

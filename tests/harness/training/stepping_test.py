@@ -1,5 +1,6 @@
 """The loop of steps around a step that is made up."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +136,19 @@ def test_a_walk_tells_its_state_and_how_long_it_dispatched() -> None:
     assert stepping.fetched(walk.step())["loss"] == 3.0
     assert int(walk.state["step"]) == 1
     assert len(walk.dispatch_seconds) == 1
+
+
+def test_a_run_that_fails_early_is_not_told_to_run_longer() -> None:
+    for losses, told in (([1.0, float("nan")] + [0.0] * 4, False), ([1.0, 0.5], True)):
+        recorder = Recorder(record.blank("a-run", "failed") | {"nonfinite_steps": 0, "steps": []})
+        recorder.record["warnings"] = []
+        case = reading.load("01_baseline", "tiny", [f"run.steps={len(losses)}"])
+        steps = Steps(case, range(0), None, recorder, SimpleNamespace(step=lambda entry: None))
+        saves: Any = Saves(set())
+        with contextlib.suppress(RunFailed):
+            steps.run(running(losses), {"step": jnp.int32(0)}, 0, saves, lambda step: False)
+        steps.summarise(mesh.make(case, jax.devices()[:1]))
+        assert any("run more than" in one for one in recorder.record["warnings"]) is told
 
 
 def test_a_profile_is_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

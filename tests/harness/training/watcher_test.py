@@ -34,7 +34,7 @@ def record() -> Any:
 @pytest.fixture
 def watcher(tmp_path: Path, record: Any) -> Iterator[Watcher]:
     folder = RunFolder(tmp_path, "a-run")
-    yield Watcher(folder, Console(io.StringIO()), Recorder(record), tensorboard=False)
+    yield Watcher(folder, Console(io.StringIO()), Recorder(record), tensorboard=False, unit="token")
     folder.close()
 
 

@@ -1,0 +1,84 @@
+"""Whether the numbers of two sides are the same, in words."""
+
+import math
+from collections.abc import Sequence
+
+from harness.comparing import states
+from harness.comparing.model import Comparison, Verdict
+from harness.comparing.parity import Agreement, Parity
+from harness.text import counted
+
+_OF_SCHEDULES = ("case.config.run.steps", "case.schedule_steps")
+
+
+def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
+    """Where and how far the numbers of two runs part, or that they do not."""
+    loss, norm = parity.loss, parity.grad_norm
+    if loss.steps == 0:
+        return "no step has a loss in both"
+    known = None if parity.digits is None else _digits(parity.digits)
+    exact = f"equal to the {known} known" if known else "bit-equal"
+    parts = []
+    if loss.equal:
+        what = "losses and gradient norms" if norm.equal else "losses"
+        parts.append(f"{what} {exact} over {counted(loss.steps, 'step')}")
+    else:
+        digits = f" ({known} are known)" if known else ""
+        parts.append(f"losses {_apart(loss)}{digits}")
+    if norm.first_step is not None:
+        parts.append(f"gradient norms {_apart(norm)}")
+    if parity.states is not None:
+        parts.append(states.in_words(parity.states, names))
+    for name, steps in zip(names, (parity.only_a, parity.only_b), strict=True):
+        if steps:
+            parts.append(f"only {name} has {_listed(steps)}")
+    return "; ".join(parts)
+
+
+def judge(found: Comparison, allowed: float) -> Verdict:
+    """The verdict; losses may lie `allowed` apart."""
+    parity, words = found.parity, in_words(found.parity, found.names)
+    if parity.loss.steps == 0:
+        return Verdict("numbers", "unknown", words)
+    if parity.equal:
+        return Verdict("numbers", "same", words)
+    if _begin_apart(found):
+        return Verdict(
+            "numbers", "unclear", f"{words}; the initial weights differ already (--init)"
+        )
+    if parity.learning_rates_part is not None:
+        words += f"; learning rates already differ at step {parity.learning_rates_part}"
+        if any(difference.key in _OF_SCHEDULES for difference in found.differences):
+            return Verdict("numbers", "unclear", f"{words}, as run.steps sets their schedule")
+    too_far = (parity.loss.largest or 0.0) > allowed if allowed > 0 else True
+    if allowed > 0 and not too_far:
+        words += f"; within the {allowed:g} allowed"
+    return Verdict("numbers", "different", words, regression=too_far)
+
+
+def _begin_apart(found: Comparison) -> bool:
+    """Whether the two sides began from weights that different frameworks made."""
+    a, b = found.a[0], found.b[0]
+    restored = {one["checkpoint"]["restored_from"] for one in (a, b)}
+    if len(restored) == 1 and None not in restored:
+        return False
+    inits = {a["init"], b["init"]}
+    return len(inits - {None}) == 2 or (inits == {"native"} and a["impl"] != b["impl"])
+
+
+def _digits(count: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return f"{words[count] if count < len(words) else count} digit{'' if count == 1 else 's'}"
+
+
+def _apart(agreement: Agreement) -> str:
+    if agreement.largest is None or math.isinf(agreement.largest):
+        return f"part at step {agreement.first_step}: one is not finite at {agreement.largest_step}"
+    return (
+        f"part at step {agreement.first_step}, by at most {agreement.largest:.3g}"
+        f" (step {agreement.largest_step})"
+    )
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"

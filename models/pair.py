@@ -1,0 +1,182 @@
+"""Two models as their authors wrote them, made a family that can be trained and compared.
+
+PAIR = Pair(
+    linen=CNN(),
+    nnx=lambda rngs: OtherCNN(rngs=rngs),
+    batch=lambda rng, size: {"image": rng.random((size, 28, 28, 1), "float32"), ...},
+    loss=lambda model, batch: ...,
+)
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from models.seam import Family, SeamError
+
+if TYPE_CHECKING:  # a pair can be told of before JAX is imported
+    from models.pairing.experiment import Experiment
+    from models.pairing.sides import Side
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What a user writes of two models.
+
+    linen: a linen.Module as it is, or what makes one of `sizes`. nnx: what makes an nnx.Module of
+    nnx.Rngs and, by name, `sizes`. sides: two of either kind by names of your own instead; also
+    (init, apply), two functions: parameters of a key, and whatever of parameters and the rest.
+    batch: the arrays of a step by name, examples along their first axis, of a
+    numpy.random.Generator and the number of examples.
+    loss: a scalar, or that and metrics by name, of the model and the batch: the nnx.Module, the
+    linen.Module bound to its variables, or apply with its parameters. With a third argument it is
+    given the step's key. One for both, or one for each side by its name.
+    sizes: arguments of the models, batch and loss by name: all of them under "full", those of a
+    small model under "tiny".
+    trained: a regular expression; parameters of the first side without it in their path are frozen.
+    optimizer: as models.seam says. axes: on which mesh axis (data, fsdp, tensor) the axes lie that
+    the models themselves name. names: partners that are wrongly found, the second side's path by
+    the first's. tflop_per_step: of the config and the number of examples, in 10^12 operations.
+    streams: the random streams of a Linen module; those that it asks for are found.
+    """
+
+    batch: Callable[..., Mapping[str, Any]]
+    loss: Callable[..., Any] | Mapping[str, Callable[..., Any]]
+    linen: Any = None
+    nnx: Any = None
+    sides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    trained: str | None = None
+    optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
+    axes: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tflop_per_step: Callable[[Any, int], float] | None = None
+    streams: tuple[str, ...] = ()
+
+    @property
+    def both(self) -> dict[str, Any]:
+        """The two sides by name."""
+        usual = {"linen": self.linen, "nnx": self.nnx}
+        return {**{name: one for name, one in usual.items() if one is not None}, **self.sides}
+
+    def family(self, name: str) -> Family:
+        """The family that it is, in the module `name`; SeamError with a line for each fault."""
+        where = f"{name}.PAIR"
+        faults = [f"{where}: {fault}" for fault in _faults(self)]
+        if faults:
+            raise SeamError(faults)
+        config = _config(self.sizes)
+        names = tuple(self.both)
+
+        @functools.cache
+        def experiment() -> "Experiment":
+            from models.pairing.experiment import Experiment
+
+            small = dataclasses.replace(config(), **self.sizes.get("tiny", {}))
+            return Experiment(where, names, tuple(_side(self, one) for one in names), self, small)
+
+        def tflop_per_step(config: Any, length: int, batch: int) -> tuple[float, float]:
+            assert self.tflop_per_step is not None
+            return self.tflop_per_step(config, batch), 0.0
+
+        return Family(
+            name,
+            config,
+            names,
+            functools.cache(lambda one: experiment().member(0 if one == names[0] else 1)),
+            sizes={size: values for size, values in self.sizes.items() if size != "full"},
+            tflop_per_step=tflop_per_step if self.tflop_per_step is not None else None,
+            batch=lambda config, rng, size, length: _batch(self, config, rng, size),
+            optimizer=self.optimizer,
+            rules=self.axes,
+            lenient=True,
+            unit="example",
+            matched=lambda: experiment().matched(),
+            renamed=lambda config, one, arrays: experiment().renamed(
+                config, names.index(one), arrays
+            ),
+        )
+
+
+def _batch(pair: Pair, config: Any, rng: Any, size: int) -> dict[str, Any]:
+    """A pair's batch in the types that JAX computes in."""
+    from models.pairing.batches import checked
+
+    arguments = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return checked(pair.batch, rng, size, arguments)
+
+
+def _config(sizes: Mapping[str, Mapping[str, Any]]) -> type[Any]:
+    """A dataclass of the models' arguments, the full size's as defaults."""
+    fields: list[tuple[str, Any, Any]] = [
+        (key, type(value), dataclasses.field(default_factory=functools.partial(_itself, value)))
+        for key, value in sizes.get("full", {}).items()
+    ]
+    return dataclasses.make_dataclass("ModelConfig", fields, frozen=True)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _faults(pair: Pair) -> list[str]:
+    """What is wrong with a pair that can be told without running anything of it."""
+    found = []
+    names = list(pair.both)
+    if len(names) != 2:
+        given = ", ".join(names) or "none"
+        found.append(f"must have two sides, linen= and nnx=, or sides={{name: ...}}; has {given}")
+    found += [
+        f"sides: the name {one!r} must be letters, digits and _, the first a letter"
+        for one in names
+        if not (one.isidentifier() and one[0].isalpha())
+    ]
+    if not callable(pair.batch):
+        found.append(f"batch is a {type(pair.batch).__name__}; must be a function of rng and size")
+    losses = pair.loss if isinstance(pair.loss, Mapping) else dict.fromkeys(names, pair.loss)
+    if isinstance(pair.loss, Mapping) and {*losses} != {*names}:
+        found.append(f"loss is for {', '.join(losses)}; must be for {' and '.join(names)}")
+    for loss in {id(one): one for one in losses.values()}.values():
+        found += _loss_faults(loss)
+    found += _size_faults(pair.sizes)
+    for one, model in pair.both.items() if not found else ():
+        found += [f"{one}: {fault}" for fault in _side_faults(one, model)]
+    return found
+
+
+def _loss_faults(loss: Any) -> list[str]:
+    if not callable(loss):
+        return [f"loss is a {type(loss).__name__}; must be a function of model and batch"]
+    from models.pairing.sides import positional
+
+    count = positional(loss)
+    if count is not None and count not in (2, 3):
+        return [f"loss{inspect.signature(loss)}: must take model and batch, and a key if it wants"]
+    return []
+
+
+def _size_faults(sizes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = [
+        f"sizes[{size!r}]: known are full and tiny" for size in sizes.keys() - {"full", "tiny"}
+    ]
+    full = sizes.get("full", {})
+    missing = [key for key in sizes.get("tiny", {}) if key not in full]
+    if missing:
+        found.append(f"sizes['full'] lacks {', '.join(missing)}, which sizes['tiny'] has")
+    return found
+
+
+def _side_faults(name: str, model: Any) -> list[str]:
+    from models.pairing.making import fault
+
+    told = fault(name, model)
+    return [] if told is None else [told]
+
+
+def _side(pair: Pair, name: str) -> "Side":
+    from models.pairing.making import side
+
+    loss = pair.loss[name] if isinstance(pair.loss, Mapping) else pair.loss
+    return side(name, pair.both[name], loss, pair.streams)

@@ -1,0 +1,245 @@
+"""A pair that is tried out once, small, before anything of it is trained."""
+
+import functools
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from models.pairing import batches, fresh, learning, links
+from models.pairing.learning import Learnt
+from models.pairing.member import Member, Names, arguments_of, shapes_of
+from models.pairing.probing import Probe
+from models.pairing.sides import Held, PairFault, Side
+from models.seam import Batch, Implementation, Matched, SeamError
+
+_EXAMPLES = 4
+_FEW = 4  # findings that are told one by one
+
+
+class _Written(Protocol):
+    """What is needed of a Pair."""
+
+    @property
+    def batch(self) -> Callable[..., Mapping[str, Any]]: ...
+    @property
+    def names(self) -> Mapping[str, str]: ...
+    @property
+    def trained(self) -> str | None: ...
+
+
+class Experiment:
+    """Two sides, what was found of them, and the members that train them.
+
+    small: the config at which they are tried. Raises SeamError, with a line for each thing that
+    keeps them from being trained.
+    """
+
+    def __init__(
+        self, where: str, names: tuple[str, ...], sides: Any, pair: _Written, small: Any
+    ) -> None:
+        self._where = where
+        self._names = names
+        self._sides: tuple[Side, Side] = sides
+        self._pair = pair
+        self._small = arguments_of(small)
+        self._example = functools.cache(self._make_example)
+        self._links = functools.cache(self._find_links)
+        self._stale: list[str] = []
+        self._learnt = self._learn()
+
+    def member(self, number: Literal[0, 1]) -> Implementation:
+        """The implementation that one side is."""
+        made: Any = Member(
+            self._sides,
+            number,
+            lambda arguments: self._links(tuple(arguments.items())),
+            lambda arguments: self._example(tuple(arguments.items())),
+            self._pair.trained,
+        )
+        return made
+
+    def matched(self) -> Matched:
+        """What was found, in words."""
+        learnt = self._learnt
+        alone = [
+            f"{name}: {path}"
+            for name, paths in zip(self._names, learnt.alone, strict=True)
+            for path in paths
+        ]
+        found = self._differing(learnt)
+        if learnt.started:
+            more = len(learnt.started) - _FEW
+            listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
+            found.append(f"fresh models hold other numbers: {listed}")
+        return Matched(
+            tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone),
+            (*found, *self._stale),
+        )  # fmt: skip
+
+    def _differing(self, learnt: Learnt) -> list[str]:
+        """In which arrays the sides differ when they are given equal values; of many, the first."""
+        what = (
+            f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
+        )
+        differing = [*learnt.differing.items()]
+        if len(differing) <= _FEW:
+            return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
+        path, apart = differing[0]
+        every = len(learnt.params) + len(learnt.state)
+        return [
+            f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
+            f" {100 * apart:.2g} % apart; harness.bisect tells the operation"
+        ]
+
+    def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Parameters, or state, of one side as another one has them; None: they are of neither."""
+        arguments = tuple(arguments_of(config).items())
+        known = self._links(arguments)
+        held = shapes_of(self._sides, dict(arguments), self._example(arguments))
+        for links_of, part in ((known.params, 0), (known.state, 1)):
+            forms = [{path: tuple(one.shape) for path, one in side[part].items()} for side in held]
+            linked = (links.paths(links_of, 0), links.paths(links_of, 1))
+            of = [number for number in (0, 1) if arrays and arrays.keys() == linked[number]]
+            if to in of:
+                return dict(arrays)
+            if of:
+                turn = links.to_b if to == 1 else links.to_a
+                made: dict[str, Any] = turn(links_of, arrays, forms[to])
+                return made
+        return None
+
+    def _learn(self) -> Learnt:
+        arguments = self._small
+        batch = self._told("batch", lambda: self._example(tuple(arguments.items()), _EXAMPLES))
+        probes: list[Probe] = []
+        faults: list[str] = []
+        for name, side in zip(self._names, self._sides, strict=True):
+            try:
+                self._stale += self._told(name, partial(self._draws, name, side, batch))
+                probes.append(self._told(name, partial(Probe, side, arguments, batch)))
+            except SeamError as error:
+                faults += error.faults
+        if faults:
+            raise SeamError(faults)
+        unknown = self._unknown_names(probes[0], probes[1])
+        if unknown:
+            raise SeamError(unknown)
+        learnt = learning.learn(probes[0], probes[1], self._pair.names)
+        faults = self._unlinked(learnt, probes[0], probes[1])
+        if faults:
+            raise SeamError(faults)
+        return learnt
+
+    def _draws(self, name: str, side: Side, batch: Batch) -> list[str]:
+        """Where a side draws the same random numbers in every step."""
+        key = jax.random.key(0, impl="threefry2x32")
+        held = jax.eval_shape(lambda: side.init(self._small, key, batch))
+
+        def step(held: Held, key: Any) -> Any:
+            ran = side.run(self._small, held, batch, key)
+            return ran.loss, ran.held.state, ran.held.random
+
+        closed = jax.make_jaxpr(step)(held, key)
+        inputs = closed.jaxpr.invars
+        last = len(held.random)
+        # Parameters and state are new in each step, but nothing is drawn from them.
+        changes = [new is not old for new, old in
+                   zip(closed.jaxpr.outvars[len(closed.jaxpr.outvars) - last :],
+                       inputs[len(inputs) - 1 - last : len(inputs) - 1], strict=True)]  # fmt: skip
+        anew = [False] * (len(inputs) - 1 - last) + changes + [True]
+        _, stale = fresh.draws(closed, anew)
+        return [f"{name}: draws the same random numbers in every step, at {line}" for line in stale]
+
+    def _unknown_names(self, a: Probe, b: Probe) -> list[str]:
+        return [
+            f"{self._where}: names: {path!r} is no array of {name}"
+            for number, (name, probe) in enumerate(zip(self._names, (a, b), strict=True))
+            for path in [pair[number] for pair in self._pair.names.items()]
+            if path not in probe.params | probe.state
+        ]
+
+    def _unlinked(self, learnt: Learnt, a: Probe, b: Probe) -> list[str]:
+        """A line for each parameter that has no partner, or one of another type."""
+        probes = (a, b)
+        found = [
+            f"{self._where}: {self._names[side]} has the parameter {path}"
+            f" {list(probes[side].params[path].shape)}, {self._names[1 - side]} has nothing that"
+            " could be it"
+            for side in (0, 1)
+            for path in learnt.alone[side]
+            if path in probes[side].params
+        ]
+        for link in learnt.params if not found else ():
+            one, other = a.params[link.a[0][0]], b.params[link.b[0][0]]
+            if one.dtype != other.dtype:
+                found.append(
+                    f"{self._where}: {link.a[0][0]} is {one.dtype} in {self._names[0]}, and in"
+                    f" {self._names[1]} {link.b[0][0]} is {other.dtype}"
+                )
+        return found
+
+    def _find_links(self, arguments: Any) -> Names:
+        learnt = self._learnt
+        if dict(arguments) == self._small:
+            return Names(learnt.params, learnt.state)
+        both = shapes_of(self._sides, dict(arguments), self._example(arguments))
+        shapes = [
+            [{path: tuple(leaf.shape) for path, leaf in part.items()} for part in side[:2]]
+            for side in both
+        ]
+        alone = [{path for path in side if path} for side in learnt.alone]
+        kept = [
+            {path: form for path, form in shapes[n][1].items()
+             if links.pattern(path) not in {links.pattern(one) for one in alone[n]}}
+            for n in (0, 1)
+        ]  # fmt: skip
+        try:
+            return Names(
+                tuple(links.extended(learnt.params, shapes[0][0], shapes[1][0])),
+                tuple(links.extended(learnt.state, kept[0], kept[1])),
+            )
+        except links.Unlearnt as error:
+            raise SeamError(
+                [f"{self._where}: {error}; let sizes['tiny'] have as many layers"]
+            ) from None
+
+    def _make_example(self, arguments: Any, size: int = 2) -> Batch:
+        rng = np.random.Generator(np.random.PCG64(0))
+        return batches.checked(self._pair.batch, rng, size, dict(arguments))
+
+    def _told(self, what: str, work: Callable[[], Any]) -> Any:
+        """What `work` gives; SeamError in one line for whatever a user's code raises."""
+        try:
+            return work()
+        except SeamError:
+            raise
+        except PairFault as error:
+            words = str(error)
+            told = words if words.startswith((f"{what}:", f"{what} ")) else f"{what}: {words}"
+        except Exception as error:
+            told = (
+                f"{what} does not run: {type(error).__name__}: {_first_words(error)}{_where(error)}"
+            )
+        raise SeamError([f"{self._where}: {told}"])
+
+
+def _first_words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of a user's own, such as (mine.py:12)."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename and Path(frame.filename).parent != _HERE
+    ]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+
+
+_HERE = Path(__file__).parent

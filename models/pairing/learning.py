@@ -1,0 +1,228 @@
+"""Finds by experiment which arrays of two models are partners: equal values, one gradient each."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models.pairing import composing, links, partners, values
+from models.pairing.layouts import Shape
+from models.pairing.links import Link
+from models.pairing.probing import Probe, Tried
+
+_AGREE = 2e-3  # relative, of losses and gradients of one function computed in two ways
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What an experiment tells of two models.
+
+    params, state: the links of parameters and of what else a step changes. alone: the arrays of
+    each side that have no partner. differing: those whose gradient, or value after a step, does not
+    agree with its partner's, with how far they are apart. loss: both losses. started: those whose
+    fresh values are one number on a side, and other numbers on the other.
+    """
+
+    params: tuple[Link, ...]
+    state: tuple[Link, ...]
+    alone: tuple[tuple[str, ...], tuple[str, ...]]
+    differing: Mapping[str, float]
+    loss: tuple[float, float]
+    started: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether losses and all gradients are those of one function."""
+        return not self.differing and _apart(*self.loss) < _AGREE
+
+
+class _Experiment:
+    """Both models with the same values, as far as their layouts are known."""
+
+    def __init__(self, a: Probe, b: Probe, by_start: bool) -> None:
+        self.a, self.b = a, b
+        self._by_start = by_start
+
+    def run(
+        self, known: Sequence[Link], same: tuple[Collection[str], Collection[str]] = ((), ())
+    ) -> tuple[Tried, Tried]:
+        """What both give when these links are known, and those of `same` hold one number."""
+        ours = values.of(self.a.params, same[0], self._by_start)
+        theirs = values.of(self.b.params, same[1], self._by_start)
+        theirs |= {
+            path: np.asarray(one).astype(self.b.params[path].dtype)
+            for path, one in links.to_b(known, ours, self.b.shapes).items()
+        }
+        return (
+            self.a.run(ours, values.of(self.a.state)),
+            self.b.run(theirs, values.of(self.b.state)),
+        )
+
+    def apart(
+        self, known: Sequence[Link], new: Sequence[Link], same: tuple[set[str], set[str]]
+    ) -> float:
+        """How far the models are from one another: of the loss, and of the new links' gradients."""
+        ours, theirs = self.run(known, same)
+        made = links.to_b(new, ours.gradients, self.b.shapes)
+        far = [
+            partners.distance(np.asarray(one), theirs.gradients[path]) for path, one in made.items()
+        ]
+        return max([_apart(ours.loss, theirs.loss), *(one for one in far if np.isfinite(one))])
+
+
+def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
+    """The partners of all arrays of two models.
+
+    names: partners that are given, side b's path by side a's; they are taken as they are.
+    """
+    found = _learn(_Experiment(a, b, by_start=False), names)
+    if found.agrees:
+        return found
+    again = _learn(_Experiment(a, b, by_start=True), names)
+    return again if again.agrees else found
+
+
+def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
+    a, b = experiment.a, experiment.b
+    given = [Link(((one,),), ((other,),), "hand") for one, other in names.items()
+             if one in a.params and other in b.params]  # fmt: skip
+    composed = _composed(experiment, given)
+    known = [*given, *composed]
+    ours, theirs = experiment.run(known)
+    found = partners.match(
+        partners.without(a.seen(ours.gradients), links.paths(known, 0)),
+        partners.without(b.seen(theirs.gradients), links.paths(known, 1)),
+    )
+    params = [*known, *found]
+    state = _of_state(a, b, ours, theirs, names)
+    return Learnt(
+        tuple(params),
+        tuple(state),
+        (_alone(a, params, state, 0), _alone(b, params, state, 1)),
+        _in_order(
+            a,
+            _differing(b.shapes, params, ours.gradients, theirs.gradients)
+            | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
+        ),
+        (ours.loss, theirs.loss),
+        tuple(_started(a, b, [*params, *state])),
+    )
+
+
+def _composed(experiment: _Experiment, given: Sequence[Link]) -> list[Link]:
+    """Links of arrays that are laid out otherwise than by folding axes; [] when none is."""
+    a, b = experiment.a, experiment.b
+    shapes = (
+        {path: a.shapes[path] for path in a.shapes.keys() - links.paths(given, 0)},
+        {path: b.shapes[path] for path in b.shapes.keys() - links.paths(given, 1)},
+    )
+    loose = _open(*shapes, (math.prod, tuple))
+    if not any(loose):
+        loose = _open(*shapes, (tuple,))
+        ours, theirs = experiment.run(given)
+        if _apart(ours.loss, theirs.loss) < _AGREE or not any(loose):
+            return []
+    units = (
+        composing.units({path: a.shapes[path] for path in loose[0]}, a.places,
+                        {path: b.shapes[path] for path in loose[1]}),
+        composing.units({path: b.shapes[path] for path in loose[1]}, b.places,
+                        {path: a.shapes[path] for path in loose[0]}),
+    )  # fmt: skip
+
+    def score(new: Sequence[Link]) -> float:
+        same = ({*loose[0]} - links.paths(new, 0), {*loose[1]} - links.paths(new, 1))
+        return experiment.apart([*given, *new], new, same)
+
+    return composing.compose(*units, score)
+
+
+def _open(
+    a: Mapping[str, Shape],
+    b: Mapping[str, Shape],
+    forms: Sequence[Callable[[Shape], object]],
+) -> tuple[list[str], list[str]]:
+    """The arrays of which, in none of these forms of their shape, both sides have as many."""
+    counts = [[Counter(map(form, side.values())) for form in forms] for side in (a, b)]
+
+    def is_open(shape: Shape) -> bool:
+        return all(ours[form(shape)] != theirs[form(shape)]
+                   for form, ours, theirs in zip(forms, *counts, strict=True))  # fmt: skip
+
+    ours, theirs = ([path for path, shape in side.items() if is_open(shape)] for side in (a, b))
+    return ours, theirs
+
+
+def _of_state(
+    a: Probe, b: Probe, ours: Tried, theirs: Tried, names: Mapping[str, str]
+) -> list[Link]:
+    """Links of state; of what values do not tell, those of one kind and shape alone."""
+    given = [Link(((one,),), ((other,),), "hand") for one, other in names.items()
+             if one in a.state and other in b.state]  # fmt: skip
+    found = partners.match(
+        partners.without(a.seen(ours.state), links.paths(given, 0)),
+        partners.without(b.seen(theirs.state), links.paths(given, 1)),
+    )
+    return given + [
+        link for link in found
+        if link.how == "value" or _of_one_kind(link, a, b)
+    ]  # fmt: skip
+
+
+def _of_one_kind(link: Link, a: Probe, b: Probe) -> bool:
+    one, other = link.a[0][0], link.b[0][0]
+    return partners.kind(one) == partners.kind(other) and a.state[one].shape == b.state[other].shape
+
+
+def _alone(
+    probe: Probe, params: Sequence[Link], state: Sequence[Link], side: Literal[0, 1]
+) -> tuple[str, ...]:
+    linked = links.paths([*params, *state], side)
+    return tuple(path for path in (*probe.params, *probe.state) if path not in linked)
+
+
+def _differing(
+    shapes: Mapping[str, Shape],
+    known: Sequence[Link],
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+) -> dict[str, float]:
+    """By side a's path, of what does not agree."""
+    largest = max((float(np.linalg.norm(one)) for one in ours.values()), default=0.0)
+    found: dict[str, float] = {}
+    for link in known:
+        made = link.to_b(ours, shapes)
+        for path, one in made.items():
+            array, other = np.asarray(one), theirs[path]
+            apart = partners.distance(array, other)
+            # What is 0 but for rounding has no direction.
+            small = max(float(np.linalg.norm(array)), float(np.linalg.norm(other))) < 1e-6 * largest
+            if np.isfinite(apart) and apart > _AGREE and not small:
+                name = link.a[0][0]
+                found[name] = max(apart, found.get(name, 0.0))
+    return found
+
+
+def _in_order(a: Probe, differing: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(differing.items(), key=lambda one: (a.places[one[0]], one[0])))
+
+
+def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:
+    """Arrays of one number in a fresh model of one side, and of another on the other."""
+    found = []
+    ours, theirs = a.params | a.state, b.params | b.state
+    for link in known:
+        first, second = ours[link.a[0][0]], theirs[link.b[0][0]]
+        levels = [one.flat[0] if one.size and (one == one.flat[0]).all() else None
+                  for one in (first, second)]  # fmt: skip
+        if levels[0] != levels[1] and first.size > 1:
+            told = ["drawn" if level is None else f"{float(level):g}" for level in levels]
+            found.append(f"{link.a[0][0]}: {told[0]} and {told[1]}")
+    return found
+
+
+def _apart(one: float, other: float) -> float:
+    largest = max(abs(one), abs(other))
+    return abs(one - other) / largest if largest else 0.0

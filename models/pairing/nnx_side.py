@@ -1,0 +1,96 @@
+"""An NNX module as one side of a pair: taken apart once, put together inside each step."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from models.pairing.sides import Arguments, Held, PairFault, Ran, by_path, called, replaced
+from models.seam import Batch
+
+_NAMES = ("sharding_names", "out_sharding", "sharding")  # of metadata, over flax's versions
+
+
+class NnxSide:
+    """Calls `loss` with the module; its random state is carried on as its own loop would.
+
+    make: the module, of arguments and nnx.Rngs. What the module sows is popped after each step.
+    """
+
+    def __init__(
+        self, make: Callable[[Arguments, nnx.Rngs], nnx.Module], loss: Callable[..., Any]
+    ) -> None:
+        self._make = make
+        self._loss = loss
+        self._parts = functools.cache(self._take_apart)
+
+    def init(self, arguments: Arguments, key: jax.Array, batch: Batch) -> Held:
+        """See Side."""
+        return _held(*_split(self._build(arguments, key))[1:])
+
+    def run(self, arguments: Arguments, held: Held, batch: Batch, key: jax.Array) -> Ran:
+        """See Side."""
+        graph, *parts = self._parts(tuple(arguments.items()))
+        if graph is None:
+            graph = _split(self._build(arguments, key))[0]
+        filled = [replaced(part, leaves) for part, leaves in zip(parts, held, strict=True)]
+        model = nnx.merge(graph, *filled)
+        loss, metrics = called(self._loss, model, batch, key)
+        after = _held(*_split(model)[1:])
+        # What is there only now was sown, whatever its type.
+        kept = [{path: now.get(path, was[path]) for path in was}
+                for was, now in zip(held[1:], after[1:], strict=True)]  # fmt: skip
+        return Ran(loss, metrics, Held(held.params, *kept))
+
+    def axes(self, arguments: Arguments, batch: Batch) -> Mapping[str, tuple[str | None, ...]]:
+        """See Side."""
+        params = self._parts(tuple(arguments.items()))[1]
+        found = {}
+        for path, variable in nnx.to_flat_state(params):
+            about = variable.get_metadata()
+            names = next((about[name] for name in _NAMES if about.get(name)), None)
+            if isinstance(names, tuple):
+                found["/".join(map(str, path))] = names
+        return found
+
+    def _build(self, arguments: Arguments, key: jax.Array) -> nnx.Module:
+        with nnx.use_eager_sharding(False):
+            model = self._make(arguments, nnx.Rngs(key))
+        if not isinstance(model, nnx.Module):
+            raise PairFault(f"makes a {type(model).__name__}; must make an nnx.Module")
+        return model
+
+    def _take_apart(self, arguments: Any) -> Any:
+        """The module's structure, its parameters, state and random state as shapes.
+
+        The structure is None where it holds arrays that are no variables: they are of the trace in
+        which they were made.
+        """
+        graphs = []
+
+        def parts() -> Any:
+            graph, *parts = _split(self._build(dict(arguments), jax.random.key(0)))
+            graphs.append(graph)
+            return parts
+
+        shapes = jax.eval_shape(parts)
+        traced = any(
+            isinstance(leaf, jax.core.Tracer)
+            for _, attribute in graphs[0].attributes
+            for leaf in jax.tree.leaves(getattr(attribute, "value", None))
+        )
+        return [None if traced else graphs[0], *shapes]
+
+
+def _split(model: nnx.Module) -> tuple[Any, Any, Any, Any]:
+    """Structure, parameters, other state and random state."""
+    nnx.pop(model, nnx.Intermediate)
+    parts: Any = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    graph, params, random, state = parts
+    return graph, params, state, random
+
+
+def _held(params: Any, state: Any, random: Any) -> Held:
+    return Held(by_path(params), by_path(state), by_path(random))
