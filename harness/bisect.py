@@ -133,7 +133,8 @@ def bisect(
     step is 0, and of a later one so small that adding it would round most of it away.
     """
     grid = mesh.make(case, jax.devices()[:1])
-    batch = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, grid)))
+    batches = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, grid)))
+    batch = data.picked(batches, 0, data.count(case))
     model = train_step.resolved(case, grid.platform)
     key = jax.random.key(case.run.seed, impl="threefry2x32")
     one, other = (

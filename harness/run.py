@@ -51,7 +51,7 @@ def parser() -> cli.Parser:
     add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
-    add("--restore", metavar="PATH", help="start from a checkpoint: a folder of them, or one step")
+    add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
     add("--restore-what", choices=["params", "all"], help="take its parameters alone, or its whole"
         " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")

@@ -127,10 +127,13 @@ class Family:
     device's batch, and attention's percentage of them.
     parts: names, as they stand in the paths of operations and parameters, by the part of the model
     that they belong to; without it a part is the top module of the path.
+    sizes: by name, settings of the model and, by a dotted key, of the rest of the case.
     quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
     loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
     batch: the arrays of one step, of a generator, their number and the sequence length; token
     sequences when not given.
+    packed: whether a sequence may hold several documents: the batch then may tell of `segments`
+    [B, T], and targets below 0 are none.
     optimizer: as Implementation has it. metrics: those beside loss and grad_norm.
     module: builds the NNX model, so that its own objects can be taken across jit.
     rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
@@ -153,6 +156,7 @@ class Family:
     quantized: tuple[str, ...] = ()
     loss: "Callable[[jax.Array, Batch], tuple[jax.Array, Mapping[str, jax.Array]]] | None" = None
     batch: "Callable[[Any, np.random.Generator, int, int], dict[str, np.ndarray]] | None" = None
+    packed: bool = False
     optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
     metrics: tuple[str, ...] = ()
     module: "Callable[[Any], nnx.Module] | None" = None
@@ -270,7 +274,7 @@ def _config_faults(name: str, module: ModuleType) -> list[str]:
     if no_default:
         faults.append(f"{where}: no default for {', '.join(no_default)}")
     for size, settings in getattr(module, "SIZES", {}).items():
-        unknown = [key for key in settings if key not in fields]
+        unknown = [key for key in settings if key not in fields and "." not in key]
         if unknown:
             faults.append(f"{name}.SIZES[{size!r}]: {', '.join(unknown)}: not in ModelConfig")
     return faults

@@ -1,6 +1,7 @@
 """A value of YAML, or the text of a command line, as the type that a setting is annotated with."""
 
 import ast
+import json
 import math
 import re
 import types
@@ -8,6 +9,7 @@ import typing
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from harness.errors import UserError
 
@@ -31,8 +33,13 @@ def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
     raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
 
 
-def text(value: Any) -> Any:
-    """A setting as records keep it: what is no number and no text as a text that tells it."""
+def text(value: Any, allowed: Any = None) -> Any:
+    """A setting as records keep it: what is no number and no text as a text that tells it.
+
+    Rows, tuples in a tuple by its annotated type, are lists in a list.
+    """
+    if _is_rows(allowed):
+        return [list(row) for row in value]
     if value is None or isinstance(value, _PLAIN):
         return value
     kind = _data_type(value)
@@ -43,8 +50,22 @@ def text(value: Any) -> Any:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
+def line(value: Any) -> str:
+    """A setting as records keep it, as YAML writes it on a line."""
+    if value is None or isinstance(value, bool | list):
+        return json.dumps(value)
+    return str(value)
+
+
 def _is_plain(option: Any) -> bool:
-    return option in (*_PLAIN, types.NoneType) or typing.get_origin(option) is Literal
+    known = option in (*_PLAIN, types.NoneType) or typing.get_origin(option) is Literal
+    return known or _is_rows(option)
+
+
+def _is_rows(option: Any) -> bool:
+    """Whether a type is such as tuple[tuple[str, float], ...]."""
+    kinds = typing.get_args(option) if typing.get_origin(option) is tuple else ()
+    return bool(kinds) and typing.get_origin(kinds[0]) is tuple and kinds[1:] == (Ellipsis,)
 
 
 def _other(value: Any, default: Any, where: str) -> Any:
@@ -92,13 +113,34 @@ def _parse(value: Any, option: Any) -> Any:
             number = float(value)
             if math.isfinite(number):
                 return number
+    elif _is_rows(option):
+        return _parse_rows(value, typing.get_args(typing.get_args(option)[0]))
     elif isinstance(value, option):
         return value
     raise ValueError
 
 
+def _parse_rows(value: Any, kinds: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+    """A list of lists, or its text in YAML, as rows of these types."""
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError from None
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(row, list | tuple) for row in value
+    ):
+        raise ValueError
+    return tuple(
+        tuple(_parse(one, kind) for one, kind in zip(row, kinds, strict=True)) for row in value
+    )
+
+
 def _type_name(option: Any) -> str:
     if typing.get_origin(option) is Literal:
         return "one of " + ", ".join(typing.get_args(option))
+    if _is_rows(option):
+        kinds = map(_type_name, typing.get_args(typing.get_args(option)[0]))
+        return f"a list, of each [{', '.join(kinds)}]"
     names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
     return names.get(option, "null")

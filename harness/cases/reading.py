@@ -69,8 +69,11 @@ def load(
     sections = _sections(*chosen, twins)
     if size == "tiny":
         tiny = families.load(twins, chosen[0]).sizes.get(size, {})
-        said |= {f"model.{key}": (value, "--size tiny") for key, value in tiny.items()}
         said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+        said |= {
+            key if "." in key else f"model.{key}": (value, "--size tiny")
+            for key, value in tiny.items()
+        }
     known = _fields(sections)
     said |= {
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
@@ -89,9 +92,12 @@ def imposed(case: str, twins: str | None) -> list[str]:
         if not _is_model(key) or key in CHOICES:
             continue
         if key not in known:
-            lines.append(f"{key}={_text(value)} of case {case} is not taken: no such setting")
+            lines.append(
+                f"{key}={converting.line(value)} of case {case} is not taken: no such setting"
+            )
         elif value != (usual := getattr(own, known[key][1].name)):
-            lines.append(f"{key} is {_text(value)} by case {case}, by itself it is {_text(usual)}")
+            told, own_ = converting.line(value), converting.line(usual)
+            lines.append(f"{key} is {told} by case {case}, by itself it is {own_}")
     return lines
 
 
@@ -121,9 +127,12 @@ def flatten(case: Case) -> dict[str, Any]:
     One that came later than records is left out at its default.
     """
     sections = _sections(case.family, case.optimizer, case.twins)
+    hints = {section: typing.get_type_hints(cls) for section, cls in sections.items()}
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
-        key: converting.text(getattr(getattr(case, section), field.name))
+        key: converting.text(
+            getattr(getattr(case, section), field.name), hints[section][field.name]
+        )
         for key, (section, field) in _fields(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
@@ -132,7 +141,7 @@ def flatten(case: Case) -> dict[str, Any]:
 
 def flat_text(case: Case) -> str:
     """`flatten` as lines of `path: value`."""
-    return "".join(f"{key}: {_text(value)}\n" for key, value in flatten(case).items())
+    return "".join(f"{key}: {converting.line(value)}\n" for key, value in flatten(case).items())
 
 
 def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def case_hash(case: Case, size: str, recipe: str) -> str:
     settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
     if case.data.tokens is not None:
         settings["data.tokens"] = _file_sha256(case.data.tokens)
-    lines = [f"{key}: {_text(value)}" for key, value in settings.items()]
+    lines = [f"{key}: {converting.line(value)}" for key, value in settings.items()]
     return hashlib.sha256(
         "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
     ).hexdigest()
@@ -243,13 +252,6 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
 
 def _key(field_name: str) -> str:
     return field_name.rstrip("_")  # "async" is a keyword of Python
-
-
-def _text(value: Any) -> str:
-    """As YAML writes it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _file_sha256(path: str) -> str:

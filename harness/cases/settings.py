@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from models.shared.settings import require
+from models.shared.settings import is_pattern, require
 
 
 def _at_least(settings: Any, name: str, minimum: int) -> None:
@@ -13,17 +13,25 @@ def _at_least(settings: Any, name: str, minimum: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The batch: the same tokens every step, synthetic unless `tokens` names a .npy file."""
+    """The batch: synthetic and the same every step, unless `tokens` names a file.
+
+    tokens: .npy of integers [B, T+1], or .npz of `inputs`, `targets` and, for a family whose
+    sequences may be packed, `segments`, each [B, T]; with M batches before B, step i trains on
+    the (i mod M)-th. segments: into how many documents a synthetic sequence is divided.
+    """
 
     sequence_length: int = 2048
     per_device_batch: int = 1
     global_batch: int | None = None  # instead of per_device_batch x the devices that divide it
-    tokens: str | None = None  # an integer array [B, T+1]
+    tokens: str | None = None
+    segments: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses an empty batch."""
-        for name in ("sequence_length", "per_device_batch", "global_batch"):
+        """Refuses an empty batch, and segments of a file, which tells its own."""
+        for name in ("sequence_length", "per_device_batch", "global_batch", "segments"):
             _at_least(self, name, 1)
+        none = self.segments is None or self.tokens is None
+        require(self, "segments", none, "not with data.tokens, a file that tells its own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Run:
 
     state_layout: the order of an array's axes in a device's memory, JAX's usual one or the one that
     the compiler finds best for the step. What the arrays hold, and a checkpoint, are the same.
+    mesh_rules: types of instances as regular expressions, each with the sizes of data and fsdp; the
+    first that matches the whole type of what is run on counts, where `parallel` says nothing.
     overlap_collectives: whether the compiler is told to move tensors between devices beside the
     computation (TPU only), for a longer compilation and more memory.
     """
@@ -41,11 +51,16 @@ class Run:
     allow_nonfinite: bool = False
     state_layout: Literal["default", "compiler"] = "default"
     overlap_collectives: bool = False
+    mesh_rules: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses an empty run."""
+        """Refuses an empty run, and rules that are none."""
         _at_least(self, "steps", 1)
         require(self, "seed", 0 <= self.seed < 2**32, "must lie in [0, 2**32)")
+        for pattern, *sizes in self.mesh_rules:
+            require(self, "mesh_rules", is_pattern(pattern), f"{pattern!r} is no pattern")
+            fits = all(size >= 1 or size == -1 for size in sizes) and sizes != [-1, -1]
+            require(self, "mesh_rules", fits, f"sizes of {pattern!r}: at least 1, or one -1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +134,8 @@ CHOICES = {"model.family": "family", "optim.name": "optimizer"}
 _LATER = {
     "model.family": Case.family,
     "optim.name": Case.optimizer,
+    "data.segments": Data.segments,
+    "run.mesh_rules": [],
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
 }
 NO_DEFAULT = object()

@@ -1,6 +1,7 @@
 """Checkpoints: written while it trains, read back, verified."""
 
 __all__ = [
+    "archives",
     "checkpointer",
     "digest",
     "faults",

@@ -11,12 +11,12 @@ import numpy as np
 from harness.cases.settings import is_free
 from harness.errors import UserError
 from harness.records.cautions import Caution
-from harness.saving import digest, files, foreign
+from harness.saving import archives, digest, files, foreign
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
-from harness.trees import named_leaves
 from models.seam import OWN
+from models.shared.trees import named_leaves
 
 What = Literal["params", "all"]  # of a checkpoint's state
 
@@ -110,8 +110,12 @@ def restore(
     `state` is the tree of ShapeDtypeStructs with shardings, `case` the record's case. what: None
     takes the whole state from a checkpoint of the same case, and the parameters from any other.
     Raises UserError for a path without checkpoints or of other shapes, CheckpointError when
-    nothing good is there.
+    nothing good is there. An archive of numpy's gives its parameters alone.
     """
+    if str(path).endswith(archives.SUFFIX):
+        if what == "all":
+            raise UserError(f"{path}: --restore-what all: an archive gives parameters alone")
+        return Restored({"params": archives.read(path, state["params"])}, None, str(path))
     folder = files.folder(path)
     choice = _Choice(case, what, any_case=True)
     if files.is_step(folder):

@@ -97,6 +97,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     stablehlo = hlo.stablehlo_sha256(lowered)
     recorder.note("timing", stopwatch.seconds)
     describing.describe_model(case, trainer, recorder)
+    recorder.note("environment", mesh=dict(trainer.grid.mesh.shape))
     recorder.note("program", stablehlo_sha256=stablehlo)
     answer = functools.partial(
         Forecast, question, recorder.record, state_bytes=_bytes_per_device(trainer.state)

@@ -14,6 +14,7 @@ __all__ = [
     "session",
     "several",
     "timing",
+    "token_files",
     "train_step",
     "turns",
     "turns_session",

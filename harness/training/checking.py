@@ -16,8 +16,8 @@ from harness.errors import UserError
 from harness.text import nearest, one_line, shortlist
 from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
 from models.seam import OWN, Implementation, Outcome
+from models.shared.trees import named_leaves
 
 _RANDOM = ("rng", "rngs", "dropout_rng", "key_data")
 
@@ -159,15 +159,16 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
 
 def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
     grid = mesh.make(case, jax.devices()[:1])
-    batch = data.abstract_batch(case, grid)
+    batches, count = data.abstract_batch(case, grid), data.count(case)
     variables = train_step.variables_of(made)
+
+    def evaluate(variables: Any, batches: data.Batch) -> Any:
+        batch = data.picked(batches, 0, count)
+        return losses.evaluate(of(case), implementation, case.model, variables, batch, _key())
+
     try:
         with grid.in_force():
-            outcome = jax.eval_shape(
-                lambda v, b: losses.evaluate(of(case), implementation, case.model, v, b, _key()),
-                variables,
-                batch,
-            )
+            outcome = jax.eval_shape(evaluate, variables, batches)
     except Exception as error:
         return [f"loss does not run: {one_line(error)}"]
     if not isinstance(outcome, Outcome):

@@ -184,6 +184,7 @@ def _run(
     recorder.note("case", reading.described(case, record["size"], record["recipe"]))
     going_on.note(case, earlier, grid, recorder)
     recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
+    recorder.note("environment", mesh=dict(grid.mesh.shape))
     recorder.note("timing", import_seconds=process_age_seconds())
     recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
     folder.write_config(reading.flat_text(case))

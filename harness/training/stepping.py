@@ -74,7 +74,7 @@ class Walk:
 
 def fetched(metrics: Metrics) -> dict[str, float]:
     """A step's metrics as numbers of the host, once the device has finished it."""
-    return {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return {name: value.item() for name, value in jax.device_get(metrics).items()}
 
 
 class Steps:
@@ -95,6 +95,7 @@ class Steps:
         self._observer = observer
         self._clock = StepClock()
         self._walk: Walk | None = None
+        self._ended = False
 
     def run(
         self,
@@ -148,22 +149,27 @@ class Steps:
                 raise Preempted(f"asked to stop: saved step {step}")
         drain()
         gc.unfreeze()
+        self._ended = True
         return walk.state
 
     def _finish(self, step: int, metrics: Metrics) -> None:
-        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite."""
+        """Waits for a step and writes its line; raises RunFailed for a loss that is not finite.
+
+        A step that the optimizer dropped changed nothing, and may be as it is.
+        """
         values = fetched(metrics)
         time = self._clock.finished()
         entry = self._recorder.step(
             step, values, step_seconds=time.seconds, after_save=time.after_save
         )
         self._observer.step(entry)
+        may_be_nonfinite = self._case.run.allow_nonfinite or values.get("dropped", False)
         for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]) and not self._case.run.allow_nonfinite:
+            if not math.isfinite(values[name]) and not may_be_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
-    def summarise(self, grid: Grid, ended: bool) -> None:
-        """What the steps so far say of speed; ended: whether the last one was reached."""
+    def summarise(self, grid: Grid) -> None:
+        """What the steps so far say of speed."""
         recorder, profile = self._recorder, self._profile
         seconds = summarise(self._clock.samples)
         dispatches = self._walk.dispatch_seconds if self._walk else []
@@ -177,7 +183,7 @@ class Steps:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]
         if median is None:
-            if ended:  # a run that failed or was stopped says why by itself
+            if self._ended:  # a run that failed or was stopped says why by itself
                 recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
         examples = data.global_batch(self._case, grid.batch_parts)

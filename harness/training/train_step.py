@@ -49,7 +49,7 @@ class Inputs(NamedTuple):
     Seed and learning rates are among it, so that a run with others compiles nothing anew.
     """
 
-    batch: data.Batch
+    batch: data.Batch  # all batches, where the steps take several in turn
     seed: Any  # uint32
     schedule: Any  # a LearningRate whose numbers are arrays
 
@@ -88,6 +88,7 @@ def make_trainer(
     model = resolved(case, grid.platform)
     inputs = _abstract_inputs(case, grid)
     optimizer = optimizer_of(case, implementation, inputs.schedule)
+    batches = data.count(case)
 
     def begin(seed: jax.Array) -> State:
         params, model_state = variables_of(initial.init(model, _key(seed)))
@@ -100,7 +101,8 @@ def make_trainer(
     def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
         key = jax.random.fold_in(_key(inputs.seed), state["step"])
         optimizer = optimizer_of(case, implementation, inputs.schedule)
-        done = update(case, implementation, model, optimizer, state, inputs.batch, key)
+        batch = data.picked(inputs.batch, state["step"], batches)
+        done = update(case, implementation, model, optimizer, state, batch, key)
         return done.state, done.metrics
 
     with grid.in_force():  # as in lower_init, which finds this trace

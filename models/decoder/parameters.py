@@ -1,18 +1,11 @@
 """The parameter table: the path, shape and logical axes of every array of the decoder."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from models.decoder.config import ModelConfig
-from models.shared.partitioning import Axes
+from models.shared.tables import Parameter, axes_of
 
 LAYER_AXIS = 1  # where the scanned layers are stacked in every array under decoder/layers
-
-
-class Parameter(NamedTuple):
-    """One array: its whole shape and one logical name for each axis."""
-
-    shape: tuple[int, ...]
-    axes: Axes
 
 
 def parameter_table(config: ModelConfig) -> dict[str, Any]:
@@ -50,10 +43,4 @@ def parameter_table(config: ModelConfig) -> dict[str, Any]:
 
 def logical_axes(config: ModelConfig) -> dict[str, Any]:
     """The parameters' tree with a tuple of logical axis names in place of each array."""
-    return _map(parameter_table(config), lambda parameter: parameter.axes)
-
-
-def _map(tree: Any, leaf: Any) -> Any:
-    if isinstance(tree, Parameter):
-        return leaf(tree)
-    return {name: _map(branch, leaf) for name, branch in tree.items()}
+    return axes_of(parameter_table(config))

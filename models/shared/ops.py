@@ -12,12 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer, normal, variance_scaling
 
+from models.seam import Params
 from models.shared import partitioning
 
 STREAM_AXES = ("batch", "position", "activation_embed")  # the residual stream [B, T, D]
 
 embedding_initializer = normal(1.0)
 fan_in_normal = variance_scaling(1.0, "fan_in", "normal")
+fan_out_normal = variance_scaling(1.0, "fan_out", "normal")
+# Of fused queries, keys and values [D, heads, H], and of an output matrix [D, N, H].
+qkv_initializer = variance_scaling(1.0, "fan_in", "normal", in_axis=0, out_axis=(1, 2))
+out_initializer = variance_scaling(1.0, "fan_in", "normal", in_axis=(1, 2), out_axis=0)
 fan_in_truncated_normal = variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
@@ -31,6 +36,11 @@ def query_initializer(head_dim: int) -> Initializer:
         return fan_in_normal(key, shape, dtype, out_sharding) / scale.astype(dtype)
 
     return initializer
+
+
+def cast(params: Params, dtype: str) -> Params:
+    """All parameters in one dtype; their gradients come back in their own."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
 def layer_keys(key: jax.Array, layers: int) -> tuple[jax.Array, jax.Array]:
@@ -92,9 +102,18 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, implementation
 
 
 def splash_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, interpret: bool = False
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segments: jax.Array | None = None,
+    interpret: bool = False,
+    saved_as: str | None = None,
 ) -> jax.Array:
-    """`attention` by JAX's Pallas kernel for TPU; `interpret` runs it anywhere, slowly."""
+    """`attention` by JAX's Pallas kernel for TPU; `interpret` runs it anywhere, slowly.
+
+    With segments [B, T] a position meets those of its own alone. saved_as: the name by which a
+    remat policy keeps what the backward pass needs.
+    """
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     T, N = query.shape[1], query.shape[2]
@@ -114,6 +133,8 @@ def splash_attention(
         head_shards=1,
         q_seq_shards=1,
         interpret=interpret,
+        residual_checkpoint_name=saved_as,
     )
     heads_first = [x.swapaxes(1, 2) for x in (query, key, value)]  # [B, N, T, H]
-    return jax.vmap(kernel)(*heads_first).swapaxes(1, 2)
+    ids = None if segments is None else splash.SegmentIds(segments, segments)
+    return jax.vmap(kernel)(*heads_first, ids).swapaxes(1, 2)

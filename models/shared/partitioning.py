@@ -7,6 +7,7 @@ rules in force while a step is traced. Without a mesh in force everything here i
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +74,23 @@ def gather(x: jax.Array, axes: Axes) -> jax.Array:
     ]
     spec = PartitionSpec(*kept) if any(kept) else PartitionSpec()
     return jax.lax.with_sharding_constraint(x, spec)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def whole(x: jax.Array, axes: Axes) -> jax.Array:
+    """`gather` of a weight, whose gradient is left where its logical axes say."""
+    return gather(x, axes)
+
+
+def _whole_forward(x: jax.Array, axes: Axes) -> tuple[jax.Array, None]:
+    return gather(x, axes), None
+
+
+def _whole_backward(axes: Axes, _: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (constrain(gradient, axes),)
+
+
+whole.defvjp(_whole_forward, _whole_backward)
 
 
 def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax.Array:

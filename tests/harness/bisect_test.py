@@ -1,5 +1,6 @@
 """Bisect names the place of planted faults, and finds none where there is none."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -9,7 +10,6 @@ from typing import Any
 import commands
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from harness import bisect
@@ -50,7 +50,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
 def test_the_twins_do_not_differ_in_any_case(name: str) -> None:
     found = compare(name, None)
     assert found.parting is None
-    assert bisect.text(found).startswith("no difference: loss, 21 of 21 activations")
+    assert re.match(r"no difference: loss, (\d+) of \1 activations", bisect.text(found))
 
 
 @pytest.mark.bisect
@@ -287,18 +287,6 @@ def test_weight_decay_on_norms_is_named() -> None:
     rows = parting.rows(found.a, found.b, "updates", found.layer_axes)
     differing = {row.tensor for row in rows if row.distance is not None}
     assert differing == {row.tensor for row in rows if row.tensor.endswith(("scale", "bias"))}
-
-
-def test_distance_counts_the_numbers_between() -> None:
-    a = np.asarray([1.0, 2.0, -0.0, 3.0], np.float32)
-    b = np.asarray([np.nextafter(np.float32(1), np.float32(2)), 2.0, 0.0, 3.0], np.float32)
-    found = parting.distance(a, b)
-    assert found is not None
-    assert (found.equal, found.size, found.ulps) == (2, 4, 1)
-    assert parting.distance(a, a.astype(np.float64)) is None
-    nothing_equal = parting.distance(a, np.full(4, np.nan, np.float32))
-    assert nothing_equal is not None
-    assert nothing_equal.ulps is None
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from harness.trees import named_leaves
 from models import seam
 from models.seam import Variables
+from models.shared.trees import named_leaves
 
 OWN = "models.examples.own"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from harness import hardware
 from harness.cases import families
-from harness.cases.settings import Case
+from harness.cases.settings import Case, Parallel
 from harness.errors import UserError
 from models.shared.partitioning import Rules, axis_rules, mesh_axes, partition_spec
 
@@ -145,12 +147,13 @@ def rules_of(case: Case) -> Rules:
 
 
 def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
-    """The mesh of a case over these devices; UserError when its `parallel` does not fit them.
+    """The mesh of a case over these devices; UserError when its sizes do not fit them.
 
-    An axis of one device is left out, but for fsdp. On several slices the slices divide `data`:
-    nothing but gradients passes between them.
+    The sizes are those of `parallel` or, where that says nothing, of the case's rule for what the
+    devices are. An axis of one device is left out, but for fsdp. On several slices the slices
+    divide `data`: nothing but gradients passes between them.
     """
-    sizes = _sizes(case, len(devices))
+    sizes = _sizes(_parallel(case, instance_type(devices)), len(devices))
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
     for axis in kept.keys() - used:
@@ -164,8 +167,8 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
 
 
 def batch_parts(case: Case, devices: int) -> int:
-    """Into how many parts a mesh of so many devices divides the batch."""
-    sizes = _sizes(case, devices)
+    """Into how many parts a mesh of so many devices divides the batch, by `parallel` alone."""
+    sizes = _sizes(case.parallel, devices)
     return math.prod(sizes[axis] for axis in _BATCH)
 
 
@@ -185,9 +188,29 @@ def _mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device], slices: int) 
     return Mesh(placed, tuple(sizes), axis_types=types)
 
 
-def _sizes(case: Case, devices: int) -> dict[str, int]:
+def instance_type(devices: Sequence[Any]) -> str:
+    """What a case's rules know devices by: tpu-v6e-256, tpu-v6e-256-4 of four slices, cpu-8."""
+    known = hardware.find(devices[0].device_kind)
+    if known is None or known.family is None:
+        return f"{devices[0].platform}-{len(devices)}"
+    slices = _slices(devices)
+    cores = sum(device.num_cores for device in devices) // slices
+    return f"tpu-{known.family.name}-{cores}" + (f"-{slices}" if slices > 1 else "")
+
+
+def _parallel(case: Case, instance: str) -> Parallel:
+    """The case's sizes, or those of its first rule that matches the type of instance."""
+    given = dataclasses.asdict(case.parallel)
+    if given != dataclasses.asdict(type(case.parallel)()):
+        return case.parallel
+    for pattern, data, fsdp in case.run.mesh_rules:
+        if re.fullmatch(pattern, instance):
+            return dataclasses.replace(case.parallel, data=data, fsdp=fsdp)
+    return case.parallel
+
+
+def _sizes(parallel: Parallel, devices: int) -> dict[str, int]:
     """The size of each mesh axis, in the order in which they lie: what talks least is outermost."""
-    parallel = case.parallel
     sizes = {field.name: getattr(parallel, field.name) for field in dataclasses.fields(parallel)}
     given = math.prod(size for size in sizes.values() if size != -1)
     told = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if size != 1)

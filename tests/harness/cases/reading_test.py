@@ -26,6 +26,8 @@ def test_cases_of_the_project() -> None:
         "05_fp8",
         "07_checkpoint_async_false",
         "08_checkpoint_async_true",
+        "20_honeycrisp",
+        "21_honeycrisp_flash",
     ]
 
 

@@ -12,7 +12,7 @@ from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import files, renaming
 from harness.saving.checkpointer import Checkpointer
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 
 def saved(directory: Path) -> tuple[files.StoredStep, dict[str, Any]]:

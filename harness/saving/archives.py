@@ -1,0 +1,52 @@
+"""Parameters from an archive of numpy's: given arrays by their paths, and nothing else."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from harness.errors import UserError
+from harness.text import one_line, shortlist
+from models.shared.trees import named_leaves
+
+SUFFIX = ".npz"
+
+
+def read(path: str | Path, params: Any) -> Any:
+    """The parameters of an archive, path -> float32 array, on the devices of `params`.
+
+    `params` is their tree of ShapeDtypeStructs with shardings. Raises UserError unless the archive
+    holds just these arrays, in these shapes.
+    """
+    wanted = named_leaves(params)
+    try:
+        with open(path, "rb") as file:  # of a damaged archive np.load leaves its own file open
+            stored = np.load(file, allow_pickle=False)
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not readable as {SUFFIX}: {one_line(error)}") from None
+    for verb, names in (
+        ("lacks", wanted.keys() - arrays.keys()),
+        ("holds, and this run has not,", arrays.keys() - wanted.keys()),
+    ):
+        if names:
+            raise UserError(f"{path}: {verb} {shortlist(sorted(names))}")
+    for name, leaf in wanted.items():
+        array = arrays[name]
+        if array.shape != leaf.shape or array.dtype != np.float32:
+            raise UserError(
+                f"{path}: {name} is {array.dtype}{list(array.shape)},"
+                f" must be float32{list(leaf.shape)}"
+            )
+    return jax.tree.unflatten(
+        jax.tree.structure(params), [_placed(arrays[name], leaf) for name, leaf in wanted.items()]
+    )
+
+
+def _placed(array: np.ndarray, leaf: Any) -> jax.Array:
+    """An array where the leaf lies, in the leaf's precision."""
+    cast = array.astype(leaf.dtype)
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: cast[index])

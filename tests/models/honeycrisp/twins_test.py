@@ -1,0 +1,160 @@
+"""The Honeycrisp's implementations are one model, and the one that AXLearn trains."""
+
+import hashlib
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import honeycrisp_inputs as inputs
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness.cases import families
+from models.honeycrisp import SIZES, ModelConfig, linen, nnx, tflop_per_step
+from models.honeycrisp.parameters import parameter_table
+from models.seam import USUAL_NAMES
+from models.shared import grouped, ops
+from models.shared.trees import named_leaves, nested
+
+FULL = ModelConfig()
+TINY = ModelConfig(**{key: size for key, size in SIZES["tiny"].items() if "." not in key})
+FIGURES = inputs.FIGURES
+# The factor of the squared normaliser, the kind of batch, the dtype.
+VARIANTS = {
+    "float32/masked": (0.01, "masked", "float32"),
+    "float32/packed": (1e-6, "packed", "float32"),
+    "bfloat16/zloss": (0.01, "plain", "bfloat16"),
+}
+
+
+def parameters() -> Any:
+    return nested(inputs.parameters())
+
+
+@cache
+def step(impl: str, config: ModelConfig) -> Any:
+    """The jitted loss with its metrics, and gradients."""
+    implementation: Any = families.load(None, "honeycrisp").get(impl)
+
+    def loss(params: Any, batch: Any) -> Any:
+        outcome = implementation.loss(config, params, None, batch, None)
+        return outcome.loss, outcome.metrics
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+CONFIGS = {
+    "bfloat16": replace(TINY, z_loss=0.01),
+    "float32, unrolled, all kept": replace(TINY, dtype="float32", remat="none", unroll=True),
+    "dots kept": replace(TINY, remat="dots"),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_both_lower_to_one_text(config: ModelConfig) -> None:
+    kind = "packed" if config.remat == "dots" else "plain"
+    one, other = (
+        step(impl, config).lower(parameters(), inputs.batch(kind)).as_text() for impl in USUAL_NAMES
+    )
+    assert one == other
+
+
+def test_losses_and_gradients_are_bit_equal() -> None:
+    one, other = (
+        step(impl, CONFIGS["bfloat16"])(parameters(), inputs.batch()) for impl in USUAL_NAMES
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_and_gradients_are_axlearns(variant: str) -> None:
+    z_loss, kind, dtype = VARIANTS[variant]
+    told = FIGURES[variant]
+    config = replace(TINY, dtype=dtype, z_loss=z_loss)  # type: ignore[arg-type]
+    (loss, metrics), gradients = step("nnx", config)(parameters(), inputs.batch(kind))
+    exact = dtype == "float32"
+    assert float(loss) == pytest.approx(told["loss"], abs=1e-6 if exact else 1.5e-6)
+    assert float(metrics["z_loss"]) == pytest.approx(told["z_loss"], rel=1e-6)
+    assert float(metrics["perplexity"]) == pytest.approx(told["perplexity"], rel=2e-6)
+    assert float(metrics["accuracy"]) == pytest.approx(told["accuracy"], abs=1e-7)
+    assert metrics["live_targets"] == metrics["total_weights"] == told["live_targets"]
+    squares = sum(inputs.sums(leaf)[1] ** 2 for leaf in jax.tree.leaves(gradients))
+    assert squares**0.5 == pytest.approx(told["grad_norm"], rel=1e-6 if exact else 6e-4)
+    for path, (_, norm) in told["gradients"].items():
+        found = inputs.sums(named_leaves(gradients)[path])[1]
+        assert found == pytest.approx(norm, rel=1.3e-6 if exact else 8e-3), path
+
+
+def test_bfloat16_logits_are_axlearns_bit_for_bit() -> None:
+    logits = jax.jit(lambda p, t: nnx.apply(TINY, p, t, jax.random.key(0)))(
+        parameters(), inputs.batch()["inputs"]
+    )
+    bits = np.asarray(logits.astype(jnp.bfloat16)).tobytes()
+    assert hashlib.sha256(bits).hexdigest() == FIGURES["bfloat16/plain"]["logits_sha256"]
+
+
+@pytest.mark.parametrize("implementation", [linen, nnx], ids=USUAL_NAMES)
+@pytest.mark.parametrize("config", [FULL, TINY], ids=["full", "tiny"])
+def test_parameters_are_those_of_the_table(implementation: Any, config: ModelConfig) -> None:
+    shapes = jax.eval_shape(lambda: implementation.init(config, jax.random.key(0)))
+    expected = jax.tree.map(
+        lambda parameter: jax.ShapeDtypeStruct(parameter.shape, jnp.float32),
+        parameter_table(config),
+        is_leaf=lambda leaf: hasattr(leaf, "axes"),
+    )
+    assert shapes == expected
+
+
+def test_the_full_size_is_the_published_one() -> None:
+    shapes = jax.eval_shape(lambda: linen.init(FULL, jax.random.key(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 2_737_739_264
+    tflop, attention_percent = tflop_per_step(FULL, 4096, 1)
+    assert tflop * 1e3 / 4096 == pytest.approx(18.3884, abs=1e-4)
+    assert tflop * attention_percent * 10 / 4096 == pytest.approx(1.9629, abs=1e-4)
+
+
+@pytest.mark.parametrize("implementation", [linen, nnx], ids=USUAL_NAMES)
+def test_fresh_parameters_have_axlearns_distributions(implementation: Any) -> None:
+    config = replace(TINY, embed=128, heads=6, head_dim=32, mlp=256, vocab=512)
+    made = jax.jit(lambda: implementation.init(config, jax.random.key(0)))()
+    for path, array in named_leaves(made).items():
+        values = np.asarray(array, np.float64)
+        if path.endswith("scale"):
+            assert (values == 1).all()
+            continue
+        fan = {"linear2": 256, "o_proj": 6 * 32}.get(path.split("/")[-2], 128)
+        assert values.std() * fan**0.5 == pytest.approx(1, abs=0.02), path
+        assert np.abs(values).max() * fan**0.5 > 3  # not truncated
+        assert path.startswith("decoder/emb") or not np.array_equal(*values)
+
+
+def test_a_fresh_loss_is_that_of_logits_of_spread_one() -> None:
+    config = replace(TINY, vocab=512, dtype="float32")
+    made = jax.jit(lambda: nnx.init(config, jax.random.key(0)))()
+    (loss, _), _ = step("nnx", config)(made, inputs.batch())
+    assert float(loss) == pytest.approx(np.log(512) + 0.5, abs=0.3)
+
+
+def test_no_position_sees_a_later_one_or_another_document() -> None:
+    query = jax.random.normal(jax.random.key(0), (1, 8, 4, 16))
+    key, value = query[:, :, :2], query[:, :, 2:]
+    segments = jnp.array([[3, 3, 3, 0, 0, 0, 0, 7]])
+    attend = jax.jit(partial(grouped.attention, implementation="xla"))
+    moved = value.at[:, 4].add(1)
+    for told, seeing in ((None, [4, 5, 6, 7]), (segments, [4, 5, 6])):
+        before, after = attend(query, key, value, told), attend(query, key, moved, told)
+        differing = np.any(np.asarray(before != after), axis=(0, 2, 3))
+        assert np.flatnonzero(differing).tolist() == seeing
+    np.testing.assert_allclose(attend(query, key, value, segments)[0, 3, 3], value[0, 3, 1])
+
+
+def test_the_flash_kernel_is_the_plain_attention() -> None:
+    shape = (1, 128, 4, 128)
+    query, key, value = (jax.random.normal(jax.random.key(k), shape) * 0.1 for k in range(3))
+    key, value = key[:, :, :2], value[:, :, :2]
+    segments = jnp.arange(128)[None] // 48
+    plain = grouped.attention(query, key, value, segments, "xla")
+    kernel = ops.splash_attention(query, key, value, segments, interpret=True)
+    np.testing.assert_allclose(kernel, plain, atol=2e-6)
