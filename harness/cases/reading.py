@@ -112,7 +112,8 @@ def imposed(case: str, twins: str | None) -> list[str]:
             )
         elif value != (usual := getattr(own, known[key][1].name)):
             lines.append(
-                f"{key} is {converting.line(value)} by case {case}, by itself it is {_text(usual)}"
+                f"{key} is {converting.line(value)} by case {case},"
+                f" by itself it is {converting.line(usual)}"
             )
     return lines
 

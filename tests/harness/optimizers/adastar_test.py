@@ -66,14 +66,14 @@ def test_the_schedule_is_axlearns_at_its_corners() -> None:
     assert float(adastar.schedule(full, 10)(jnp.int32(5000))) == pytest.approx(0.01)
 
 
-def one_step(**changes: Any) -> dict[str, np.ndarray]:
+def one_step(**changes: Any) -> np.ndarray:
     """How far the first step moves ones [layers, 4], of which the second has larger gradients."""
     made = optimizer(warmup_steps=0, weight_decay=0, **changes)
     params = {"layer": {"weight": jnp.ones((2, 4))}}
     gradients = {"layer": {"weight": jnp.array([[0.1] * 4, [0.1, 0, 0, 0]])}}
     state = {"step": jnp.int32(0), **made.init(params)}
     after, _, _ = jax.jit(made.update)(gradients, state, params)
-    return 1 - np.asarray(after["layer"]["weight"])
+    return np.asarray(1 - after["layer"]["weight"])
 
 
 def test_layers_are_clipped_apart_where_the_case_says_so() -> None:

@@ -36,7 +36,7 @@ def parameters() -> Any:
 @cache
 def step(impl: str, config: ModelConfig) -> Any:
     """The jitted loss with its metrics, and gradients."""
-    implementation = families.load(None, "honeycrisp").get(impl)
+    implementation: Any = families.load(None, "honeycrisp").get(impl)
 
     def loss(params: Any, batch: Any) -> Any:
         outcome = implementation.loss(config, params, None, batch, None)
