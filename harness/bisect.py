@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)
     params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
-    found = bisect(case, names, a, b, params)
+    found = bisect(case, names, a, b, params, _model_states(case, names, grid))
     print(text(found))
     return 0 if found.parting is None else 1
 
@@ -96,6 +96,17 @@ def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: st
     )
 
 
+def _model_states(case: Case, names: tuple[str, str], grid: Grid) -> tuple[Any, Any]:
+    """What else the models of both sides hold, fresh; None where there is nothing."""
+    states = []
+    for name in names:
+        trainer = train_step.make_trainer(case, name, grid)
+        held = "model_state" in trainer.state
+        seed = jax.numpy.uint32(case.run.seed)
+        states.append(jax.jit(trainer.init)(seed)["model_state"] if held else None)
+    return states[0], states[1]
+
+
 def perturbed(params: Any, seed: int) -> Any:
     """The parameters, each moved by a tenth of its spread, or by 0.1 where all are equal."""
     leaves, structure = jax.tree.flatten(params)
@@ -109,7 +120,12 @@ def perturbed(params: Any, seed: int) -> Any:
 
 
 def bisect(
-    case: Case, names: tuple[str, str], a: Implementation, b: Implementation, params: Any
+    case: Case,
+    names: tuple[str, str],
+    a: Implementation,
+    b: Implementation,
+    params: Any,
+    model_states: tuple[Any, Any] = (None, None),
 ) -> Found:
     """One step of two implementations from the same parameters, on the same batch and one device.
 
@@ -121,7 +137,10 @@ def bisect(
     batch = data.picked(batches, 0, data.count(case))
     model = train_step.resolved(case, grid.platform)
     key = jax.random.key(case.run.seed, impl="threefry2x32")
-    one, other = (capture(_step(side, case, model), params, batch, key) for side in (a, b))
+    one, other = (
+        capture(_step(side, case, model), params, batch, key, state)
+        for side, state in zip((a, b), model_states, strict=True)
+    )
     axes = a.logical_axes(model)
     layer_axes = {
         path: named.index("layers") if "layers" in named else None
@@ -134,8 +153,10 @@ def _step(implementation: Implementation, case: Case, model: Any) -> Any:
     """The train step's own update, with everything that it makes on the way."""
     optimizer = train_step.optimizer_of(case, implementation, lambda _: jax.numpy.float32(1))
 
-    def step(params: Any, batch: data.Batch, key: jax.Array) -> dict[str, Any]:
+    def step(params: Any, batch: data.Batch, key: jax.Array, model_state: Any) -> dict[str, Any]:
         state = {"step": jax.numpy.int32(0), "params": params, **optimizer.init(params)}
+        if model_state is not None:
+            state["model_state"] = model_state
         done = train_step.update(case, implementation, model, optimizer, state, batch, key)
         updates = jax.tree.map(jax.numpy.subtract, done.state["params"], params)
         return {"loss": done.metrics["loss"], "gradients": done.gradients, "updates": updates}

@@ -98,6 +98,7 @@ def _case(
         console.line(forecast_text.describe(pair[0]))
         if len(pair) == 2:
             console.line(forecast_text.same_program(*pair))
+            console.line(forecast_text.both_states(*pair))
         console.line(forecast_text.fit(pair[0]))
         found += pair
     if len(slices) > 1:

@@ -85,7 +85,7 @@ class Pair:
             name,
             config,
             names,
-            functools.cache(lambda one: experiment().member(names.index(one))),
+            functools.cache(lambda one: experiment().member(0 if one == names[0] else 1)),
             sizes={size: values for size, values in self.sizes.items() if size != "full"},
             tflop_per_step=tflop_per_step if self.tflop_per_step is not None else None,
             batch=lambda config, rng, size, length: _batch(self, config, rng, size),

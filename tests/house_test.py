@@ -13,7 +13,51 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 LONGEST = 300  # lines of a file
+
+
+# Modules without a test file of their name: where they are tested instead, and why.
+TESTED_AS = {
+    "harness/__main__.py": "harness/main_test.py",
+    # An exception's name is all that is in them.
+    "harness/errors.py": "harness/run_test.py",
+    "harness/saving/faults.py": "harness/saving/restoring_test.py",
+    # Twins are judged together.
+    "models/decoder/linen.py": "models/decoder/twins_test.py",
+    "models/decoder/nnx.py": "models/decoder/twins_test.py",
+    "models/examples/gpt2/linen.py": "models/examples/gpt2/twins_test.py",
+    "models/examples/gpt2/nnx.py": "models/examples/gpt2/twins_test.py",
+    # The parts of a reader: what they are for shows when a whole document is read.
+    "harness/published/axlearn_*.py": "harness/published/axlearn_config_test.py",
+    "harness/published/megatron_*.py": "harness/published/megatron_log_test.py",
+    "harness/published/max*.py": "harness/published/maxtext_test.py",
+    "harness/published/event_file.py": "harness/published/metric_rows_test.py",
+    "harness/published/prefixes.py": "harness/published/arrival_test.py",
+    "harness/published/attempts.py": "harness/published/arrival_test.py",
+    "harness/published/telling.py": "harness/published/field_test.py",
+    "harness/published/document.py": "harness/published/fuzz_test.py",
+    # What only a comparison, a page or a command shows.
+    "harness/cases/case_files.py": "harness/cases/reading_test.py",
+    "harness/comparing/numbers.py": "harness/comparing/verdicts_test.py",
+    "harness/comparing/speed_verdicts.py": "harness/comparing/verdicts_test.py",
+    "harness/pages/turns.py": "harness/report_test.py",
+    # The steps of finding whose array is whose: what they are for shows in a whole pair.
+    "models/pairing/*.py": "models/pair_test.py",
+    "models/examples/own/*.py": "models/pair_test.py",
+    # What the twins of a family share shows in the twins.
+    "models/honeycrisp/*.py": "models/honeycrisp/twins_test.py",
+    "models/shared/flops.py": "models/decoder/family_test.py",
+    "models/shared/grouped.py": "models/honeycrisp/twins_test.py",
+    "models/shared/losses.py": "models/honeycrisp/twins_test.py",
+    "models/shared/tables.py": "models/decoder/parameters_test.py",
+    # What only a compiled program shows.
+    "harness/slices/forecast*.py": "harness/preflight_test.py",
+    "harness/slices/playing.py": "harness/slices/prediction_test.py",
+    # What only a whole run shows.
+    "harness/training/loop.py": "harness/run_test.py",
+    "harness/training/session.py": "harness/run_test.py",
+}
 
 
 def named(path: Path) -> str:
@@ -173,3 +217,20 @@ def test_commands_that_only_read_do_not_wait_for_jax() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_every_module_has_a_test_file() -> None:
+    """Under its own name, in the folder of tests/ that mirrors its own."""
+    untested, needless = [], set(TESTED_AS)
+    for path in FILES:
+        module = path.relative_to(ROOT)
+        if module.parts[0] == "scripts" or module.name == "__init__.py":
+            continue
+        own = TESTS / module.with_name(f"{module.stem}_test.py")
+        patterns = [pattern for pattern in TESTED_AS if module.match(pattern)]
+        if not own.exists():
+            needless -= set(patterns)
+            others = [TESTS / TESTED_AS[pattern] for pattern in patterns]
+            untested += [] if others and all(map(Path.exists, others)) else [str(module)]
+    assert not untested
+    assert not needless, "they have test files of their own, or are gone"

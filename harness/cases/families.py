@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _OWN = ("harness", "models")
-_NO_FAMILIES = ("examples", "shared")
+_NO_FAMILIES = ("examples", "pairing", "shared")
 
 
 def names() -> list[str]:

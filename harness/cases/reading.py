@@ -5,13 +5,15 @@ import functools
 import hashlib
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness import optimizers
 from harness.cases import converting, families
+from harness.cases.case_files import CASES as CASES
+from harness.cases.case_files import PAIR_CASE as PAIR_CASE
+from harness.cases.case_files import case_names as case_names
+from harness.cases.case_files import choices, find, read
+from harness.cases.case_files import given as given
 from harness.cases.settings import (
     CHOICES,
     Case,
@@ -23,11 +25,8 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
-from harness.text import nearest
 
-CASES = Path(__file__).parents[2] / "configs" / "cases"
 TINY_SEQUENCE_LENGTH = 64
-PAIR_CASE = "00_pair"  # stands in where a pair of a user's own comes without a case
 _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
@@ -46,20 +45,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def case_names() -> list[str]:
-    """The names of the cases that come with the project; not of that for pairs of others."""
-    return sorted(path.stem for path in CASES.glob("*.yaml") if path.stem != PAIR_CASE)
-
-
-def given(case: str | None, twins: str | None) -> str:
-    """The case that a command is told of; UserError where one is missing."""
-    if case is not None:
-        return case
-    if twins is None:
-        raise UserError(f"--case is missing; known are {', '.join(case_names())}")
-    return PAIR_CASE
-
-
 def load(
     case: str,
     size: str = "full",
@@ -74,9 +59,9 @@ def load(
     Raises UserError for an unknown case, size or key, a value of the wrong type, and a constraint
     that does not hold.
     """
-    path = _find(case)
+    path = find(case)
     last = _overrides(overrides)
-    said = _read(path)
+    said = read(path)
     if twins is not None:  # of another model: what this one lacks, `imposed` says
         fields = _fields(_sections(Case.family, Case.optimizer, twins))
         said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
@@ -103,7 +88,7 @@ def imposed(case: str, twins: str | None) -> list[str]:
     known = _fields(_sections(Case.family, Case.optimizer, twins))
     own = families.load(twins).config()
     lines = []
-    for key, (value, _) in _read(_find(case)).items():
+    for key, (value, _) in read(find(case)).items():
         if not _is_model(key) or key in CHOICES:
             continue
         if key not in known:
@@ -111,10 +96,8 @@ def imposed(case: str, twins: str | None) -> list[str]:
                 f"{key}={converting.line(value)} of case {case} is not taken: no such setting"
             )
         elif value != (usual := getattr(own, known[key][1].name)):
-            lines.append(
-                f"{key} is {converting.line(value)} by case {case},"
-                f" by itself it is {converting.line(usual)}"
-            )
+            told, own_ = converting.line(value), converting.line(usual)
+            lines.append(f"{key} is {told} by case {case}, by itself it is {own_}")
     return lines
 
 
@@ -185,47 +168,6 @@ def case_hash(case: Case, size: str, recipe: str) -> str:
     ).hexdigest()
 
 
-def _find(case: str) -> Path:
-    path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"--case {case}: no such case{_choices(case, case_names())}, or a .yaml file"
-        )
-    return path
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which the last would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} is given twice")
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(path: Path) -> dict[str, tuple[Any, str]]:
-    """A file's settings by dotted key, each with where it was said."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    settings: dict[str, tuple[Any, str]] = {}
-    for section, values in _mapping(document, f"{path}").items():
-        for key, value in _mapping(values, f"{path}: {section}").items():
-            settings[f"{section}.{key}"] = (value, str(path))
-    return settings
-
-
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
-    return value
-
-
 def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
     """The family and the optimizer that the settings name; UserError for one that is not there."""
     family, where = settings.get("model.family", (Case.family, ""))
@@ -286,7 +228,7 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
         if key in CHOICES:
             continue
         if key not in known:
-            raise UserError(f"{where}: {key}: no such key{_choices(key, [*known, *CHOICES])}")
+            raise UserError(f"{where}: {key}: no such key{choices(key, [*known, *CHOICES])}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
         values[section][field.name] = converting.convert(
@@ -306,10 +248,6 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
             where = settings.get(f"{section}.{field_name}", (None, name))[1]
             raise UserError(f"{where}: {section}.{error}") from None
     return Case(name, **built, family=family, optimizer=optimizer, twins=twins)
-
-
-def _choices(given: str, known: list[str]) -> str:
-    return f"{nearest(given, known)}; known are {', '.join(known)}"
 
 
 def _key(field_name: str) -> str:

@@ -118,14 +118,14 @@ def _rows(a: Sequence[Record], b: Sequence[Record], steps: Speed) -> list[Row]:
     return rows
 
 
-def _unit(a: Sequence[Record], b: Sequence[Record]) -> str:
-    """Which rate is missed where neither side has one."""
-    return _ONE_OF[any(_EXAMPLES in record["timing"] for record in (*a, *b))]
-
-
 def _in_turns(blocks: tuple[Sequence[float], Sequence[float]], ratio: Ratio) -> Row:
     a, b = (float(np.median(side)) for side in blocks)
     return Row("step, in turns", "s", a, b, ratio.value, ratio.low, ratio.high, "lower")
+
+
+def _unit(a: Sequence[Record], b: Sequence[Record]) -> str:
+    """Which rate is missed where neither side has one."""
+    return _ONE_OF[any(_EXAMPLES in record["timing"] for record in (*a, *b))]
 
 
 def _around(

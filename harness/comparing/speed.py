@@ -74,9 +74,12 @@ def _blocks(a: _Side, b: _Side) -> tuple[tuple[float, ...], tuple[float, ...]]:
         theirs = other.get("turns") if other else None
         if turns and theirs and theirs["partner"] == one["run_id"]:
             sides = (
-                [block["seconds_per_step"] for block in of["blocks"]] for of in (turns, theirs)
+                [figures.number(block["seconds_per_step"]) for block in told["blocks"]]
+                for told in (turns, theirs)
             )
-            pairs += zip(*sides, strict=False)
+            pairs += [
+                (x, y) for x, y in zip(*sides, strict=False) if x is not None and y is not None
+            ]
     return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 
 

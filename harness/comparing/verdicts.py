@@ -52,9 +52,8 @@ def _program(found: Comparison) -> Verdict:
     if programs.changes:
         words += f": {shortlist([name for name, _, _ in programs.changes], 4)}"
     else:
-        collectives = any(
-            side[0]["program"]["collectives"] for side in (found.a, found.b)
-        )  # fmt: skip
+        sides = (found.a, found.b)
+        collectives = any(side[0]["program"]["collectives"] for side in sides)
         words += f", though {'collectives, bytes' if collectives else 'bytes'} and cycles agree"
     if programs.kinds is None:
         words += "; program.txt.gz of both runs would name the operations"

@@ -5,16 +5,13 @@ from typing import Literal
 
 from harness.hlo.parse import Instruction
 
-Kind = Literal[
-    "mathematics", "random numbers", "state carried in and out", "grouping and layout", "names only"
-]
+Kind = Literal["mathematics", "random numbers", "state carried in and out", "grouping and layout"]
 # The most telling first.
 KINDS: tuple[Kind, ...] = (
     "mathematics",
     "random numbers",
     "state carried in and out",
     "grouping and layout",
-    "names only",
 )
 
 _CARRYING = frozenset(("parameter", "tuple", "get-tuple-element", "opt-barrier"))

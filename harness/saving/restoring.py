@@ -15,8 +15,8 @@ from harness.saving import archives, digest, files, foreign
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
-from harness.trees import named_leaves
 from models.seam import OWN
+from models.shared.trees import named_leaves
 
 What = Literal["params", "all"]  # of a checkpoint's state
 
@@ -25,7 +25,7 @@ What = Literal["params", "all"]  # of a checkpoint's state
 class Restored:
     """What a run begins with."""
 
-    # Whole, or only "params"; where `fresh`, without the part of the model's state that one
+    # Whole; or only "params"; or without what `fresh` names, of the model's state that one
     # implementation has alone, in the checkpoint of another one.
     state: dict[str, Any]
     step: int | None  # the run goes on at step + 1; None: at 0, with a fresh optimizer
@@ -160,8 +160,8 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
     problem: Damaged | None = None
     try:
         step = files.read_step(path)
+        state, missing = _without_own(step, state)
         taken = choice.of(step)
-        state, fresh = _without_own(step, state)
         wanted = _wanted(step, state, taken)
         arrays = files.read_arrays(step, wanted)
     except Damaged as error:
@@ -173,11 +173,11 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
         changed = [name for name in digests if digests[name] != step.digests[name]]
         if changed:
             raise Damaged(f"changed since it was saved: {shortlist(changed)}")
-    number = step.number if taken == "all" else None
-    warnings = choice.told(step, taken)
-    if fresh and taken == "all":
-        warnings += (f"{path}: {fresh} is not in it: starts fresh",)
-    return Restored(found, number, str(path), warnings, bool(fresh))
+    if taken == "params":
+        return Restored(found, None, str(path), choice.told(step, taken))
+    fresh = (f"{path}: {missing} is not in it: starts fresh",) if missing else ()
+    warnings = (*choice.told(step, taken), *fresh)
+    return Restored(found, step.number, str(path), warnings, bool(missing))
 
 
 def _without_own(step: StoredStep, state: Any) -> tuple[Any, str]:

@@ -9,6 +9,7 @@ from harness.hlo import Program, buffers, parts
 from harness.records.record import Record
 from harness.slices.forecast import Forecast
 from harness.text import GIB, aligned, gib, safe
+from harness.training import accounting
 
 _MIB = 2**20
 _SHOWN = 8
@@ -38,6 +39,17 @@ def fit(forecast: Forecast) -> str:
         f"{what}: {verdict}: {gib(needed)} of {capacity / GIB:.1f} GiB,"
         f" headroom {gib(left)} GiB ({100 * left / capacity:.1f} %)"
     )
+
+
+def both_states(first: Forecast, second: Forecast) -> str:
+    """One line: whether a device holds the states of both, as it must for turns."""
+    names = f"{first.question.impl} and {second.question.impl} in turns"
+    memory = first.record["memory"]
+    needed = accounting.both_bytes(memory, second.record["memory"])
+    if needed is None:
+        return f"{names}: no, as one alone does not fit"
+    verdict = "fit" if needed <= memory["capacity_bytes"] else "do not fit"
+    return f"{names}: both states {verdict}: {gib(needed)} GiB"
 
 
 def same_program(first: Forecast, second: Forecast) -> str:

@@ -1,6 +1,7 @@
 """Parameters, FLOPs and memory of a step."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,21 @@ def compiled_memory(compiled: Any) -> dict[str, int | None]:
     sizes = {name: int(getattr(analysis, f"{name}_size_in_bytes")) for name in names}
     sizes["total"] = sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]
     return {f"{name}_bytes": size for name, size in sizes.items()}
+
+
+def both_bytes(a: Mapping[str, int | None], b: Mapping[str, int | None]) -> int | None:
+    """What one device holds with two runs' states on it, while the larger of their steps runs.
+
+    a, b: the `memory` of their records; None where one does not tell.
+    """
+    kept = beside = 0
+    for memory in (a, b):
+        argument, total = memory["argument_bytes"], memory["total_bytes"]
+        code = memory["generated_code_bytes"]
+        if argument is None or total is None or code is None:
+            return None
+        kept, beside = kept + argument + code, max(beside, total - argument)
+    return kept + beside
 
 
 def memory_in_use(device: jax.Device) -> MemoryInUse | None:

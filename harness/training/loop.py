@@ -96,13 +96,11 @@ def train(
     recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
     observer.begin(ready.first_step)
     steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
-    ended = False
     try:
         state = steps.run(ready.running, ready.state, ready.first_step, checkpointer, stop_asked)
-        ended = True
         observer.phase("finish")
     finally:
-        steps.summarise(plan.grid, ended)
+        steps.summarise(plan.grid)
         recorder.note("memory", peak_in_use_bytes=_largest_in_use(plan.grid, peak=True))
         try:
             checkpointer.finish()  # also of a run that failed: what is being saved is good

@@ -95,6 +95,7 @@ class Steps:
         self._observer = observer
         self._clock = StepClock()
         self._walk: Walk | None = None
+        self._ended = False
 
     def run(
         self,
@@ -148,6 +149,7 @@ class Steps:
                 raise Preempted(f"asked to stop: saved step {step}")
         drain()
         gc.unfreeze()
+        self._ended = True
         return walk.state
 
     def _finish(self, step: int, metrics: Metrics) -> None:
@@ -166,8 +168,8 @@ class Steps:
             if not math.isfinite(values[name]) and not may_be_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
-    def summarise(self, grid: Grid, ended: bool) -> None:
-        """What the steps so far say of speed; ended: whether the last one was reached."""
+    def summarise(self, grid: Grid) -> None:
+        """What the steps so far say of speed."""
         recorder, profile = self._recorder, self._profile
         seconds = summarise(self._clock.samples)
         dispatches = self._walk.dispatch_seconds if self._walk else []
@@ -184,7 +186,7 @@ class Steps:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]
         if median is None:
-            if ended:  # a run that failed or was stopped says why by itself
+            if self._ended:  # a run that failed or was stopped says why by itself
                 recorder.warn(Caution.UNTIMED, enough=WARM_UP_STEPS + 1)
             return
         examples = data.global_batch(self._case, grid.batch_parts)

@@ -176,16 +176,3 @@ def first_difference(side: Side, steps: Sequence[Mapping[str, Any]]) -> Mapping[
         if loss is not None and entry["loss"] != (loss if math.isfinite(loss) else None):
             return entry
     return None
-
-
-def needed_bytes(a: Mapping[str, Any], b: Mapping[str, Any]) -> int | None:
-    """What one device holds with both states on it, while the larger of the steps runs.
-
-    a, b: the `memory` of their records; None where one does not tell.
-    """
-    names = ("argument_bytes", "total_bytes", "generated_code_bytes")
-    if any(memory[name] is None for memory in (a, b) for name in names):
-        return None
-    beside = max(memory["total_bytes"] - memory["argument_bytes"] for memory in (a, b))
-    kept = sum(memory["argument_bytes"] + memory["generated_code_bytes"] for memory in (a, b))
-    return int(kept + beside)

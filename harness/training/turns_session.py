@@ -16,7 +16,7 @@ from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
 from harness.saving.checkpointer import Checkpointer
 from harness.text import one_line, percent, size
-from harness.training import checking, devices, going_on, loop, turns
+from harness.training import accounting, checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
 from harness.training.parallel import mesh
 from harness.training.session import Options
@@ -87,7 +87,7 @@ def _partner(record: Record) -> str | None:
 def _fits(recorders: tuple[Recorder, Recorder]) -> bool:
     """Whether a device holds both states, as far as can be told; a warning in both if not."""
     a, b = (recorder.record for recorder in recorders)
-    needed = turns.needed_bytes(a["memory"], b["memory"])
+    needed = accounting.both_bytes(a["memory"], b["memory"])
     capacity = agreed(_limit) or a["memory"]["capacity_bytes"]
     if needed is None or capacity is None or needed <= capacity:
         return True

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from models.pairing.sides import Held, PairFault, Side
 from models.seam import Batch, Implementation, Matched, SeamError
 
 _EXAMPLES = 4
+_FEW = 4  # findings that are told one by one
 
 
 class _Written(Protocol):
@@ -51,7 +52,7 @@ class Experiment:
         self._stale: list[str] = []
         self._learnt = self._learn()
 
-    def member(self, number: int) -> Implementation:
+    def member(self, number: Literal[0, 1]) -> Implementation:
         """The implementation that one side is."""
         made: Any = Member(
             self._sides,
@@ -70,16 +71,30 @@ class Experiment:
             for name, paths in zip(self._names, learnt.alone, strict=True)
             for path in paths
         ]
-        found = [
-            f"{path}: {self._names[0]} and {self._names[1]} make another gradient or state of equal"
-            f" values, {100 * apart:.2g} % apart"
-            for path, apart in sorted(learnt.differing.items(), key=lambda one: -one[1])
-        ]
-        found += [f"starts otherwise: {one}" for one in learnt.started]
+        found = self._differing(learnt)
+        if learnt.started:
+            more = len(learnt.started) - _FEW
+            listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
+            found.append(f"fresh models hold other numbers: {listed}")
         return Matched(
             tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone),
             (*found, *self._stale),
         )  # fmt: skip
+
+    def _differing(self, learnt: Learnt) -> list[str]:
+        """In which arrays the sides differ when they are given equal values; of many, the first."""
+        what = (
+            f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
+        )
+        differing = [*learnt.differing.items()]
+        if len(differing) <= _FEW:
+            return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
+        path, apart = differing[0]
+        every = len(learnt.params) + len(learnt.state)
+        return [
+            f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
+            f" {100 * apart:.2g} % apart; harness.bisect tells the operation"
+        ]
 
     def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:
         """Parameters, or state, of one side as another one has them; None: they are of neither."""
@@ -88,8 +103,7 @@ class Experiment:
         held = shapes_of(self._sides, dict(arguments), self._example(arguments))
         for links_of, part in ((known.params, 0), (known.state, 1)):
             forms = [{path: tuple(one.shape) for path, one in side[part].items()} for side in held]
-            linked = [{path for link in links_of for group in side(link) for path in group}
-                      for side in (lambda link: link.a, lambda link: link.b)]  # fmt: skip
+            linked = (links.paths(links_of, 0), links.paths(links_of, 1))
             of = [number for number in (0, 1) if arrays and arrays.keys() == linked[number]]
             if to in of:
                 return dict(arrays)

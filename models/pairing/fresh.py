@@ -22,27 +22,35 @@ def draws(closed: core.ClosedJaxpr, anew: Sequence[bool]) -> tuple[int, list[str
     anew: for each input, whether another step has another one.
     """
     found: list[tuple[bool, str]] = []
-    _walk(closed.jaxpr, list(anew), found)
+    _walk(closed.jaxpr, list(anew), found, "")
     return len(found), sorted({line for is_fresh, line in found if not is_fresh})
 
 
-def _walk(jaxpr: core.Jaxpr, anew: Sequence[bool], found: list[tuple[bool, str]]) -> list[bool]:
-    """Notes each draw; returns which outputs another step has anew."""
+def _walk(
+    jaxpr: core.Jaxpr, anew: Sequence[bool], found: list[tuple[bool, str]], line: str
+) -> list[bool]:
+    """Notes each draw; returns which outputs another step has anew.
+
+    line: where a program that is compiled for itself is called. It may have been traced before,
+    from another place, so that its own lines tell nothing.
+    """
     known = {id(variable): one for variable, one in zip(jaxpr.invars, anew, strict=True)}
     for equation in jaxpr.eqns:
         taken = [known.get(id(atom), False) for atom in equation.invars]
         inner = list(within(equation))
         out = any(taken)
         outs = [out] * len(equation.outvars)
+        here = line or _source(equation)
         for one in inner:
             last = taken[len(taken) - len(one.invars) :]
             if len(last) < len(one.invars):  # consumed in a way that is not known here
                 last = [out] * len(one.invars)
-            inside = _walk(one, last, found)
+            compiled = equation.primitive.name in ("jit", "pjit")
+            inside = _walk(one, last, found, here if compiled else line)
             if len(inside) == len(outs):
                 outs = [a or b for a, b in zip(outs, inside, strict=True)]
         if not inner and equation.primitive.name in _DRAWS and _is_used(equation, jaxpr):
-            found.append((out, _source(equation)))
+            found.append((out, here or "a library"))
         known |= {id(v): one for v, one in zip(equation.outvars, outs, strict=True)}
     return [known.get(id(atom), False) for atom in jaxpr.outvars]
 
@@ -59,7 +67,7 @@ def _is_used(equation: Any, jaxpr: core.Jaxpr) -> bool:
 
 
 def _source(equation: Any) -> str:
-    """The innermost line that is not of an installed library, such as mine.py:12."""
+    """The innermost line that is not of an installed library, such as mine.py:12, or ""."""
     traceback = equation.source_info.traceback
     here = Path(__file__).parent
     for frame in traceback.frames if traceback is not None else ():
@@ -67,4 +75,4 @@ def _source(equation: Any) -> str:
         foreign = any(name in path.parts for name in _LIBRARIES) or "lib/python" in str(path)
         if not foreign and path.parent != here and "<" not in frame.file_name:
             return f"{path.name}:{frame.line_num}"
-    return "a library"
+    return ""

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -41,15 +42,16 @@ class Learnt:
 class _Experiment:
     """Both models with the same values, as far as their layouts are known."""
 
-    def __init__(self, a: Probe, b: Probe) -> None:
+    def __init__(self, a: Probe, b: Probe, by_start: bool) -> None:
         self.a, self.b = a, b
+        self._by_start = by_start
 
     def run(
         self, known: Sequence[Link], same: tuple[Collection[str], Collection[str]] = ((), ())
     ) -> tuple[Tried, Tried]:
         """What both give when these links are known, and those of `same` hold one number."""
-        ours = values.of(self.a.params, same[0])
-        theirs = values.of(self.b.params, same[1])
+        ours = values.of(self.a.params, same[0], self._by_start)
+        theirs = values.of(self.b.params, same[1], self._by_start)
         theirs |= {
             path: np.asarray(one).astype(self.b.params[path].dtype)
             for path, one in links.to_b(known, ours, self.b.shapes).items()
@@ -76,16 +78,23 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
 
     names: partners that are given, side b's path by side a's; they are taken as they are.
     """
-    experiment = _Experiment(a, b)
+    found = _learn(_Experiment(a, b, by_start=False), names)
+    if found.agrees:
+        return found
+    again = _learn(_Experiment(a, b, by_start=True), names)
+    return again if again.agrees else found
+
+
+def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
+    a, b = experiment.a, experiment.b
     given = [Link(((one,),), ((other,),), "hand") for one, other in names.items()
              if one in a.params and other in b.params]  # fmt: skip
     composed = _composed(experiment, given)
     known = [*given, *composed]
     ours, theirs = experiment.run(known)
-    linked = {path for link in known for group in (*link.a, *link.b) for path in group}
     found = partners.match(
-        a.seen({path: one for path, one in ours.gradients.items() if path not in linked}),
-        b.seen({path: one for path, one in theirs.gradients.items() if path not in linked}),
+        partners.without(a.seen(ours.gradients), links.paths(known, 0)),
+        partners.without(b.seen(theirs.gradients), links.paths(known, 1)),
     )
     params = [*known, *found]
     state = _of_state(a, b, ours, theirs, names)
@@ -93,8 +102,11 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
         tuple(params),
         tuple(state),
         (_alone(a, params, state, 0), _alone(b, params, state, 1)),
-        _differing(b.shapes, params, ours.gradients, theirs.gradients)
-        | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
+        _in_order(
+            a,
+            _differing(b.shapes, params, ours.gradients, theirs.gradients)
+            | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
+        ),
         (ours.loss, theirs.loss),
         tuple(_started(a, b, [*params, *state])),
     )
@@ -103,10 +115,13 @@ def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
 def _composed(experiment: _Experiment, given: Sequence[Link]) -> list[Link]:
     """Links of arrays that are laid out otherwise than by folding axes; [] when none is."""
     a, b = experiment.a, experiment.b
-    fixed = {path for link in given for group in (*link.a, *link.b) for path in group}
-    loose = _open(a.shapes, b.shapes, fixed, (math.prod, tuple))
+    shapes = (
+        {path: a.shapes[path] for path in a.shapes.keys() - links.paths(given, 0)},
+        {path: b.shapes[path] for path in b.shapes.keys() - links.paths(given, 1)},
+    )
+    loose = _open(*shapes, (math.prod, tuple))
     if not any(loose):
-        loose = _open(a.shapes, b.shapes, fixed, (tuple,))
+        loose = _open(*shapes, (tuple,))
         ours, theirs = experiment.run(given)
         if _apart(ours.loss, theirs.loss) < _AGREE or not any(loose):
             return []
@@ -118,9 +133,7 @@ def _composed(experiment: _Experiment, given: Sequence[Link]) -> list[Link]:
     )  # fmt: skip
 
     def score(new: Sequence[Link]) -> float:
-        ours = {path for link in new for group in link.a for path in group}
-        theirs = {path for link in new for group in link.b for path in group}
-        same = ({*loose[0]} - ours, {*loose[1]} - theirs)
+        same = ({*loose[0]} - links.paths(new, 0), {*loose[1]} - links.paths(new, 1))
         return experiment.apart([*given, *new], new, same)
 
     return composing.compose(*units, score)
@@ -129,18 +142,16 @@ def _composed(experiment: _Experiment, given: Sequence[Link]) -> list[Link]:
 def _open(
     a: Mapping[str, Shape],
     b: Mapping[str, Shape],
-    fixed: Collection[str],
     forms: Sequence[Callable[[Shape], object]],
 ) -> tuple[list[str], list[str]]:
     """The arrays of which, in none of these forms of their shape, both sides have as many."""
-    sides = [{path: shape for path, shape in side.items() if path not in fixed} for side in (a, b)]
-    counts = [[Counter(map(form, side.values())) for form in forms] for side in sides]
+    counts = [[Counter(map(form, side.values())) for form in forms] for side in (a, b)]
 
     def is_open(shape: Shape) -> bool:
         return all(ours[form(shape)] != theirs[form(shape)]
                    for form, ours, theirs in zip(forms, *counts, strict=True))  # fmt: skip
 
-    ours, theirs = ([path for path, shape in side.items() if is_open(shape)] for side in sides)
+    ours, theirs = ([path for path, shape in side.items() if is_open(shape)] for side in (a, b))
     return ours, theirs
 
 
@@ -150,10 +161,9 @@ def _of_state(
     """Links of state; of what values do not tell, those of one kind and shape alone."""
     given = [Link(((one,),), ((other,),), "hand") for one, other in names.items()
              if one in a.state and other in b.state]  # fmt: skip
-    fixed = {path for link in given for group in (*link.a, *link.b) for path in group}
     found = partners.match(
-        a.seen({path: one for path, one in ours.state.items() if path not in fixed}),
-        b.seen({path: one for path, one in theirs.state.items() if path not in fixed}),
+        partners.without(a.seen(ours.state), links.paths(given, 0)),
+        partners.without(b.seen(theirs.state), links.paths(given, 1)),
     )
     return given + [
         link for link in found
@@ -167,11 +177,9 @@ def _of_one_kind(link: Link, a: Probe, b: Probe) -> bool:
 
 
 def _alone(
-    probe: Probe, params: Sequence[Link], state: Sequence[Link], side: int
+    probe: Probe, params: Sequence[Link], state: Sequence[Link], side: Literal[0, 1]
 ) -> tuple[str, ...]:
-    linked = {
-        path for link in (*params, *state) for group in (link.a, link.b)[side] for path in group
-    }
+    linked = links.paths([*params, *state], side)
     return tuple(path for path in (*probe.params, *probe.state) if path not in linked)
 
 
@@ -195,6 +203,10 @@ def _differing(
                 name = link.a[0][0]
                 found[name] = max(apart, found.get(name, 0.0))
     return found
+
+
+def _in_order(a: Probe, differing: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(differing.items(), key=lambda one: (a.places[one[0]], one[0])))
 
 
 def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:

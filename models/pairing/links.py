@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -85,6 +85,11 @@ def to_b(links: Sequence[Link], arrays: Mapping[str, Any], shapes: Mapping[str, 
 def to_a(links: Sequence[Link], arrays: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Any:
     """All of side a's arrays, by path, of side b's."""
     return {path: one for link in links for path, one in link.to_a(arrays, shapes).items()}
+
+
+def paths(links: Iterable[Link], side: Literal[0, 1]) -> set[str]:
+    """All paths of side a, 0, or of side b, 1."""
+    return {path for link in links for group in (link.a, link.b)[side] for path in group}
 
 
 def lines(links: Sequence[Link]) -> list[str]:

@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ class Member:
     def __init__(
         self,
         sides: tuple[Side, Side],
-        number: int,
+        number: Literal[0, 1],
         names: Callable[[Arguments], Names],
         example: Callable[[Arguments], Batch],
         trained: str | None,
@@ -57,8 +57,7 @@ class Member:
         arguments = arguments_of(config)
         held = self._side.init(arguments, key, self._example(arguments))
         params, state = self._to_first(arguments, held)
-        linked = {path for link in self._names(arguments).state
-                  for group in (link.a, link.b)[self._number] for path in group}  # fmt: skip
+        linked = links.paths(self._names(arguments).state, self._number)
         alone = {path: one for path, one in held.state.items() if path not in linked}
         trained = {path: one for path, one in params.items() if self._trained.search(path)}
         frozen = {path: one for path, one in params.items() if path not in trained}
@@ -121,8 +120,8 @@ class Member:
     def _to_first(self, arguments: Arguments, held: Held) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parameters and linked state under the first side's names."""
         names = self._names(arguments)
-        linked = {path for link in names.state for group in link.a for path in group}
         if self._number == 0:
+            linked = links.paths(names.state, 0)
             return dict(held.params), {p: one for p, one in held.state.items() if p in linked}
         first = self._shapes(tuple(arguments.items()))[0]
         return (

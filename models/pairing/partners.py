@@ -2,13 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.pairing.layouts import Layout
-from models.pairing.links import Link
+from models.pairing.links import Link, paths
 
 ALIKE = 0.02  # relative distance of what is one and the same, computed in two ways
 _APART = 10  # how many times farther everything else must be
@@ -38,12 +38,13 @@ def match(a: Sight, b: Sight) -> list[Link]:
         )
         sure = _by_value(ours, theirs)
         found += sure
-        taken = {path for link in sure for group in (*link.a, *link.b) for path in group}
-        found += _by_order(
-            {path: one for path, one in ours.items() if path not in taken},
-            {path: one for path, one in theirs.items() if path not in taken},
-        )
+        found += _by_order(without(ours, paths(sure, 0)), without(theirs, paths(sure, 1)))
     return found
+
+
+def without(seen: Sight, taken: Collection[str]) -> Sight:
+    """The arrays that are not taken yet."""
+    return {path: one for path, one in seen.items() if path not in taken}
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:

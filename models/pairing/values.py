@@ -11,32 +11,41 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from models.pairing.layouts import Shape
+from models.pairing.partners import kind
 
 # What every layout of an array leaves as it is: the value of all that is still to be laid out.
 SAME = 0.05
-_MATRICES = ("kernel", "embedding", "weight", "w")
+_VECTORS = ("bias", "scale", "mean", "var")  # whatever their axes
+_MATRICES = ("kernel", "embedding")
 
 
-def of(arrays: Mapping[str, np.ndarray], same: Collection[str] = ()) -> dict[str, np.ndarray]:
+def of(
+    arrays: Mapping[str, np.ndarray], same: Collection[str] = (), by_start: bool = False
+) -> dict[str, np.ndarray]:
     """Values for arrays of these types and shapes; those of `same` hold one number.
 
-    The arrays are a fresh model's: one of a single number (a bias, a norm's scale) gets numbers
-    around 0.7, one of several gets those of a matrix. What is not of floating point stays.
+    A bias, a norm's scale and whatever has one axis get numbers around 0.7, others those of a
+    matrix. Two models may not agree in that, who call one thing otherwise: by_start tells them
+    apart by the fresh model's arrays instead, whether they hold one number. What is not of floating
+    point stays.
     """
     return {
         path: array
         if not np.issubdtype(array.dtype, np.floating) and "float" not in str(array.dtype)
         else np.full(array.shape, SAME, array.dtype)
         if path in same
-        else _numbers(array.shape, _is_vector(path, array)).astype(array.dtype)
+        else _numbers(array.shape, _is_vector(path, array, by_start)).astype(array.dtype)
         for path, array in arrays.items()
     }
 
 
-def _is_vector(path: str, array: np.ndarray) -> bool:
-    if array.ndim > 1 and path.rpartition("/")[2] in _MATRICES:
-        return False
-    return array.ndim < 2 or bool((array == array.flat[0]).all())
+def _is_vector(path: str, array: np.ndarray, by_start: bool) -> bool:
+    if array.ndim < 2:
+        return True
+    name = kind(path)
+    if by_start and name not in _MATRICES:
+        return bool((array == array.flat[0]).all())
+    return name in _VECTORS
 
 
 def _numbers(shape: Shape, vector: bool) -> np.ndarray:

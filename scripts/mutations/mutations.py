@@ -108,11 +108,8 @@ def main() -> int:
 
 def _prepare(tree: Path) -> None:
     """Imports what every mutant needs once, and keeps what XLA compiles for the next ones."""
-    os.environ |= {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tree / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tree / "compiled"))
     sys.dont_write_bytecode = True
     for name in ("flax.linen", "flax.nnx", "optax", "pytest"):
         importlib.import_module(name)

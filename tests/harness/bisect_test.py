@@ -10,7 +10,6 @@ from typing import Any
 import commands
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from harness import bisect
@@ -288,18 +287,6 @@ def test_weight_decay_on_norms_is_named() -> None:
     rows = parting.rows(found.a, found.b, "updates", found.layer_axes)
     differing = {row.tensor for row in rows if row.distance is not None}
     assert differing == {row.tensor for row in rows if row.tensor.endswith(("scale", "bias"))}
-
-
-def test_distance_counts_the_numbers_between() -> None:
-    a = np.asarray([1.0, 2.0, -0.0, 3.0], np.float32)
-    b = np.asarray([np.nextafter(np.float32(1), np.float32(2)), 2.0, 0.0, 3.0], np.float32)
-    found = parting.distance(a, b)
-    assert found is not None
-    assert (found.equal, found.size, found.ulps) == (2, 4, 1)
-    assert parting.distance(a, a.astype(np.float64)) is None
-    nothing_equal = parting.distance(a, np.full(4, np.nan, np.float32))
-    assert nothing_equal is not None
-    assert nothing_equal.ulps is None
 
 
 @pytest.mark.parametrize(

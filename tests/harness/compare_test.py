@@ -259,7 +259,11 @@ def test_two_thousand_mutated_records_raise_nothing_unforeseen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(7)
-    good = write(tmp_path, make(0, run_id="good", seconds=[0.07] * 12)) / "record.json"
+    made = make(0, run_id="good", seconds=[0.07] * 12)
+    blocks = [{"first_step": 5 * number, "seconds_per_step": 0.07} for number in range(4)]
+    made["turns"] = {"partner": "good", "order": "ABBA", "block_steps": 5, "blocks": blocks}
+    made["checkpoint"]["digests"] = {"params/a": "float32[8]:1", "model_state/k": "uint32[2]:1"}
+    good = write(tmp_path, made) / "record.json"
     text = good.read_text()
     bad = tmp_path / "bad.json"
     compared, refused = 0, []

@@ -27,7 +27,8 @@ def both(results: Path) -> subprocess.CompletedProcess[str]:
     """03_dropout with both implementations on two devices, seven steps."""
     return run(
         *("--case", "03_dropout", "--devices", "2", "--steps", "7", "--tensorboard"),
-        *("--run-id", "both", "--results-dir", results),
+        *("--run-id", "both", "--results-dir", results, "--turns-seconds", "1"),
+        seconds=480,
     )
 
 
@@ -69,6 +70,38 @@ def test_the_twins_ended_in_one_state_by_one_program(
     same = ("step", "loss", "grad_norm", "learning_rate", "total_weights")
     for a, b in zip(linen["steps"], nnx["steps"], strict=True):
         assert [a[key] for key in same] == [b[key] for key in same]
+
+
+def test_both_end_in_turns(
+    both: subprocess.CompletedProcess[str], linen: dict[str, Any], nnx: dict[str, Any]
+) -> None:
+    assert re.search(r"^in turns: \d+ blocks of \d+ steps each", both.stdout, re.MULTILINE)
+    assert (linen["turns"]["partner"], nnx["turns"]["partner"]) == ("both-nnx", "both-linen")
+    assert linen["turns"]["order"].startswith("ABBA")
+    assert nnx["turns"]["order"].startswith("BAAB")
+    for turns in (linen["turns"], nnx["turns"]):
+        assert len(turns["blocks"]) == turns["order"].count("A") >= 2
+        assert all(block["seconds_per_step"] > 0 for block in turns["blocks"])
+    warnings = [*linen["warnings"], *nnx["warnings"]]
+    assert not any("in turns" in warning for warning in warnings)  # the same losses
+
+
+def test_a_change_of_one_implementation_is_compared_with_the_case_as_given(tmp_path: Path) -> None:
+    ended = run(
+        *(*CASE, tmp_path, "--steps", "5", "--run-id", "one", "--turns-seconds", "1"),
+        *("--against", "--set model.unroll=true --set optim.learning_rate=1e-3"),
+        seconds=480,
+    )
+    assert ended.returncode == 0, ended.stderr
+    given, changed = (record_of(tmp_path / name) for name in ("one-A", "one-B"))
+    assert (given["impl"], changed["impl"]) == ("nnx", "nnx")
+    assert given["case"]["config"]["model.unroll"] is False
+    assert changed["case"]["config"]["model.unroll"] is True
+    assert (given["turns"]["partner"], changed["turns"]["partner"]) == ("one-B", "one-A")
+    assert "compared: case.config.model.unroll: false -> true" in ended.stdout
+    assert "compared: case.config.optim.learning_rate: " in ended.stdout
+    assert "not comparable" not in ended.stdout
+    assert not any("in turns" in warning for warning in [*given["warnings"], *changed["warnings"]])
 
 
 def test_the_record_is_whole(linen: dict[str, Any]) -> None:
@@ -147,6 +180,12 @@ CASE = ("--case", "01_baseline", "--impl", "nnx", "--results-dir")
         (["--devices", "100000"], "--devices 100000: must be 1 to 512"),
         (["--steps", "none"], "argument --steps: invalid int value: 'none'"),
         (["--repeats", "0"], "--repeats 0: must be at least 1"),
+        (["--against", "--steps 3"], "--against '--steps 3': may hold --set, --recipe, --nnx-stat"),
+        (["--against", "--set model.embd=3"], "model.embd: no such key (nearest: model.embed)"),
+        (["--against", "--recipe fast", "--impl", "both"], "a change of one implementation"),
+        (["--against", "'"], "No closing quotation"),
+        (["--precision", "0"], "--precision 0.0: must be a number above 0"),
+        (["--turns-seconds", "nan"], "--turns-seconds nan: must be a number above 0"),
         (["--run-id", "../away"], "run id '../away'"),
         (["--results-dir", "/dev/null/x"], "--results-dir /dev/null/x: /dev/null is not a folder"),
         (["--profile-steps", "5"], "--profile-steps 5: must be A:B"),

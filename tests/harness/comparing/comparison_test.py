@@ -50,13 +50,13 @@ def test_every_figure_is_in_the_table(twins: Comparison) -> None:
 
 
 def test_a_rate_is_as_uncertain_as_the_time_it_follows_from() -> None:
-    runs = [[make(5 * side + n, scale=1 + n / 100) for n in range(5)] for side in range(2)]
-    repeats = comparison.compare(runs[0], runs[1])
+    a, b = ([make(5 * side + n, scale=1 + n / 100) for n in range(5)] for side in range(2))
+    repeats = comparison.compare(a, b)
     step, rate = row(repeats, "step"), row(repeats, "tokens/s per device")
     assert step.ratio == pytest.approx(1 / (rate.ratio or 0))
     assert step.low == pytest.approx(1 / (rate.high or 0))
     assert step.high == pytest.approx(1 / (rate.low or 0))
-    assert row(comparison.compare(runs[0][:1], runs[1][:1]), "step").low is None
+    assert row(comparison.compare(a[:1], b[:1]), "step").low is None
 
 
 def test_a_run_without_steps_is_not_compared() -> None:

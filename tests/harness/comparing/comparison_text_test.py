@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from compared_records import CONFIG, changed, imported, make
+from compared_records import CONFIG, changed, imported, in_turns, make
 
 from harness.comparing import comparison, comparison_text
 from harness.comparing.comparability import Difference
@@ -22,8 +22,8 @@ def test_a_terminal_is_told_the_runs_what_differs_the_figures_and_the_verdicts()
     assert lines[1:3] == ["A: one, linen", "B: other, nnx"]
     assert "differs: environment.jax: 0.10.2 -> 0.9.2" in lines
     assert any(line.startswith("final loss ") and line.endswith(" =") for line in lines)
-    assert [line.split()[0] for line in lines[-5:]] == [
-        *("numbers", "speed", "memory", "program", "checkpoints"),
+    assert [line.split("  ")[0] for line in lines[-6:]] == [
+        *("numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
     ]
 
 
@@ -60,10 +60,14 @@ def test_json_has_everything_and_null_where_there_is_no_number() -> None:
 
 
 def test_a_chart_of_benchmarks_takes_what_is_better_when_it_is_smaller() -> None:
-    found = comparison.compare([make(0)], [make(1, impl="nnx", scale=1.2)])
-    entries = {entry["name"]: entry for entry in json.loads(comparison_text.benchmark(found))}
-    step = entries["03_dropout nnx: step"]
+    a, b = in_turns(1.2)
+    entries = {
+        entry["name"]: entry
+        for entry in json.loads(comparison_text.benchmark(comparison.compare([a], [b])))
+    }
+    assert "range" not in entries["03_dropout nnx: step"]  # of one run a side
+    step = entries["03_dropout nnx: step, in turns"]
     assert step["unit"] == "s"
-    assert step["extra"].startswith("baseline 0.0")
+    assert step["extra"].startswith("baseline ")
     assert step["range"].startswith("± ")
     assert not any("tokens/s" in name for name in entries)

@@ -119,12 +119,12 @@ def test_of_equal_repeats_few_get_a_verdict_and_of_slower_ones_nearly_all() -> N
     outcomes = {
         scale: [
             verdict(comparison.compare(runs(20 * n), runs(20 * n + 10, scale))).outcome
-            for n in range(1, 41)
+            for n in range(1, 21)
         ]
         for scale in (1.0, 1.1)
     }
-    assert sum(one in ("better", "worse") for one in outcomes[1.0]) <= 2
-    assert outcomes[1.1].count("worse") >= 38
+    assert sum(one in ("better", "worse") for one in outcomes[1.0]) <= 1
+    assert outcomes[1.1].count("worse") >= 19
 
 
 def test_too_few_runs_say_how_many_would_do() -> None:

@@ -69,7 +69,7 @@ def test_programs_that_differ_are_told_apart_by_what_they_do() -> None:
     assert found.programs.operations
     assert any("multiply" in operation for operation in found.programs.operations)
     assert "multiply" in comparison_text.terminal(found)
-    assert verdicts(found)["program"].words.endswith("; what differs is mathematics (1)")
+    assert verdicts(found)["program"].words.endswith("; what differs is mathematics (2)")
     programs = hlo.parse(HLO.format("add")), hlo.parse(WITH_STATE)
     found = comparison.compare([make()], [other], programs=programs)
     assert "state carried in and out (" in verdicts(found)["program"].words

@@ -240,27 +240,3 @@ def test_an_operation_that_no_result_needs_counts_as_well() -> None:
     logging = CALLS.replace("  ROOT %m", f"  {logs}\n  ROOT %m")
     (found,) = hlo.diff(hlo.parse(CALLS), hlo.parse(logging))
     assert (found.opcode, found.count_a, found.count_b) == ("custom-call", 0, 1)
-
-
-@pytest.mark.parametrize(
-    ("op_name", "place"),
-    [
-        (
-            "jit(step)/transpose(jvp(Transformer))/decoder/while/body/closed_call/checkpoint/"
-            "rematted_computation/layers.forward/layers/mlp/wi_0/dot_general",
-            "decoder/layers/mlp/wi_0 (recomputed)",
-        ),
-        (
-            "jit(step)/transpose(jvp(decoder))/layers/mlp/btd,df->btf/dot_general;jit(step)/x/add",
-            "decoder/layers/mlp (backward)",
-        ),
-        ("jit(step)/jvp(decoder)/jit(_take)/gather", "decoder"),
-        ("jit(step)/vmap(jvp(a))/b/jvp(jit(silu))/add", "a/b"),
-        ("jit(step)/add", ""),
-        ("state['params']['embedding']", "state['params']['embedding']"),
-        ("broadcast.8", ""),
-        ("", ""),
-    ],
-)
-def test_where_an_operation_stands(op_name: str, place: str) -> None:
-    assert hlo.where(op_name) == place

@@ -12,7 +12,7 @@ from harness import optimizers
 from harness.cases import reading
 from harness.errors import UserError
 from harness.optimizers import adastar
-from harness.trees import named_leaves, nested
+from models.shared.trees import named_leaves, nested
 
 CASE = reading.load("20_honeycrisp", "tiny", inputs.SETTINGS)
 FIGURES = inputs.FIGURES

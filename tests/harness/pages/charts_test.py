@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.pages import bars, charts, words
-from harness.pages.bars import Bar, Piece
+from harness.pages import charts, words
 from harness.pages.charts import Series
 
 
@@ -70,17 +69,3 @@ def test_what_a_curve_is_called_stays_text() -> None:
     assert "<b>" not in drawn
     assert "\u2028" not in drawn
     assert data(drawn)["series"][0]["name"] == "</script><b>&\ufffd"
-
-
-def test_bars_share_one_scale() -> None:
-    rows = [
-        Bar("a", [Piece("k0", 0.0, 1.0, "one"), Piece("k1", 1.0, 3.0, "three")]),
-        Bar("b", [Piece("k0", 0.0, 2.0, "two")], mark=Piece("peak", 3.0, 0.0, "peak")),
-    ]
-    drawn = bars.draw("title", rows, (("k0", "first"), ("k1", "second"), ("k2", "third")))
-    widths = re.findall(r' width="([0-9.]+)%" height="100%"><title>', drawn)
-    assert widths == ["25.000", "75.000", "50.000"]
-    assert 'x1="75.000%"' in drawn
-    assert "second" in drawn
-    assert "third" not in drawn
-    assert bars.draw("title", [], ()) == ""

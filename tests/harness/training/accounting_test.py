@@ -58,3 +58,12 @@ def test_the_full_tree_of_semantics_has_the_published_count() -> None:
         "norms": jax.ShapeDtypeStruct((2 * layers + 1, embed), np.float32),
     }
     assert accounting.parameter_count(tree) == 1_104_218_112
+
+
+def memory(argument: int, total: int, code: int = 1) -> dict[str, int | None]:
+    return {"argument_bytes": argument, "total_bytes": total, "generated_code_bytes": code}
+
+
+def test_two_states_need_both_arguments_and_what_the_larger_step_takes_beside_its_own() -> None:
+    assert accounting.both_bytes(memory(10, 15), memory(20, 22)) == 10 + 20 + 5 + 2
+    assert accounting.both_bytes(memory(10, 15), memory(20, 22) | {"total_bytes": None}) is None

@@ -40,7 +40,7 @@ def test_a_tree_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     found = faults(monkeypatch, init=init)
     assert "linen has the parameter ln_f/scale, nnx has not (nearest: ln_final/scale)" in found
     assert "wpe/embedding is float32[128, 64] in linen and bfloat16[127, 64] in nnx" in found
-    assert any("nnx: ln_final/scale has no logical axes" in fault for fault in found)
+    assert "nnx: ln_final/bias, ln_final/scale have no logical axes" in found
 
 
 def test_random_state_among_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_outputs_of_another_shape(monkeypatch: pytest.MonkeyPatch) -> None:
         return gpt2.apply(*arguments)[:, -1]
 
     assert faults(monkeypatch, apply=apply) == [
-        "nnx: apply returns float32[2, 256], must return float32[2, 16, 256], [B, T, V]"
+        "nnx: apply returns float32[1, 256], must return float32[1, 16, 256], [B, T, V]"
     ]
 
 
@@ -113,7 +113,7 @@ def test_the_case_tells_which_twins() -> None:
     assert reading.from_flat("03_dropout", flat) == CASE
     assert "twins" not in reading.flatten(reading.load("03_dropout"))
     with pytest.raises(UserError, match=r"model.quantization: no such key"):
-        reading.load("04_int8", twins=GPT2)
+        reading.load("01_baseline", overrides=["model.quantization=int8"], twins=GPT2)
 
 
 def test_both_are_trained_compared_and_restored_crosswise(tmp_path: Path) -> None:

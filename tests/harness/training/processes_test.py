@@ -32,18 +32,27 @@ def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
 
 
 def test_two_processes_are_one_run(tmp_path: Path) -> None:
-    pair = start_pair(*CASE, "--run-id", "two", "--results-dir", tmp_path)
-    assert ended(pair) == [0, 0]
+    """Of each implementation, one after the other with the one coordinator given; then in turns."""
+    both = (*CASE, "--impl", "both", "--turns-seconds", "1", "--results-dir", tmp_path)
+    pair = start_pair(*both, "--run-id", "two")
+    outputs = [process.communicate(timeout=480)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
     assert run(*CASE, "--run-id", "one", "--results-dir", tmp_path).returncode == 0
-    one, two = (record_of(tmp_path / name) for name in ("one", "two"))
-    assert two["environment"]["process_count"] == 2
-    assert two["environment"]["device_count"] == 4
-    assert [step["step"] for step in two["steps"]] == list(range(10))
-    assert [step["loss"] for step in two["steps"]] == pytest.approx(
+    one, linen, nnx = (record_of(tmp_path / name) for name in ("one", "two-linen", "two-nnx"))
+    assert nnx["environment"]["process_count"] == 2
+    assert nnx["environment"]["device_count"] == 4
+    assert [step["step"] for step in nnx["steps"]] == list(range(10))
+    assert [step["loss"] for step in nnx["steps"]] == pytest.approx(
         [step["loss"] for step in one["steps"]], abs=1e-4
     )
-    assert (tmp_path / "two" / "log.1.txt").exists()
-    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 10
+    assert linen["checkpoint"]["digest"] == nnx["checkpoint"]["digest"]
+    assert (tmp_path / "two-nnx" / "log.1.txt").exists()
+    assert len((tmp_path / "two-nnx" / "metrics.jsonl").read_text().splitlines()) == 10
+
+    assert (linen["turns"]["partner"], nnx["turns"]["partner"]) == ("two-nnx", "two-linen")
+    assert len(linen["turns"]["blocks"]) == len(nnx["turns"]["blocks"]) >= 2
+    assert not any("in turns" in warning for warning in [*linen["warnings"], *nnx["warnings"]])
+    assert ["nnx against linen" in output for output in outputs] == [True, False]
 
 
 def test_a_pair_that_loses_one_ends_soon_and_resumes_exactly(tmp_path: Path) -> None:

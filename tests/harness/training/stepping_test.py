@@ -1,5 +1,6 @@
 """The loop of steps around a step that is made up."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,7 +73,7 @@ def run(
         made = running(losses, changes.get("dropped", False))
         steps.run(made, {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
     finally:
-        steps.summarise(mesh.make(case, jax.devices()[:1]), ended=True)
+        steps.summarise(mesh.make(case, jax.devices()[:1]))
     return recorder, seen
 
 
@@ -139,6 +140,19 @@ def test_a_walk_tells_its_state_and_how_long_it_dispatched() -> None:
     assert len(walk.dispatch_seconds) == 1
 
 
+def test_a_run_that_fails_early_is_not_told_to_run_longer() -> None:
+    for losses, told in (([1.0, float("nan")] + [0.0] * 4, False), ([1.0, 0.5], True)):
+        recorder = Recorder(record.blank("a-run", "failed") | {"nonfinite_steps": 0, "steps": []})
+        recorder.record["warnings"] = []
+        case = reading.load("01_baseline", "tiny", [f"run.steps={len(losses)}"])
+        steps = Steps(case, range(0), None, recorder, SimpleNamespace(step=lambda entry: None))
+        saves: Any = Saves(set())
+        with contextlib.suppress(RunFailed):
+            steps.run(running(losses), {"step": jnp.int32(0)}, 0, saves, lambda step: False)
+        steps.summarise(mesh.make(case, jax.devices()[:1]))
+        assert any("run more than" in one for one in recorder.record["warnings"]) is told
+
+
 def test_a_profile_is_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda where: told.append(where))
@@ -150,7 +164,7 @@ def test_a_profile_is_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_pa
     saves: Any = Saves(set())
     steps.run(running([0.0] * 6), {"step": jnp.int32(0)}, 0, saves, lambda step: False)
     assert told == [0, 1, 2, str(tmp_path), 3, 4, "stop", 5]
-    steps.summarise(mesh.make(CASE, jax.devices()[:1]), ended=True)
+    steps.summarise(mesh.make(CASE, jax.devices()[:1]))
     assert recorder.record["warnings"][0].startswith("steps 3 to 4 ran under the profiler")
 
 

@@ -139,12 +139,3 @@ def test_the_first_step_that_differs_from_the_run_alone_is_found() -> None:
     assert turns.first_difference(side, alone) is alone[6]
     side.losses[6] = float("nan")
     assert turns.first_difference(side, alone) is alone[7]
-
-
-def memory(argument: int, total: int, code: int = 1) -> dict[str, int | None]:
-    return {"argument_bytes": argument, "total_bytes": total, "generated_code_bytes": code}
-
-
-def test_two_states_need_both_arguments_and_what_the_larger_step_takes_beside_its_own() -> None:
-    assert turns.needed_bytes(memory(10, 15), memory(20, 22)) == 10 + 20 + 5 + 2
-    assert turns.needed_bytes(memory(10, 15), memory(20, 22) | {"total_bytes": None}) is None

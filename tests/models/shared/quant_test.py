@@ -308,9 +308,10 @@ def test_qwix_agrees_to_the_last_step(shapes: Shapes) -> None:
         symmetric = jnp.maximum(theirs.qvalue, -127)  # qwix rounds -127.5 to -128, we clip it
         return dataclasses.replace(theirs, qvalue=symmetric)
 
-    their_x = quantize(x, range(2))
-    their_kernel = quantize(kernel, range(len(shapes.contracted), kernel.ndim))
-    theirs = qwix.dot_general(their_x, their_kernel, shapes.dimension_numbers)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as qwix does
+        their_x = quantize(x, range(2))
+        their_kernel = quantize(kernel, range(len(shapes.contracted), kernel.ndim))
+        theirs = qwix.dot_general(their_x, their_kernel, shapes.dimension_numbers)
     x_step = np.asarray(their_x.scale).reshape(8, 16, *(1 for _ in shapes.kept))
     kernel_step = np.asarray(their_kernel.scale).reshape(shapes.kept)
     difference = np.abs(np.asarray(ours - theirs, np.float64))

@@ -1,0 +1,76 @@
+"""Case files: which there are, and what stands in one."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+
+CASES = Path(__file__).parents[2] / "configs" / "cases"
+PAIR_CASE = "00_pair"  # stands in where a pair of a user's own comes without a case
+
+
+def case_names() -> list[str]:
+    """The names of the cases that come with the project; not of that for pairs of others."""
+    return sorted(path.stem for path in CASES.glob("*.yaml") if path.stem != PAIR_CASE)
+
+
+def given(case: str | None, twins: str | None) -> str:
+    """The case that a command is told of; UserError where one is missing."""
+    if case is not None:
+        return case
+    if twins is None:
+        raise UserError(f"--case is missing; known are {', '.join(case_names())}")
+    return PAIR_CASE
+
+
+def find(case: str) -> Path:
+    """The file of a case by its name, or as it is given."""
+    path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"--case {case}: no such case{choices(case, case_names())}, or a .yaml file"
+        )
+    return path
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which the last would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"{key!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def read(path: Path) -> dict[str, tuple[Any, str]]:
+    """A file's settings by dotted key, each with where it was said."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    settings: dict[str, tuple[Any, str]] = {}
+    for section, values in _mapping(document, f"{path}").items():
+        for key, value in _mapping(values, f"{path}: {section}").items():
+            settings[f"{section}.{key}"] = (value, str(path))
+    return settings
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
+    return value
+
+
+def choices(given: str, known: list[str]) -> str:
+    """What is allowed in place of something that is not, the nearest first."""
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f" (nearest: {nearest[0]})" if nearest else ""
+    return f"{hint}; known are {', '.join(known)}"

@@ -1,0 +1,98 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compared_records import make
+
+from harness.records.recorder import Recorder
+from harness.records.run_folder import RunFolder
+from harness.training.console import Console
+from harness.training.watcher import Watcher
+
+ENTRY = {
+    "step": 3,
+    "loss": 10.5,
+    "grad_norm": 2.0,
+    "learning_rate": 0.0,
+    "step_seconds": 0.5,
+    "total_weights": 64.0,
+    "after_save": False,
+}
+
+
+@pytest.fixture
+def record() -> Any:
+    made = make(run_id="a-run")
+    made["environment"]["device_count"] = 2
+    made["model"]["tflop_per_step_per_device"] = 1.0
+    return made
+
+
+@pytest.fixture
+def watcher(tmp_path: Path, record: Any) -> Iterator[Watcher]:
+    folder = RunFolder(tmp_path, "a-run")
+    yield Watcher(folder, Console(io.StringIO()), Recorder(record), tensorboard=False, unit="token")
+    folder.close()
+
+
+def status(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((folder / "a-run" / "status.json").read_text())
+    return told
+
+
+def test_a_step_is_a_line_on_the_terminal_and_in_the_files(
+    watcher: Watcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher.step(ENTRY)
+    watcher.step({**ENTRY, "step": 4, "loss": None, "accuracy": 0.25})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "completed step: 3, seconds: 0.500, TFLOP/s/device: 2.000, Tokens/s/device: 64.000,"
+        " total_weights: 64, loss: 10.500"
+    )
+    assert second.endswith("loss: nan, accuracy: 0.25")
+    lines = (tmp_path / "a-run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 4]
+    assert (status(tmp_path)["state"], status(tmp_path)["step"]) == ("running", 4)
+    assert (watcher.last_step, watcher.step_seconds) == (4, 1.0)
+
+
+def test_without_a_formula_the_rate_is_unknown(
+    watcher: Watcher, record: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record["model"]["tflop_per_step_per_device"] = None
+    watcher.step(ENTRY)
+    assert "TFLOP/s/device: unknown" in capsys.readouterr().out
+
+
+def test_a_phase_is_told_and_kept(
+    watcher: Watcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher.phase("compile")
+    assert capsys.readouterr().out == "compile ...\n"
+    assert status(tmp_path)["state"] == "compile"
+
+
+def test_steps_from_before_are_taken_over_but_those_that_run_again(
+    watcher: Watcher, record: Any
+) -> None:
+    for step in (3, 4, 5):
+        watcher.step({**ENTRY, "step": step})
+    record["steps"] = []
+    watcher.begin(5)
+    assert [entry["step"] for entry in record["steps"]] == [3, 4]
+
+
+def test_the_end_tells_error_warnings_and_the_record_last(
+    watcher: Watcher, record: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record |= {"error": "it failed", "warnings": ["one", "two"]}
+    watcher.close(with_summary=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["error: it failed", "warning: one", "warning: two"]
+    assert any(line.startswith("parameters") for line in lines)
+    assert lines[-1].startswith("record: ")
+    assert lines[-1].endswith("a-run/record.json")
