@@ -14,8 +14,8 @@ from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
 from harness.training import train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves, nested
 from models.seam import USUAL_NAMES
+from models.shared.trees import named_leaves, nested
 
 FLOAT32 = (*inputs.SETTINGS, *inputs.LIMITS, "model.dtype=float32")
 STEPS = inputs.FIGURES["steps"]
@@ -25,7 +25,8 @@ SHAPES = ((1, 8), (2, 4), (8, 1))  # data, fsdp
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokens") / "tokens.npz"
-    np.savez(path, **inputs.batches())
+    arrays: dict[str, Any] = inputs.batches()
+    np.savez(path, **arrays)
     return path
 
 
@@ -48,7 +49,8 @@ def check_step(entry: Any, told: Any) -> None:
 
 def test_ten_steps_by_the_command_are_axlearns(tokens: Path, tmp_path: Path) -> None:
     given = tmp_path / "given.npz"
-    np.savez(given, **inputs.parameters())
+    arrays: dict[str, Any] = inputs.parameters()
+    np.savez(given, **arrays)
     settings = [*FLOAT32, f"data.tokens={tokens}", "checkpoint.enabled=false"]
     done = commands.run(
         *("--case", "20_honeycrisp", "--size", "tiny", "--impl", "linen", "--devices", "1"),
