@@ -46,7 +46,7 @@ report: $(RUN)  ## make pages of all results in build/report
 	$(VENV)/bin/python -m harness.report --output build/report
 
 test: $(TEST)  ## run the quick tests, on a CPU with eight forced devices (PYTHON=python3.12)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-tpu: $(TEST)  ## compile the full-size programs for TPU slices, without a TPU (minutes)
 	$(VENV)/bin/python -m pytest -m tpu_compile

@@ -1,4 +1,4 @@
-"""CONTRIBUTING names files that are there."""
+"""CONTRIBUTING names files and folders that are there."""
 
 import re
 from pathlib import Path
@@ -14,4 +14,4 @@ def test_every_file_that_is_named_is_there() -> None:
     assert all(opened)
     named = re.findall(r"`([\w./-]+\.(?:py|json|md))`", TEXT)
     for path in {*named, *(one for row in opened for one in row)}:
-        assert (ROOT / path).is_file(), path
+        assert (ROOT / path).exists(), path

@@ -10,7 +10,7 @@ from harness.cases import reading
 from harness.errors import UserError
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 CASE = str(Path(__file__).parent / "data" / "toy_case.yaml")
 

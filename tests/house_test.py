@@ -37,13 +37,26 @@ TESTED_AS = {
     "harness/published/attempts.py": "harness/published/arrival_test.py",
     "harness/published/telling.py": "harness/published/field_test.py",
     "harness/published/document.py": "harness/published/fuzz_test.py",
+    # What only a comparison, a page or a command shows.
+    "harness/cases/case_files.py": "harness/cases/reading_test.py",
+    "harness/comparing/numbers.py": "harness/comparing/verdicts_test.py",
+    "harness/comparing/speed_verdicts.py": "harness/comparing/verdicts_test.py",
+    "harness/pages/turns.py": "harness/report_test.py",
+    # The steps of finding whose array is whose: what they are for shows in a whole pair.
+    "models/pairing/*.py": "models/pair_test.py",
+    "models/examples/own/*.py": "models/pair_test.py",
+    # What the twins of a family share shows in the twins.
+    "models/honeycrisp/*.py": "models/honeycrisp/twins_test.py",
+    "models/shared/flops.py": "models/decoder/family_test.py",
+    "models/shared/grouped.py": "models/honeycrisp/twins_test.py",
+    "models/shared/losses.py": "models/honeycrisp/twins_test.py",
+    "models/shared/tables.py": "models/decoder/parameters_test.py",
     # What only a compiled program shows.
     "harness/slices/forecast*.py": "harness/preflight_test.py",
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
     # What only a whole run shows.
     "harness/training/loop.py": "harness/run_test.py",
     "harness/training/session.py": "harness/run_test.py",
-    "harness/training/several.py": "harness/run_test.py",
 }
 
 

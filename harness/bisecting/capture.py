@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 _PARAMETERS, _TOKENS = "parameters", "tokens"
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")

@@ -20,6 +20,11 @@ class Caution(Enum):
         "no step was timed: the first three and those after a save do not count",
         "run more than {enough} steps",
     )
+    DROPPED = (
+        "{count} of the steps, the first of them {first}, were dropped for their gradients: they"
+        " changed nothing",
+        "",
+    )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
     UNKNOWN_DEVICE = (
         "device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown",

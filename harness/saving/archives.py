@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.errors import UserError
 from harness.text import one_line, shortlist
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 SUFFIX = ".npz"
 

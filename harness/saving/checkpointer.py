@@ -21,7 +21,7 @@ from harness.saving import digest, files, restoring, waiting
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored, What
 from harness.text import one_line
-from harness.trees import named_leaves, nested
+from models.shared.trees import named_leaves, nested
 
 T = TypeVar("T")
 

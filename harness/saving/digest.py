@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 Digests = dict[str, str]  # by path, such as "float32[64,2]:0123456789abcdef"
 

@@ -9,7 +9,7 @@ import numpy as np
 from harness.errors import UserError
 from harness.saving import files
 from harness.saving.files import StoredStep
-from harness.trees import nested
+from models.shared.trees import nested
 
 Rename = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 

@@ -15,8 +15,8 @@ from harness.saving import archives, digest, files, foreign
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
-from harness.trees import named_leaves
 from models.seam import OWN
+from models.shared.trees import named_leaves
 
 What = Literal["params", "all"]  # of a checkpoint's state
 

@@ -16,8 +16,8 @@ from harness.errors import UserError
 from harness.text import nearest, one_line, shortlist
 from harness.training import data, losses, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
 from models.seam import OWN, Implementation, Outcome
+from models.shared.trees import named_leaves
 
 _RANDOM = ("rng", "rngs", "dropout_rng", "key_data")
 

@@ -179,6 +179,9 @@ class Steps:
             step_seconds=seconds,
             host_dispatch_seconds=summarise(dispatches[1:])["median"],
         )
+        dropped = [entry["step"] for entry in recorder.record["steps"] if entry.get("dropped")]
+        if dropped:
+            recorder.warn(Caution.DROPPED, count=len(dropped), first=dropped[0])
         if profile:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]

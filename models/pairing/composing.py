@@ -135,16 +135,19 @@ def _ways(
 ) -> Iterator[tuple[Sequence[Unit], Layout]]:
     """Every way to make a unit of one or several of the other side's, the likelier ones first."""
     like = [part for part in parts if len(part.groups) == len(whole.groups)]
-    if not is_a_whole:  # one to one is tried from one side alone
-        for part in like:
-            if part.size == whole.size:
-                for layout in _turns(part.shape, whole.shape):
-                    yield (part,), layout
+    # One to one is tried from one side alone.
+    alone = [] if is_a_whole else [part for part in like if part.size == whole.size]
+    alone.sort(key=lambda part: part.kind != whole.kind)
+    for part in alone:
+        yield (part,), Layout()
     for run in _runs(like, whole.size):
         for layout in _sides(run, whole):
             for used in itertools.permutations(run):
                 if layout.fits([part.shape for part in used], whole.shape):
                     yield used, layout
+    for part in alone:
+        for layout in _turns(part.shape, whole.shape):
+            yield (part,), layout
 
 
 def _runs(parts: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:
@@ -159,7 +162,6 @@ def _runs(parts: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:
 
 
 def _turns(part: Shape, whole: Shape) -> Iterator[Layout]:
-    yield Layout()
     for order in itertools.permutations(range(len(part))):
         if order != tuple(range(len(part))):
             yield Layout(turned=order)

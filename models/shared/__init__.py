@@ -10,4 +10,5 @@ __all__ = [
     "settings",
     "stateful",
     "tables",
+    "trees",
 ]

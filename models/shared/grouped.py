@@ -19,7 +19,7 @@ _FORBIDDEN = -1e15  # what is added to a score that must not count
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     """x over its root mean square, times scale; all of it in x's dtype."""
     mean_square = jnp.mean(x * x, axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(mean_square + epsilon) * scale
+    return x * jax.lax.rsqrt(mean_square + epsilon) * jax.lax.broadcast_to_rank(scale, x.ndim)
 
 
 @jax.named_scope("rope")
@@ -30,7 +30,7 @@ def rotate_neighbours(x: jax.Array, timescale: float) -> jax.Array:
     """
     T, H = x.shape[1], x.shape[3]
     wavelengths = timescale ** (jnp.arange(H // 2, dtype=jnp.float32) * 2 / H)
-    angles = jnp.arange(T, dtype=jnp.float32)[:, None] / wavelengths  # [T, H/2]
+    angles = jnp.arange(T, dtype=jnp.float32)[:, None] / wavelengths[None]  # [T, H/2]
     sine, cosine = (f(angles).astype(x.dtype)[None, :, None] for f in (jnp.sin, jnp.cos))
     even, odd = x[..., 0::2], x[..., 1::2]  # [B, T, N, H/2]
     rotated = jnp.stack([even * cosine - odd * sine, odd * cosine + even * sine], axis=-1)
@@ -73,7 +73,8 @@ def attention(
     B, T, N, H = query.shape
     grouped = query.reshape(B, T, key.shape[2], -1, H)
     scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key)  # [B, K, N/K, T, T]
-    scores = scores + _bias(jnp.tril(jnp.ones((T, T), bool)), scores.dtype)
+    causal = jnp.tril(jnp.ones((1, 1, 1, T, T), bool))
+    scores = scores + _bias(causal, scores.dtype)
     if segments is not None:
         scores = scores + _bias(_same(segments)[:, :, None], scores.dtype)
     probabilities = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(scores.dtype)

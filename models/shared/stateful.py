@@ -13,6 +13,8 @@ import jax
 import optax
 from flax import nnx
 
+from models.shared.trees import named_leaves
+
 Step = Callable[[Any, Any], tuple[Any, Any]]  # state, batch -> state, metrics
 
 
@@ -44,7 +46,7 @@ class Carrier:
 
     def enter(self, state: Any) -> Any:
         """The state as what crosses jit."""
-        leaves = _by_path(state)
+        leaves = named_leaves(state)
         params, optimizer = self._template[0], self._template[1]
         filled = jax.tree_util.tree_map_with_path(
             lambda path, _: leaves[_name(path)], {"params": params, **optimizer}
@@ -55,7 +57,7 @@ class Carrier:
     def leave(self, carried: Any) -> Any:
         """The plain state that what crosses jit holds."""
         pure: Any = nnx.to_pure_dict(carried if self._mode == "state" else nnx.state(carried))
-        leaves = _by_path({"params": pure[0], **pure[1]})
+        leaves = named_leaves({"params": pure[0], **pure[1]})
         return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], self._state)
 
     def trace(self, step: Step, batch: Any, everywhere: jax.sharding.Sharding) -> Any:
@@ -93,11 +95,6 @@ class Carrier:
 
 def _never_called(*_: Any) -> Any:
     raise TypeError("the state is carried, the mathematics is the train step's")
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): leaf for path, leaf in leaves}
 
 
 def _name(path: Any) -> str:

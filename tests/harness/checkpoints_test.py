@@ -16,7 +16,7 @@ from harness.cases.settings import Checkpoint
 from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.checkpointer import Checkpointer
-from harness.trees import named_leaves
+from models.shared.trees import named_leaves
 
 
 def _save(directory: Path, step: int, state: dict, impl: str = "linen") -> Path:

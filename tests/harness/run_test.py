@@ -28,6 +28,7 @@ def both(results: Path) -> subprocess.CompletedProcess[str]:
     return run(
         *("--case", "03_dropout", "--devices", "2", "--steps", "7", "--tensorboard"),
         *("--run-id", "both", "--results-dir", results, "--turns-seconds", "1"),
+        seconds=480,
     )
 
 
@@ -89,6 +90,7 @@ def test_a_change_of_one_implementation_is_compared_with_the_case_as_given(tmp_p
     ended = run(
         *(*CASE, tmp_path, "--steps", "5", "--run-id", "one", "--turns-seconds", "1"),
         *("--against", "--set model.unroll=true --set optim.learning_rate=1e-3"),
+        seconds=480,
     )
     assert ended.returncode == 0, ended.stderr
     given, changed = (record_of(tmp_path / name) for name in ("one-A", "one-B"))

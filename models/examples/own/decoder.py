@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -77,7 +78,7 @@ class Model(nnx.Module):
 def _batch(rng: Any, size: int, vocab: int) -> dict[str, Any]:
     tokens = rng.integers(1, vocab, (size, 16))
     lengths = rng.integers(8, 17, (size, 1))
-    return {"tokens": jnp.where(jnp.arange(16) < lengths, tokens, _PAD)}
+    return {"tokens": np.where(np.arange(16) < lengths, tokens, _PAD)}
 
 
 def _loss(model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

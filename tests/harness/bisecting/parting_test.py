@@ -52,21 +52,25 @@ def test_equal_computations_do_not_part() -> None:
     assert parted(traced(), traced(lambda x: x.reshape(1, 3).reshape(3))) is None
 
 
-def test_the_first_operation_that_differs_is_found_between_its_neighbours() -> None:
+def test_an_operation_that_one_side_has_more_is_found() -> None:
     found = parted(traced(), traced(lambda x: x * 1.5))
     assert found is not None
-    assert found.kind == "activations"
+    assert (found.kind, found.tensor, found.layer) == ("activations", "h_1/w", 1)
+    assert found.a is not None
     assert found.b is not None
-    assert found.b.operation == "mul"
-    assert "after h_0/w" in found.tensor
-    assert "before h_1/w" in found.tensor
+    assert (found.a.operation, found.b.operation) == ("dot_general", "mul")
+
+
+def test_what_takes_no_parameter_is_told_by_its_neighbours() -> None:
+    found = parted(traced(lambda x: x + 0.25), traced(lambda x: x - 0.25))
+    assert found is not None
+    assert found.tensor == "after h_0/w, before h_1/w"
 
 
 def test_an_update_that_differs_is_named() -> None:
     found = parted(traced(), traced(update=3.0))
     assert found is not None
-    assert (found.kind, found.layer) == ("updates", 1)
-    assert found.tensor == "h_1/w"
+    assert (found.kind, found.tensor, found.layer) == ("updates", "h_0/w", 0)
 
 
 def test_rows_tell_which_tensors_are_equal() -> None:

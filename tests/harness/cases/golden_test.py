@@ -8,9 +8,9 @@ import pytest
 from harness.cases import families, reading
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
 from models.seam import USUAL_NAMES
 from models.shared.partitioning import mesh_axes
+from models.shared.trees import named_leaves
 
 GOLDEN = reading.CASES.parent / "golden"
 

@@ -21,7 +21,7 @@ def programs(results: Path) -> tuple[Found, Found]:
         made = make(run_id=name)
         made["program"]["optimized_sha256"] = hlo.fingerprint(hlo.parse(text))
         folder = write(results, made)
-        (folder / "program.txt.gz").write_bytes(gzip.compress(text.encode()))
+        (folder / "program.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
         runs.append(finding.load(folder / "record.json"))
     return runs[0], runs[1]
 
@@ -41,13 +41,13 @@ def test_the_texts_of_programs_are_read_where_they_differ(tmp_path: Path) -> Non
     [
         b"",
         b"not gzip",
-        gzip.compress(HLO.encode())[:-9],
-        gzip.compress(HLO.encode())[:12] + b"\xff" * 20,
-        gzip.compress(b"\xff\xfe"),
-        gzip.compress(b"not a program"),
-        gzip.compress(HLO[:30].encode()),
-        gzip.compress(HLO.replace("8", "9").encode()),
-        gzip.compress(HLO.replace("parameter(0)", "negate(%gone)").encode()),
+        gzip.compress(HLO.encode(), mtime=0)[:-9],
+        gzip.compress(HLO.encode(), mtime=0)[:12] + b"\xff" * 20,
+        gzip.compress(b"\xff\xfe", mtime=0),
+        gzip.compress(b"not a program", mtime=0),
+        gzip.compress(HLO[:30].encode(), mtime=0),
+        gzip.compress(HLO.replace("8", "9").encode(), mtime=0),
+        gzip.compress(HLO.replace("parameter(0)", "negate(%gone)").encode(), mtime=0),
     ],
 )
 def test_a_damaged_program_is_told(tmp_path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from harness import optimizers
 from harness.cases import reading
 from harness.errors import UserError
 from harness.optimizers import adastar
-from harness.trees import named_leaves, nested
+from models.shared.trees import named_leaves, nested
 
 CASE = reading.load("20_honeycrisp", "tiny", inputs.SETTINGS)
 FIGURES = inputs.FIGURES
@@ -73,7 +73,7 @@ def one_step(**changes: Any) -> np.ndarray:
     gradients = {"layer": {"weight": jnp.array([[0.1] * 4, [0.1, 0, 0, 0]])}}
     state = {"step": jnp.int32(0), **made.init(params)}
     after, _, _ = jax.jit(made.update)(gradients, state, params)
-    return 1 - np.asarray(after["layer"]["weight"])
+    return np.asarray(1 - after["layer"]["weight"])
 
 
 def test_layers_are_clipped_apart_where_the_case_says_so() -> None:

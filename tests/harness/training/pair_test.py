@@ -13,8 +13,8 @@ from harness.errors import UserError
 from harness.saving import digest
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves
 from models.seam import OWN
+from models.shared.trees import named_leaves
 
 SETTINGS = ("data.global_batch=8", "optim.learning_rate=0.01")
 

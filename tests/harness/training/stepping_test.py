@@ -19,8 +19,8 @@ from harness.training.stepping import Preempted, RunFailed, Running, Steps, Walk
 CASE = reading.load("01_baseline", "tiny", ["run.steps=6"])
 
 
-def running(losses: list[float]) -> Running:
-    """A step whose state is its number, and whose losses are given."""
+def running(losses: list[float], dropped: bool = False) -> Running:
+    """A step whose state is its number, and whose losses are given; others may be dropped."""
     table = jnp.asarray([*losses, *[9.0] * 10], jnp.float32)
 
     @jax.jit
@@ -31,6 +31,7 @@ def running(losses: list[float]) -> Running:
             "grad_norm": jnp.float32(1),
             "learning_rate": jnp.float32(0),
             "total_weights": jnp.float32(8),
+            **({"dropped": ~jnp.isfinite(inputs[number])} if dropped else {}),
         }
         return {"step": number + 1}, metrics
 
@@ -69,9 +70,10 @@ def run(
     case = reading.load("01_baseline", "tiny", ["run.steps=6", *changes.get("settings", [])])
     steps = Steps(case, range(0), None, recorder, SimpleNamespace(step=seen.append))
     try:
-        steps.run(running(losses), {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
+        made = running(losses, changes.get("dropped", False))
+        steps.run(made, {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
     finally:
-        steps.summarise(mesh.make(case, jax.devices()[:1]), ended=True)
+        steps.summarise(mesh.make(case, jax.devices()[:1]))
     return recorder, seen
 
 
@@ -162,5 +164,13 @@ def test_a_profile_is_of_its_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_pa
     saves: Any = Saves(set())
     steps.run(running([0.0] * 6), {"step": jnp.int32(0)}, 0, saves, lambda step: False)
     assert told == [0, 1, 2, str(tmp_path), 3, 4, "stop", 5]
-    steps.summarise(mesh.make(CASE, jax.devices()[:1]), ended=True)
+    steps.summarise(mesh.make(CASE, jax.devices()[:1]))
     assert recorder.record["warnings"][0].startswith("steps 3 to 4 ran under the profiler")
+
+
+def test_a_dropped_step_ends_no_run_and_is_told_of() -> None:
+    recorder, _ = run([5, 4, float("nan"), 2, 1, 0], Saves(set()), dropped=True)
+    entries = recorder.record["steps"]
+    assert [entry["dropped"] for entry in entries] == [False, False, True, False, False, False]
+    assert entries[2]["loss"] is None
+    assert any("1 of the steps, the first of them 2" in one for one in recorder.record["warnings"])

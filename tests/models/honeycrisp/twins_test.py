@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from harness.cases import families
-from harness.trees import named_leaves, nested
 from models.honeycrisp import SIZES, ModelConfig, linen, nnx, tflop_per_step
 from models.honeycrisp.parameters import parameter_table
 from models.seam import USUAL_NAMES
 from models.shared import grouped, ops
+from models.shared.trees import named_leaves, nested
 
 FULL = ModelConfig()
 TINY = ModelConfig(**{key: size for key, size in SIZES["tiny"].items() if "." not in key})

@@ -1,6 +1,6 @@
 """Trees of arrays, and their leaves by path."""
 
-from harness.trees import named_leaves, nested
+from models.shared.trees import named_leaves, nested
 
 TREE = {"step": 1, "params": {"a": {"kernel": 2}, "b": 3}}
 LEAVES = {"params/a/kernel": 2, "params/b": 3, "step": 1}

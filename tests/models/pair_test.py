@@ -1,0 +1,53 @@
+"""The pairs that come as examples, as anybody would try them first."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from models import seam
+from models.seam import Variables
+from models.shared.trees import named_leaves
+
+OWN = "models.examples.own"
+
+
+@pytest.mark.parametrize("name", ["cnn", "decoder", "regression"])
+def test_an_example_is_one_model_under_two_names(name: str) -> None:
+    family = seam.load(f"{OWN}.{name}")
+    assert family.matched is not None
+    with jax.numpy_dtype_promotion("standard"):  # as users have it: flax's pooling relies on it
+        matched = family.matched()
+    assert (matched.alone, matched.found) == ((), ())
+    open_ones = [line for line in matched.names if not line.endswith("by value)")]
+    # The bias of a key moves no probability: nothing but its name tells what it is.
+    assert all("key/bias" in line for line in open_ones)
+    if name == "decoder":
+        assert (
+            "attention_0/query/kernel + attention_0/key/kernel + attention_0/value/kernel"
+            " = blocks/0/qkv/kernel  (3 side by side along axis 1, by value)"
+        ) in matched.names
+        assert_is_learnt_for_the_full_size(family)
+
+
+def assert_is_learnt_for_the_full_size(family: seam.Family) -> None:
+    """Four layers of 128, where two of 8 were tried; and the names lead there and back."""
+    config = family.config()
+    key = jax.random.key(0)
+    shapes = []
+    for name in family.names:
+        made = jax.eval_shape(functools.partial(family.get(name).init, config), key)
+        params = made.params if isinstance(made, Variables) else made
+        shapes.append({path: leaf.shape for path, leaf in named_leaves(params).items()})
+    assert shapes[0] == shapes[1]
+    assert shapes[0]["attention_3/query/kernel"] == (128, 2, 64)
+    assert family.renamed is not None
+    arrays = {path: np.random.default_rng(0).random(shape) for path, shape in shapes[0].items()}
+    there = family.renamed(config, "nnx", arrays)
+    assert there is not None
+    assert there["blocks/3/qkv/kernel"].shape == (128, 384)
+    back = family.renamed(config, "linen", there)
+    assert back is not None
+    assert all((back[path] == one).all() for path, one in arrays.items())
+    assert family.renamed(config, "nnx", {"x": np.zeros(3)}) is None
