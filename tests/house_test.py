@@ -39,9 +39,6 @@ TESTED_AS = {
     "harness/published/document.py": "harness/published/fuzz_test.py",
     # What only a comparison, a page or a command shows.
     "harness/cases/case_files.py": "harness/cases/reading_test.py",
-    "harness/comparing/numbers.py": "harness/comparing/verdicts_test.py",
-    "harness/comparing/speed_verdicts.py": "harness/comparing/verdicts_test.py",
-    "harness/pages/turns.py": "harness/report_test.py",
     # The steps of finding whose array is whose: what they are for shows in a whole pair.
     "models/pairing/*.py": "models/pair_test.py",
     "models/examples/own/*.py": "models/pair_test.py",
