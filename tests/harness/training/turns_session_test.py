@@ -17,7 +17,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs that were not run in turns, of two devices."""
     results = tmp_path_factory.mktemp("runs")
     ended = run(
-        *(*CASE, "--devices", "2", "--run-id", "runs", "--no-turns", "--results-dir", results)
+        *(*CASE, "--devices", "2", "--run-id", "runs", "--no-turns", "--results-dir", results),
+        seconds=480,
     )
     assert ended.returncode == 0, ended.stderr
     assert "in turns" not in ended.stdout
