@@ -132,7 +132,7 @@ def _lanes(words: Any, starts: Sequence[int], shape: Sequence[int], xp: Any) -> 
     for axis in reversed(range(len(shape))):
         along = xp.arange(words.shape[axis], dtype=xp.uint32) + xp.uint32(starts[axis])
         along = along * xp.uint32(stride % 2**32)
-        place = place + along.reshape([-1] + [1] * (len(shape) - 1 - axis))
+        place = place + along.reshape([1] * axis + [-1] + [1] * (len(shape) - 1 - axis))
         stride *= shape[axis]
     first = _mix(words.astype(xp.uint32) ^ _mix(place, xp), xp)
     second = _mix(first + xp.uint32(0x9E3779B9), xp)
