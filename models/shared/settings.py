@@ -44,5 +44,6 @@ def resolve_attention(config: Config, platform: str, sequence_length: int) -> Co
         best = attention_for(platform, sequence_length, config.head_dim)
         return replace(config, attention=best)
     needs = _NEEDS.get(config.attention, platform)
-    require(config, "attention", platform == needs, f"needs a {needs}, this is a {platform}")
+    if platform != needs:
+        raise ValueError(f"attention={config.attention}: needs a {needs}, this is a {platform}")
     return config
