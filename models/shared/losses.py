@@ -35,7 +35,7 @@ def live_cross_entropy(
     loss = mean(cross_entropy + z_loss * lse * lse)
     return loss, {
         "z_loss": mean(lse * lse),
-        "accuracy": mean(largest == targets),
+        "accuracy": mean((largest == targets).astype(jnp.float32)),
         "perplexity": jnp.exp(loss),
         "live_targets": count,
         "total_weights": count,

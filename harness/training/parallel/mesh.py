@@ -153,7 +153,7 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     devices are. An axis of one device is left out, but for fsdp. On several slices the slices
     divide `data`: nothing but gradients passes between them.
     """
-    sizes = _sizes(_parallel(case, instance_type(devices)), len(devices))
+    sizes = _sizes(sizes_on(case, instance_type(devices)), len(devices))
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
     for axis in kept.keys() - used:
@@ -198,7 +198,7 @@ def instance_type(devices: Sequence[Any]) -> str:
     return f"tpu-{known.family.name}-{cores}" + (f"-{slices}" if slices > 1 else "")
 
 
-def _parallel(case: Case, instance: str) -> Parallel:
+def sizes_on(case: Case, instance: str) -> Parallel:
     """The case's sizes, or those of its first rule that matches the type of instance."""
     given = dataclasses.asdict(case.parallel)
     if given != dataclasses.asdict(type(case.parallel)()):

@@ -14,8 +14,8 @@ from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
 from harness.training import train_step
 from harness.training.parallel import mesh
-from harness.trees import named_leaves, nested
 from models.seam import USUAL_NAMES
+from models.shared.trees import named_leaves, nested
 
 FLOAT32 = (*inputs.SETTINGS, *inputs.LIMITS, "model.dtype=float32")
 STEPS = inputs.FIGURES["steps"]
