@@ -20,7 +20,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-fuzz test-xpk test-browser lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-xpk test-browser lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-tpu: $(TEST)  ## compile the full-size programs for TPU slices, without a T
 
 test-faults: $(TEST)  ## kill and damage runs hundreds of times (long)
 	$(VENV)/bin/python -m pytest -m faults
+
+test-pairs: $(TEST)  ## try whole pairs as their authors wrote them (minutes)
+	$(VENV)/bin/python -m pytest -m pairs
 
 test-bisect: $(TEST)  ## plant faults in a model and have them found (minutes)
 	$(VENV)/bin/python -m pytest -m bisect

@@ -13,6 +13,7 @@ from models.shared.trees import named_leaves
 OWN = "models.examples.own"
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("name", ["cnn", "decoder", "regression"])
 def test_an_example_is_one_model_under_two_names(name: str) -> None:
     family = seam.load(f"{OWN}.{name}")

@@ -64,10 +64,10 @@ def test_given_tokens_are_those_of_the_file(grid: mesh.Grid, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("tokens", "told"),
     [
-        (np.zeros((8, 7), np.int32), r"holds int32 \[8, 7\], must be integers \[8, 8\] \(B, "),
+        (np.zeros((8, 7), np.int32), r"holds int32 \[8, 7\], must be integers \[B, 8\] \(B, "),
         (np.zeros((8, 8), np.float32), "holds float32"),
-        (np.full((8, 8), 256), r"tokens must lie in \[0, model.vocab=256\)"),
-        (np.full((8, 8), -1), r"tokens must lie in \[0, model.vocab=256\)"),
+        (np.full((8, 8), 256), r"inputs must lie in \[0, model.vocab=256\)"),
+        (np.full((8, 8), -1), r"inputs must lie in \[0, model.vocab=256\)"),
         (b"no array", "not readable as .npy"),
         (None, "not readable as .npy"),
     ],

@@ -54,6 +54,7 @@ def differing(name: str, **changed: Any) -> tuple[set[str], bool, tuple[str, ...
     return found, linen != nnx, matched().found
 
 
+@pytest.mark.pairs
 def test_equal_models_are_equal_bit_for_bit_with_their_state() -> None:
     assert differing("sound") == (set(), False, ())
 
@@ -66,6 +67,7 @@ def test_another_momentum_of_a_running_mean() -> None:
     assert {line.partition(":")[0] for line in found} == {mean, var}
 
 
+@pytest.mark.pairs
 def test_another_weight_of_what_is_sown() -> None:
     arrays, losses, found = differing("weight", weight=0.2)
     assert losses
@@ -73,6 +75,7 @@ def test_another_weight_of_what_is_sown() -> None:
     assert any(line.startswith("BatchNorm_0/scale: linen and nnx make another") for line in found)
 
 
+@pytest.mark.pairs
 def test_a_rate_that_is_lost_on_one_side() -> None:
     _, losses, found = differing("rate", both={"rate": 0.5}, rate=0.0)
     assert losses
@@ -87,6 +90,7 @@ def test_a_key_that_is_ignored_on_both_sides() -> None:
         assert "draws the same random numbers in every step, at small_pairs.py:" in line
 
 
+@pytest.mark.pairs
 def test_what_one_side_alone_has_is_its_own_and_goes_on() -> None:
     twins = module("own", pair())
     _, state = trained(twins, "nnx", steps=2)
@@ -100,6 +104,7 @@ def test_what_one_side_alone_has_is_its_own_and_goes_on() -> None:
     assert OWN not in trained(twins, "linen", steps=1)[1]["model_state"]
 
 
+@pytest.mark.pairs
 def test_frozen_parameters_are_state() -> None:
     twins = module("frozen", pair(trained="Dense_1"))
     _, state = trained(twins, "nnx")
@@ -110,6 +115,7 @@ def test_frozen_parameters_are_state() -> None:
     np.testing.assert_array_equal(kernel, fresh["Dense_0"]["kernel"])
 
 
+@pytest.mark.pairs
 def test_on_several_devices_the_batch_alone_is_divided() -> None:
     twins = module("divided", pair())
     case = reading.load(reading.PAIR_CASE, "tiny", SETTINGS, twins=twins)
