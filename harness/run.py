@@ -161,8 +161,8 @@ def _options(arguments: Namespace) -> session.Options:
 
 
 def _case(arguments: Namespace) -> str:
-    """The case that is run or checked; of a run that goes on, its own."""
-    if arguments.resume is not None:
+    """The case that is run or checked; of runs that go on or take turns, their own."""
+    if arguments.resume is not None or arguments.in_turns is not None:
         return ""
     usual = "01_baseline" if arguments.check and arguments.twins is None else None
     return reading.given(arguments.case or usual, arguments.twins)
