@@ -107,11 +107,11 @@ def normalised(x: Any, epsilon: float = 1e-5) -> Any:
 def other_epsilon(b: Any, x: Any, which: str) -> Any:
     if which == "ln_2":
         return b.ln_2(x)
-    return normalised(x, 1e-3) * b.ln_1.scale[...] + b.ln_1.bias[...]
+    return normalised(x, 1e-3) * b.ln_1.scale[...][None, None] + b.ln_1.bias[...][None, None]
 
 
 def without_scale(b: Any, x: Any, which: str) -> Any:
-    return b.ln_1(x) if which == "ln_1" else normalised(x) + b.ln_2.bias[...]
+    return b.ln_1(x) if which == "ln_1" else normalised(x) + b.ln_2.bias[...][None, None]
 
 
 def frozen_scale(b: Any, x: Any, which: str) -> Any:
@@ -124,7 +124,7 @@ def frozen_scale(b: Any, x: Any, which: str) -> Any:
 def projected(b: Any, x: Any, kernel: Any) -> Any:
     mixed = shared.attention(b.attn.qkv(x), b.config.heads)
     dtype = b.config.dtype
-    return mixed @ kernel.astype(dtype) + b.attn.proj.bias[...].astype(dtype)
+    return mixed @ kernel.astype(dtype) + b.attn.proj.bias[...].astype(dtype)[None, None]
 
 
 def attention(mask: Callable[[int], Any], scale: float | None = None) -> Any:
