@@ -59,16 +59,12 @@ def main(argv: list[str]) -> int:
     ]
     for case in cases:
         checking.require(case)
-    with open(os.devnull, "w") as nowhere:
-        console = Console(nowhere)
-        try:
-            forecasts = [
-                forecast
-                for case in cases
-                for forecast in _case(case, slices, impls, arguments, console)
-            ]
-        finally:
-            console.close()
+    with open(os.devnull, "w") as nowhere, Console(nowhere) as console:
+        forecasts = [
+            forecast
+            for case in cases
+            for forecast in _case(case, slices, impls, arguments, console)
+        ]
     _write(arguments, forecasts)
     return 0 if all(forecast.fits for forecast in forecasts) else _DOES_NOT_FIT
 

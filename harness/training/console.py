@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import TextIO
+from typing import Self, TextIO
 
 _REMINDER_SECONDS = 15
 
@@ -37,7 +37,10 @@ class Console:
         self._phase, self._phase_start = phase, time.monotonic()
         self.line(f"{phase} ...")
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Stops the reminders."""
         self._ended.set()
         self._reminder.join()

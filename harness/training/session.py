@@ -189,7 +189,27 @@ def _run(
     recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
     folder.write_config(reading.flat_text(case))
     folder.write_record(record)
-    console = Console(folder.log, quiet=jax.process_index() != 0)
+    with Console(folder.log, quiet=jax.process_index() != 0) as console:
+        code = _told(options, case, recorder, folder, grid, resume, console)
+    try:
+        folder.close()
+    except UserError as error:  # what is not kept is not done
+        print(f"error: {error}", file=sys.stderr)
+        return code or EXIT_FAILED
+    return code
+
+
+def _told(
+    options: Options,
+    case: Case,
+    recorder: Recorder,
+    folder: RunFolder,
+    grid: Grid,
+    resume: bool,
+    console: Console,
+) -> int:
+    """Trains and says so, from the first line to the summary; returns the exit code."""
+    record = recorder.record
     console.line(
         f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
     )
@@ -224,11 +244,6 @@ def _run(
     folder.write_record(record)
     folder.write_status(record["status"], watcher.last_step, code)
     watcher.close(with_summary=code != EXIT_BAD_INPUT)
-    try:
-        folder.close()
-    except UserError as error:  # what is not kept is not done
-        print(f"error: {error}", file=sys.stderr)
-        return code or EXIT_FAILED
     return code
 
 

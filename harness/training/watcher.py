@@ -72,7 +72,6 @@ class Watcher:
         if with_summary:
             self._console.line(summary.table([record]))
         self._console.line(f"record: {self._folder.record_path}")
-        self._console.close()
         if self._scalars is not None:
             self._scalars.close()
 

@@ -20,33 +20,30 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_said_is_on_the_terminal_and_in_the_log(
     log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = Console(log)
-    said.begin("compile")
-    said.line("done")
-    said.log_only("a traceback")
-    said.close()
+    with Console(log) as said:
+        said.begin("compile")
+        said.line("done")
+        said.log_only("a traceback")
     assert capsys.readouterr().out == "compile ...\ndone\n"
     assert log.getvalue() == "compile ...\ndone\na traceback\n"
 
 
 def test_a_quiet_one_keeps_the_log(log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
-    said = Console(log, quiet=True)
-    said.line("done")
-    said.close()
+    with Console(log, quiet=True) as said:
+        said.line("done")
     assert capsys.readouterr().out == ""
     assert log.getvalue() == "done\n"
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_phase_that_takes_long_is_reminded_of_until_it_ends(log: io.StringIO) -> None:
-    said = Console(log, quiet=True)
-    said.begin("compile")
-    deadline = time.monotonic() + 10
-    while "s so far" not in log.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    said.end()
-    assert "compile: 0 s so far\n" in log.getvalue()
-    said.close()
+    with Console(log, quiet=True) as said:
+        said.begin("compile")
+        deadline = time.monotonic() + 10
+        while "s so far" not in log.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        said.end()
+        assert "compile: 0 s so far\n" in log.getvalue()
     ended = log.getvalue()
     time.sleep(0.05)
     assert log.getvalue() == ended

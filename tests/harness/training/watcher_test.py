@@ -34,7 +34,8 @@ def record() -> Any:
 @pytest.fixture
 def watcher(tmp_path: Path, record: Any) -> Iterator[Watcher]:
     folder = RunFolder(tmp_path, "a-run")
-    yield Watcher(folder, Console(io.StringIO()), Recorder(record), tensorboard=False, unit="token")
+    with Console(io.StringIO()) as console:
+        yield Watcher(folder, console, Recorder(record), tensorboard=False, unit="token")
     folder.close()
 
 
