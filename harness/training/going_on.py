@@ -8,8 +8,10 @@ import jax
 import numpy as np
 
 from harness import optimizers
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.records import record as record_module
 from harness.records.cautions import Caution
 from harness.records.record import Record
 from harness.records.recorder import Recorder
@@ -35,6 +37,28 @@ def as_begun(case: Case, begun: Mapping[str, Any], devices: int | None, grid: Gr
         )
     steps = begun.get("schedule_steps") or begun["config"]["run.steps"]
     return replace(case, global_batch=batch, schedule_steps=steps)
+
+
+def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any) -> None:
+    """Raises UserError unless the run that lies at `where` can go on as this one.
+
+    One that is complete must have had as many steps: the rest would never be run.
+    """
+    wanted: dict[str, Any] = {
+        **start,
+        "case": reading.case_hash(case, start["size"], start["recipe"]),
+    }
+    found = {name: record_module.at(before, name) for name in start}
+    found["case"] = before["case"]["hash"]
+    if before["status"] == "completed":
+        wanted["run.steps"] = case.run.steps
+        found["run.steps"] = before["case"]["config"]["run.steps"]
+    differing = [name for name in wanted if wanted[name] != found[name]]
+    if differing:
+        raise UserError(
+            f"--run-id {before['run_id']}: {where} already holds a run that differs in"
+            f" {', '.join(differing)}"
+        )
 
 
 def note(case: Case, earlier: list[Mapping[str, Any]], grid: Grid, recorder: Recorder) -> None:

@@ -76,7 +76,7 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
         before = earlier_record(options.results, run_id)
         if before is not None:
             same = start | {"nnx_state": options.nnx_state}
-            check_same(before, case, same, options.results / run_id)
+            going_on.check_same(before, case, same, options.results / run_id)
         return run_id, before
 
     name, before = agreed(find)
@@ -113,28 +113,6 @@ def resume(options: Options, run_id: str) -> int:
             " only run.steps and checkpoint.* may change"
         )
     return _go_on(options, case, before, mesh.make(case, run_devices))
-
-
-def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any) -> None:
-    """Raises UserError unless the run that lies at `where` can go on as this one.
-
-    One that is complete must have had as many steps: the rest would never be run.
-    """
-    wanted: dict[str, Any] = {
-        **start,
-        "case": reading.case_hash(case, start["size"], start["recipe"]),
-    }
-    found = {name: record_module.at(before, name) for name in start}
-    found["case"] = before["case"]["hash"]
-    if before["status"] == "completed":
-        wanted["run.steps"] = case.run.steps
-        found["run.steps"] = before["case"]["config"]["run.steps"]
-    differing = [name for name in wanted if wanted[name] != found[name]]
-    if differing:
-        raise UserError(
-            f"--run-id {before['run_id']}: {where} already holds a run that differs in"
-            f" {', '.join(differing)}"
-        )
 
 
 def _go_on(options: Options, case: Case, before: Record, grid: Grid) -> int:

@@ -10,7 +10,7 @@ from harness.cases import reading
 from harness.errors import UserError
 from harness.records import record, storage
 from harness.records.run_folder import RunFolder
-from harness.training import session
+from harness.training import going_on
 
 
 def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
@@ -70,7 +70,7 @@ def goes_on_as(where: Path, impl: str, init: str, *settings: str) -> None:
     before = record.blank("stopped", "preempted", **start)
     before["case"]["hash"] = reading.case_hash(first, "tiny", "reference")
     again = reading.load("03_dropout", "tiny", settings)
-    session.check_same(before, again, {**start, "impl": impl, "init": init}, where)
+    going_on.check_same(before, again, {**start, "impl": impl, "init": init}, where)
 
 
 def test_a_stopped_run_goes_on_with_other_steps_and_saves(tmp_path: Path) -> None:
