@@ -26,6 +26,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from models.cut import Cut
+
 if TYPE_CHECKING:  # a family can be told of without JAX
     import jax
     import numpy as np
@@ -109,14 +111,6 @@ class Implementation(Protocol):
         ...
 
 
-def _as_it_is(config: Any, platform: str, sequence_length: int) -> Any:
-    return config
-
-
-def _no_format(config: Any) -> str:
-    return "none"
-
-
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Everything the harness may ask of a family; what has a default here is an option.
@@ -129,6 +123,9 @@ class Family:
     that they belong to; without it a part is the top module of the path.
     sizes: by name, settings of the model and, by a dotted key, of the rest of the case.
     quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
+    compute_dtype: the type to which a step brings all parameters once, before it divides its batch,
+    and in which it sums their gradients; None: a model does that by itself. pipeline: where it is
+    cut for a pipeline, as models/cut.py tells.
     loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
     batch: the arrays of one step, of a generator, their number and the sequence length; token
     sequences when not given.
@@ -149,11 +146,13 @@ class Family:
     names: tuple[str, ...]  # of the implementations, the first one's parameters are shared
     get: Callable[[str], Implementation]  # by one of these names
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    resolve: Callable[[Any, str, int], Any] = _as_it_is
+    resolve: Callable[[Any, str, int], Any] = lambda config, platform, length: config
     tflop_per_step: Callable[[Any, int, int], tuple[float, float]] | None = None
     parts: Mapping[str, tuple[str, ...]] | None = None
-    quantization: Callable[[Any], str] = _no_format
+    quantization: Callable[[Any], str] = lambda config: "none"
     quantized: tuple[str, ...] = ()
+    compute_dtype: Callable[[Any], str | None] = lambda config: None
+    pipeline: Cut | None = None
     loss: "Callable[[jax.Array, Batch], tuple[jax.Array, Mapping[str, jax.Array]]] | None" = None
     batch: "Callable[[Any, np.random.Generator, int, int], dict[str, np.ndarray]] | None" = None
     packed: bool = False
