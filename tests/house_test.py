@@ -44,6 +44,7 @@ TESTED_AS = {
     "models/examples/own/*.py": "models/pair_test.py",
     # What the twins of a family share shows in the twins.
     "models/honeycrisp/*.py": "models/honeycrisp/twins_test.py",
+    "models/gpt/*.py": "models/gpt/twins_test.py",
     "models/shared/flops.py": "models/decoder/family_test.py",
     "models/shared/grouped.py": "models/honeycrisp/twins_test.py",
     "models/shared/losses.py": "models/honeycrisp/twins_test.py",
