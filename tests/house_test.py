@@ -55,6 +55,8 @@ TESTED_AS = {
     # What only a whole run shows.
     "harness/training/loop.py": "harness/run_test.py",
     "harness/training/session.py": "harness/run_test.py",
+    # What only a whole pipeline shows.
+    "harness/training/parallel/stage.py": "harness/training/parallel/pipeline_test.py",
 }
 
 

@@ -1,3 +1,3 @@
 """How one step is spread over devices."""
 
-__all__ = ["mesh", "schedule"]
+__all__ = ["mesh", "pipeline", "schedule", "stage"]

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,9 +51,14 @@ class Grid:
         return self.mesh.size
 
     @property
+    def batch_axes(self) -> tuple[str, ...]:
+        """The mesh axes that divide the batch."""
+        return tuple(axis for axis in _BATCH if axis in self.mesh.shape)
+
+    @property
     def batch_parts(self) -> int:
         """Into how many parts the batch is divided."""
-        return math.prod(self.mesh.shape.get(axis, 1) for axis in _BATCH)
+        return math.prod(self.mesh.shape[axis] for axis in self.batch_axes)
 
     @property
     def slices(self) -> int:
@@ -84,6 +89,13 @@ class Grid:
     def in_force(self) -> Iterator[None]:
         """Puts mesh and rules in force for a trace."""
         with jax.set_mesh(self.mesh), axis_rules(self.rules):
+            yield
+
+    @contextmanager
+    def by_hand(self, axes: Collection[str]) -> Iterator[None]:
+        """Puts rules in force for a part of a trace that divides these mesh axes by itself."""
+        left = self.mesh.shape.keys() - axes
+        with axis_rules({name: _present(over, left) for name, over in self.rules.items()}):
             yield
 
     def shardings(self, shapes: Any, axes: Any, lenient: bool = False) -> Any:
@@ -225,10 +237,10 @@ _OWN_ORDER = ("data", "fsdp", "stage", "tensor")
 
 
 def _present(
-    over: str | tuple[str, ...] | None, sizes: Mapping[str, int]
+    over: str | tuple[str, ...] | None, axes: Collection[str]
 ) -> str | tuple[str, ...] | None:
-    """The mesh axes of a rule that the mesh has; one alone stands for itself."""
-    kept = tuple(axis for axis in mesh_axes(over) if axis in sizes)
+    """The mesh axes of a rule that are among these; one alone stands for itself."""
+    kept = tuple(axis for axis in mesh_axes(over) if axis in axes)
     return kept if len(kept) > 1 else kept[0] if kept else None
 
 

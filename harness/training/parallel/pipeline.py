@@ -1,0 +1,117 @@
+"""A pipeline in one program: in each tick every stage runs what its schedule says, by hand.
+
+The mesh axis "stage" divides the layers. After a tick what a stage has made passes to the next one
+(an input) or to the one before (a gradient). A backward pass is the vjp of one layer, from the
+input that was kept of its forward; nothing else is kept. Microbatches are embedded before the first
+tick, and that is differentiated after the last. The loss of a microbatch is computed in the tick in
+which it leaves the last layer, by all stages: each has its share of the table's rows.
+
+Mesh axes other than "stage" and those of the batch are left to the compiler.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from harness.training.parallel.mesh import Grid
+from harness.training.parallel.schedule import Passes, Schedule
+from harness.training.parallel.spread_loss import Found
+from harness.training.parallel.stage import AXIS, Given, Model, Stage
+from models.cut import Params, at, placed, without
+
+
+def value_and_gradients(
+    schedule: Schedule,
+    model: Model,
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    scale: jax.Array,
+    grid: Grid,
+) -> tuple[jax.Array, Params]:
+    """The mean loss of a batch, and the gradients of `scale` times it, in the type of `params`.
+
+    `key` is the step's. Each part into which the mesh divides the batch is a pipeline of its own,
+    with as many microbatches; they are numbered in the order of their sequences.
+    """
+    cut, shape = model.cut, (grid.batch_parts, schedule.microbatches)
+    layers, rest = at(params, cut.layers), without(params, cut.layers)
+    tokens, targets = (
+        batch[name].reshape(*shape, -1, batch[name].shape[1]) for name in ("inputs", "targets")
+    )  # [parts, M, B, T]
+    numbers = jnp.arange(shape[0] * shape[1], dtype=jnp.uint32)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(numbers).reshape(shape)
+
+    def embed(rest: Params) -> jax.Array:
+        def one(tokens: jax.Array, key: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(key, jnp.uint32(schedule.stages * schedule.repeats))
+            return model.implementation.embed(model.config, rest, tokens, key)
+
+        return jax.vmap(jax.vmap(one))(tokens, keys)  # [parts, M, B, T, D]
+
+    whole: Any = PartitionSpec()
+    parts: Any = PartitionSpec(grid.batch_axes)
+    stacked: Any = PartitionSpec(None, AXIS)
+    divided: Any = PartitionSpec(AXIS)
+    manual = {AXIS, *grid.batch_axes}
+    with grid.by_hand(manual):
+        embedded, pull = jax.vjp(embed, rest)
+        given = Given(
+            layers=layers,
+            norm=at(rest, cut.norm),
+            table=at(rest, cut.table),
+            embedded=embedded,
+            targets=targets,
+            keys=keys,
+            scale=scale,
+            stage=jnp.arange(schedule.stages, dtype=jnp.uint32),
+            forwards=schedule.passes("forward"),
+            backwards=schedule.passes("backward"),
+        )
+        specs = Given(
+            stacked, whole, divided, parts, parts, parts, whole, divided, stacked, stacked
+        )
+        d_layers, found, d_embedded = jax.shard_map(
+            partial(_run, schedule, model, grid.batch_axes),
+            in_specs=(specs,),
+            out_specs=(stacked, Found(whole, whole, divided), parts),
+            axis_names=manual,
+            check_vma=False,
+        )(given)
+        (d_rest,) = pull(d_embedded)
+    for path, more in ((cut.norm, found.norm), (cut.table, found.table)):
+        d_rest = placed(d_rest, path, jax.tree.map(jnp.add, at(d_rest, path), more))
+    return found.loss, placed(d_rest, cut.layers, d_layers)
+
+
+def _run(
+    schedule: Schedule, model: Model, batch_axes: tuple[str, ...], given: Given
+) -> tuple[Params, Found, jax.Array]:
+    """All ticks of one device, and its sums with those of the other parts of the batch."""
+    parts = jax.lax.axis_size(batch_axes)
+    held = given._replace(
+        layers=jax.tree.map(lambda leaf: leaf[:, 0], given.layers),
+        embedded=given.embedded[0],
+        targets=given.targets[0],
+        keys=given.keys[0],
+        stage=given.stage[0],
+        forwards=Passes(*(column[:, 0] for column in given.forwards)),
+        backwards=Passes(*(column[:, 0] for column in given.backwards)),
+    )
+    stage = Stage(schedule, model, held, parts * schedule.microbatches)
+    carry, begin = stage.empty(), 0
+    for phase, ticks in schedule.ticks._asdict().items():
+        with jax.named_scope(phase):
+            carry = stage.run(phase, slice(begin, begin + ticks), carry)
+        begin += ticks
+    layers, found = jax.lax.psum((carry.layers, carry.found), batch_axes)
+    d_embedded = jnp.where(held.stage == 0, carry.embedded[:-1], 0)
+    return (
+        jax.tree.map(lambda leaf: leaf[:, None], layers),
+        found,
+        jax.lax.psum(d_embedded, AXIS)[None],
+    )
