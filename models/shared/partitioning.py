@@ -4,7 +4,7 @@ The models name axes ("embed", "mlp"); which mesh axis a name lies on is decided
 rules in force while a step is traced. Without a mesh in force everything here is the identity.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -45,6 +45,27 @@ def partition_spec(axes: tuple[str | None, ...], rules: Rules) -> PartitionSpec:
 def mesh_axes(rule: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """The mesh axes of one rule."""
     return (rule,) if isinstance(rule, str) else rule or ()
+
+
+def among(
+    rule: str | tuple[str, ...] | None, axes: Collection[str]
+) -> str | tuple[str, ...] | None:
+    """The mesh axes of a rule that are among these; one alone stands for itself."""
+    kept = tuple(axis for axis in mesh_axes(rule) if axis in axes)
+    return kept if len(kept) > 1 else kept[0] if kept else None
+
+
+def lies_on(axis: str) -> tuple[str, ...]:
+    """The axes of the mesh in force on which a logical axis lies."""
+    return mesh_axes(_RULES.get()[axis])
+
+
+@contextmanager
+def by_hand(axes: Collection[str]) -> Iterator[None]:
+    """Rules for a part of a trace that divides these mesh axes itself: nothing lies on them."""
+    left = set(jax.sharding.get_abstract_mesh().shape) - set(axes)
+    with axis_rules({name: among(rule, left) for name, rule in _RULES.get().items()}):
+        yield
 
 
 def is_sharded(axis: str) -> bool:

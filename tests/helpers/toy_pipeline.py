@@ -69,12 +69,14 @@ def params(stages: int) -> dict[str, Any]:
     }
 
 
-def batch(sequences: int) -> dict[str, jax.Array]:
-    tokens = np.random.default_rng(5).integers(0, VOCAB, (sequences, LENGTH + 1), np.int32)
-    return {"inputs": jnp.asarray(tokens[:, :-1]), "targets": jnp.asarray(tokens[:, 1:])}
+def batch(microbatches: int) -> dict[str, jax.Array]:
+    """The same sequences, divided into so many microbatches."""
+    shape = microbatches, 16 // microbatches, LENGTH + 1
+    tokens = np.random.default_rng(5).integers(0, VOCAB, shape, np.int32)
+    return {"inputs": jnp.asarray(tokens[..., :-1]), "targets": jnp.asarray(tokens[..., 1:])}
 
 
-def plain_loss(params: Params, batch: Any, key: jax.Array, microbatches: int) -> jax.Array:
+def plain_loss(params: Params, batch: Any, key: jax.Array) -> jax.Array:
     """The mean loss over microbatches, one after the other."""
     layers = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), at(params, CUT.layers))
 
@@ -90,6 +92,5 @@ def plain_loss(params: Params, batch: Any, key: jax.Array, microbatches: int) ->
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), mine["targets"][..., None], -1)
         return -jnp.mean(chosen)
 
-    parts = jax.tree.map(lambda rows: rows.reshape(microbatches, -1, LENGTH), batch)
-    numbers = jnp.arange(microbatches, dtype=jnp.uint32)
-    return jnp.mean(jax.lax.map(loss, (numbers, parts)))
+    numbers = jnp.arange(len(batch["inputs"]), dtype=jnp.uint32)
+    return jnp.mean(jax.lax.map(loss, (numbers, batch)))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case, Parallel
 from harness.errors import UserError
-from models.shared.partitioning import Rules, axis_rules, mesh_axes, partition_spec
+from models.shared.partitioning import Rules, among, axis_rules, mesh_axes, partition_spec
 
 _BATCH = ("data", "fsdp")  # the mesh axes that divide the batch
 
@@ -51,14 +51,9 @@ class Grid:
         return self.mesh.size
 
     @property
-    def batch_axes(self) -> tuple[str, ...]:
-        """The mesh axes that divide the batch."""
-        return tuple(axis for axis in _BATCH if axis in self.mesh.shape)
-
-    @property
     def batch_parts(self) -> int:
         """Into how many parts the batch is divided."""
-        return math.prod(self.mesh.shape[axis] for axis in self.batch_axes)
+        return math.prod(self.mesh.shape.get(axis, 1) for axis in _BATCH)
 
     @property
     def slices(self) -> int:
@@ -89,13 +84,6 @@ class Grid:
     def in_force(self) -> Iterator[None]:
         """Puts mesh and rules in force for a trace."""
         with jax.set_mesh(self.mesh), axis_rules(self.rules):
-            yield
-
-    @contextmanager
-    def by_hand(self, axes: Collection[str]) -> Iterator[None]:
-        """Puts rules in force for a part of a trace that divides these mesh axes by itself."""
-        left = self.mesh.shape.keys() - axes
-        with axis_rules({name: _present(over, left) for name, over in self.rules.items()}):
             yield
 
     def shardings(self, shapes: Any, axes: Any, lenient: bool = False) -> Any:
@@ -174,7 +162,7 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     if sizes["data"] % slices:
         raise UserError(f"parallel.data={sizes['data']}: must be a multiple of the {slices} slices")
     made = _mesh(kept, devices, slices)
-    rules = {name: _present(over, kept) for name, over in rules_of(case).items()}
+    rules = {name: among(over, kept) for name, over in rules_of(case).items()}
     return Grid(made, rules)
 
 
@@ -234,14 +222,6 @@ def _sizes(parallel: Parallel, devices: int) -> dict[str, int]:
 
 
 _OWN_ORDER = ("data", "fsdp", "stage", "tensor")
-
-
-def _present(
-    over: str | tuple[str, ...] | None, axes: Collection[str]
-) -> str | tuple[str, ...] | None:
-    """The mesh axes of a rule that are among these; one alone stands for itself."""
-    kept = tuple(axis for axis in mesh_axes(over) if axis in axes)
-    return kept if len(kept) > 1 else kept[0] if kept else None
 
 
 def _parts(mesh: Mesh, over: str | tuple[str, ...] | None) -> int:

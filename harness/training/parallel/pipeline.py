@@ -9,6 +9,7 @@ which it leaves the last layer, by all stages: each has its share of the table's
 Mesh axes other than "stage" and those of the batch are left to the compiler.
 """
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from harness.training.parallel.mesh import Grid
 from harness.training.parallel.schedule import Passes, Schedule
 from harness.training.parallel.spread_loss import Found
 from harness.training.parallel.stage import AXIS, Given, Model, Stage
 from models.cut import Params, at, placed, without
+from models.shared import partitioning
 
 
 def value_and_gradients(
@@ -31,19 +32,20 @@ def value_and_gradients(
     batch: Mapping[str, jax.Array],
     key: jax.Array,
     scale: jax.Array,
-    grid: Grid,
 ) -> tuple[jax.Array, Params]:
     """The mean loss of a batch, and the gradients of `scale` times it, in the type of `params`.
 
-    `key` is the step's. Each part into which the mesh divides the batch is a pipeline of its own,
-    with as many microbatches; they are numbered in the order of their sequences.
+    `batch` holds arrays [M, B, T], `key` is the step's. The devices that divide the sequences of a
+    microbatch are pipelines of their own, and each one's share is a microbatch of its own number.
     """
-    cut, shape = model.cut, (grid.batch_parts, schedule.microbatches)
+    cut, batch_axes = model.cut, partitioning.lies_on("batch")
+    mesh = jax.sharding.get_abstract_mesh()
+    shape = schedule.microbatches, math.prod(mesh.shape[axis] for axis in batch_axes)
     layers, rest = at(params, cut.layers), without(params, cut.layers)
     tokens, targets = (
-        batch[name].reshape(*shape, -1, batch[name].shape[1]) for name in ("inputs", "targets")
-    )  # [parts, M, B, T]
-    numbers = jnp.arange(shape[0] * shape[1], dtype=jnp.uint32)
+        batch[name].reshape(*shape, -1, batch[name].shape[-1]) for name in ("inputs", "targets")
+    )  # [M, parts, B, T]
+    numbers = jnp.arange(math.prod(shape), dtype=jnp.uint32)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers).reshape(shape)
 
     def embed(rest: Params) -> jax.Array:
@@ -51,14 +53,14 @@ def value_and_gradients(
             key = jax.random.fold_in(key, jnp.uint32(schedule.stages * schedule.repeats))
             return model.implementation.embed(model.config, rest, tokens, key)
 
-        return jax.vmap(jax.vmap(one))(tokens, keys)  # [parts, M, B, T, D]
+        return jax.vmap(jax.vmap(one))(tokens, keys)  # [M, parts, B, T, D]
 
     whole: Any = PartitionSpec()
-    parts: Any = PartitionSpec(grid.batch_axes)
+    parts: Any = PartitionSpec(None, batch_axes)
     stacked: Any = PartitionSpec(None, AXIS)
     divided: Any = PartitionSpec(AXIS)
-    manual = {AXIS, *grid.batch_axes}
-    with grid.by_hand(manual):
+    manual = {AXIS, *batch_axes}
+    with partitioning.by_hand(manual):
         embedded, pull = jax.vjp(embed, rest)
         given = Given(
             layers=layers,
@@ -76,7 +78,7 @@ def value_and_gradients(
             stacked, whole, divided, parts, parts, parts, whole, divided, stacked, stacked
         )
         d_layers, found, d_embedded = jax.shard_map(
-            partial(_run, schedule, model, grid.batch_axes),
+            partial(_run, schedule, model, batch_axes),
             in_specs=(specs,),
             out_specs=(stacked, Found(whole, whole, divided), parts),
             axis_names=manual,
@@ -95,9 +97,9 @@ def _run(
     parts = jax.lax.axis_size(batch_axes)
     held = given._replace(
         layers=jax.tree.map(lambda leaf: leaf[:, 0], given.layers),
-        embedded=given.embedded[0],
-        targets=given.targets[0],
-        keys=given.keys[0],
+        embedded=given.embedded[:, 0],
+        targets=given.targets[:, 0],
+        keys=given.keys[:, 0],
         stage=given.stage[0],
         forwards=Passes(*(column[:, 0] for column in given.forwards)),
         backwards=Passes(*(column[:, 0] for column in given.backwards)),
@@ -113,5 +115,5 @@ def _run(
     return (
         jax.tree.map(lambda leaf: leaf[:, None], layers),
         found,
-        jax.lax.psum(d_embedded, AXIS)[None],
+        jax.lax.psum(d_embedded, AXIS)[:, None],
     )

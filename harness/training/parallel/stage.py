@@ -33,9 +33,9 @@ class Given(NamedTuple):
     layers: Params  # [repeats, stage, ...]
     norm: Params
     table: jax.Array  # [V/stages, D]
-    embedded: jax.Array  # [parts, M, B, T, D]
-    targets: jax.Array  # [parts, M, B, T]
-    keys: jax.Array  # [parts, M], of each microbatch
+    embedded: jax.Array  # [M, parts, B, T, D]
+    targets: jax.Array  # [M, parts, B, T]
+    keys: jax.Array  # [M, parts], of each microbatch
     scale: jax.Array
     stage: jax.Array  # [stage], its number
     forwards: Passes  # [ticks, stage]
