@@ -86,7 +86,15 @@ def _force_cpu_devices(total: int, process_count: int) -> None:
             f"--devices {total}: must be 1 to {_MOST_CPU_DEVICES} on a CPU, and a multiple of the"
             f" {process_count} processes"
         )
-    jax.config.update("jax_num_cpu_devices", total // process_count)
+    count = total // process_count
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # something was computed already, such as a constant of a user's module
+        if jax.local_device_count() != count:
+            raise UserError(
+                f"--devices {total}: JAX has started with {jax.local_device_count()} already, as a"
+                f" module computes something when it is imported; set JAX_NUM_CPU_DEVICES={count}"
+            ) from None
 
 
 def _hosts() -> list[str]:

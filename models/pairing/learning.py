@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from models.pairing import composing, links, partners, values
@@ -47,7 +48,10 @@ class _Experiment:
         self._by_start = by_start
 
     def run(
-        self, known: Sequence[Link], same: tuple[Collection[str], Collection[str]] = ((), ())
+        self,
+        known: Sequence[Link],
+        same: tuple[Collection[str], Collection[str]] = ((), ()),
+        state: Sequence[Link] = (),
     ) -> tuple[Tried, Tried]:
         """What both give when these links are known, and those of `same` hold one number."""
         ours = values.of(self.a.params, same[0], self._by_start)
@@ -56,10 +60,13 @@ class _Experiment:
             path: np.asarray(one).astype(self.b.params[path].dtype)
             for path, one in links.to_b(known, ours, self.b.shapes).items()
         }
-        return (
-            self.a.run(ours, values.of(self.a.state)),
-            self.b.run(theirs, values.of(self.b.state)),
-        )
+        held = values.of(self.a.state)
+        forms = {path: array.shape for path, array in self.b.state.items()}
+        other = values.of(self.b.state) | {
+            path: np.asarray(one).astype(self.b.state[path].dtype)
+            for path, one in links.to_b(state, held, forms).items()
+        }
+        return self.a.run(ours, held), self.b.run(theirs, other)
 
     def apart(
         self, known: Sequence[Link], new: Sequence[Link], same: tuple[set[str], set[str]]
@@ -98,6 +105,9 @@ def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
     )
     params = [*known, *found]
     state = _of_state(a, b, ours, theirs, names)
+    if any(not _is_real(a.state[path]) for path in links.paths(state, 0)):
+        # Counters keep the numbers that they start from, and two models may start otherwise.
+        ours, theirs = experiment.run(known, state=state)
     return Learnt(
         tuple(params),
         tuple(state),
@@ -217,10 +227,15 @@ def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:
         first, second = ours[link.a[0][0]], theirs[link.b[0][0]]
         levels = [one.flat[0] if one.size and (one == one.flat[0]).all() else None
                   for one in (first, second)]  # fmt: skip
-        if levels[0] != levels[1] and first.size > 1:
+        # Of a single number nobody can tell whether it was drawn; a counter is not.
+        if levels[0] != levels[1] and (first.size > 1 or not _is_real(first)):
             told = ["drawn" if level is None else f"{float(level):g}" for level in levels]
             found.append(f"{link.a[0][0]}: {told[0]} and {told[1]}")
     return found
+
+
+def _is_real(array: np.ndarray) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
 
 def _apart(one: float, other: float) -> float:

@@ -73,3 +73,11 @@ def test_compiled_programs_are_kept_where_the_user_keeps_such(
     assert str(devices.cache_folder()) == "/somewhere/linen-nnx-harness"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert devices.cache_folder().parts[-2:] == (".cache", "linen-nnx-harness")
+
+
+def test_devices_that_were_started_already_are_taken_or_it_is_said() -> None:
+    jax.devices()  # as a module does that computes something when it is imported
+    there = jax.local_device_count()
+    devices._force_cpu_devices(there, 1)
+    with pytest.raises(UserError, match=r"^--devices 9: .* set JAX_NUM_CPU_DEVICES=9$"):
+        devices._force_cpu_devices(9, 1)

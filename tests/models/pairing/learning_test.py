@@ -138,3 +138,28 @@ def test_partners_that_are_given_are_taken() -> None:
     found = learnt(side, side, {"z/kernel": "a/kernel"})
     assert "z/kernel = a/kernel  (by hand)" in links.lines(found.params)
     assert "a/kernel = z/kernel  (by order)" in links.lines(found.params)
+
+
+class Count(nnx.Variable[Any]):
+    pass
+
+
+class Counted(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs, start: int, step: int) -> None:
+        self.line = nnx.Linear(D, D, rngs=rngs)
+        self.count = Count(jnp.int32(start))
+        self.step = step
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.count[...] += self.step
+        return self.line(x)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_counters_that_start_apart_are_compared_from_one_start(step: int) -> None:
+    one = NnxSide(lambda arguments, rngs: Counted(rngs, start=1, step=1), loss)
+    other = NnxSide(lambda arguments, rngs: Counted(rngs, start=0, step=step), loss)
+    found = learnt(one, other)
+    assert found.started == ("count: 1 and 0",)
+    assert found.agrees == (step == 1)
+    assert list(found.differing) == ([] if step == 1 else ["count"])
