@@ -54,6 +54,7 @@ TESTED_AS = {
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
     # What only a whole run shows.
     "harness/training/loop.py": "harness/run_test.py",
+    "harness/training/attempt.py": "harness/run_test.py",
     "harness/training/session.py": "harness/run_test.py",
     # What only a whole pipeline shows.
     "harness/training/parallel/stage.py": "harness/training/parallel/pipeline_test.py",

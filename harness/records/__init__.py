@@ -6,6 +6,7 @@ __all__ = [
     "environment",
     "figures",
     "finding",
+    "ownership",
     "record",
     "recorder",
     "run_folder",

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from harness.errors import UserError
 from harness.records import atomic, storage
 from harness.records import record as record_module
+from harness.records.ownership import Owner
 from harness.records.record import Record
 
 KILLED = "killed before it could end"  # a record's error until its run has ended
@@ -24,13 +25,21 @@ class RunFolder:
     a `storage.Mirror` keeps a copy in `home`; else both are the same folder.
     """
 
-    def __init__(self, results: Any, run_id: str, process: int = 0, resume: bool = False) -> None:
-        """Makes the folder.
+    def __init__(
+        self,
+        results: Any,
+        run_id: str,
+        owner: Owner,
+        process: int = 0,
+        resume: bool = False,
+    ) -> None:
+        """Makes the folder; nothing is written there once `owner` has lost it.
 
         Raises UserError when it cannot be written, or already holds a run that is not resumed.
         """
         self.home = results / run_id
         self._is_primary = process == 0
+        self._owner = owner
         self._mirror: storage.Mirror | None = None
         name = "log.txt" if self._is_primary else f"log.{process}.txt"
         with storage.errors_told(f"--results-dir {results}"):
@@ -39,7 +48,7 @@ class RunFolder:
             if storage.is_remote(self.home):
                 self.path = Path(tempfile.mkdtemp(prefix="harness-"))
                 self._fetch([name, *(["metrics.jsonl"] if self._is_primary else [])])
-                self._mirror = storage.Mirror(self.path, self.home)
+                self._mirror = storage.Mirror(self.path, self.home, owner.check)
             else:
                 self.path = self.home
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -98,11 +107,16 @@ class RunFolder:
 
     def write_record(self, record: Record) -> None:
         """Writes the record, whole or not at all."""
+        self._owner.check()
         if self._is_primary:
             record_module.write(self.path / "record.json", record)
 
     def sync(self) -> None:
-        """Waits until a bucket holds all that was written; raises UserError when that fails."""
+        """Waits until a bucket holds all that was written.
+
+        Raises UserError when that fails, or another process has taken the run over.
+        """
+        self._owner.check()
         if self._mirror is not None:
             self._mirror.sync()
 

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,11 @@ class Mirror:
     Training never waits for them but in `sync`.
     """
 
-    def __init__(self, folder: Path, remote: Any) -> None:
+    def __init__(self, folder: Path, remote: Any, check: Callable[[], None]) -> None:
+        """Check: raises UserError when nothing more may be sent."""
         self._folder = folder
         self._remote = remote
+        self._check = check
         self._sent: dict[Path, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -117,6 +119,7 @@ class Mirror:
                 self._send()
 
     def _send(self) -> None:
+        self._check()
         present = [path for path in self._folder.rglob("*") if path.is_file()]
         for path in sorted(present, key=lambda path: (path.name in _LAST, path.name)):
             if path.name.startswith("."):

@@ -1,58 +1,24 @@
-"""One run from its folder to its record: whatever happens on the way, the record is written."""
+"""Which run a command trains: a new one, one that goes on, or none, as it is complete."""
 
-import sys
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from harness.cases import families, reading
+from harness.cases import reading
 from harness.cases.settings import Case
 from harness.errors import UserError
-from harness.records import environment
 from harness.records import record as record_module
-from harness.records.cautions import Caution
+from harness.records.ownership import Owner
 from harness.records.record import Record
 from harness.records.recorder import Recorder
-from harness.records.run_folder import KILLED, RunFolder, earlier_record
+from harness.records.run_folder import RunFolder, earlier_record
 from harness.saving import restoring
-from harness.saving.checkpointer import Checkpointer
-from harness.saving.faults import CheckpointError
-from harness.saving.restoring import What
-from harness.training import checking, devices, going_on, loop
-from harness.training.agreement import agreed, termination
-from harness.training.console import Console
-from harness.training.devices import Processes
+from harness.training import attempt, checking, devices, going_on
+from harness.training.agreement import agreed
+from harness.training.attempt import Options as Options
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
-from harness.training.stepping import Preempted, RunFailed
-from harness.training.timing import process_age_seconds
-from harness.training.train_step import NnxState
-from harness.training.watcher import Watcher
-
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_PREEMPTED = 1, 2, 42
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says of a run, checked as far as it can be without devices."""
-
-    case: str
-    size: str
-    recipe: str
-    overrides: tuple[str, ...]
-    devices: int | None
-    processes: Processes | None
-    results: Any  # a place, see storage
-    init: str
-    restore: str | None
-    profile: range
-    tensorboard: bool
-    twins: str | None = None
-    nnx_state: NnxState = "dict"
-    restore_what: What | None = None
 
 
 def run(options: Options, impl: str, run_id: str | None) -> int:
@@ -70,27 +36,40 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     checking.require(case)
     start = {"impl": impl, "size": size, "recipe": options.recipe, "init": options.init}
 
-    def find() -> tuple[str, Record | None]:
-        if run_id is None:
-            return record_module.new_run_id(case.name, impl), None
-        before = earlier_record(options.results, run_id)
-        if before is not None:
-            same = start | {"nnx_state": options.nnx_state}
-            going_on.check_same(before, case, same, options.results / run_id)
-        return run_id, before
+    with Owner() as owner:
 
-    name, before = agreed(find)
-    if before is None:
-        recorder = Recorder(record_module.blank(name, "failed", **start))
-        recorder.set(nnx_state=options.nnx_state)
-        case, earlier = _with_checkpoint(options, case, start, grid)
-        folder = RunFolder(options.results, name, jax.process_index())
-        return _run(options, case, recorder, folder, grid, earlier)
-    if before["status"] == "completed":
-        if jax.process_index() == 0:
-            print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
-        return 0
-    return _go_on(options, case, before, grid)
+        def find() -> tuple[str, Record | None]:
+            if run_id is None:
+                name = record_module.new_run_id(case.name, impl)
+                owner.take(options.results / name)
+                return name, None
+            before = _taken(options.results, run_id, owner)
+            if before is not None:
+                same = start | {"nnx_state": options.nnx_state}
+                going_on.check_same(before, case, same, options.results / run_id)
+            return run_id, before
+
+        name, before = agreed(find)
+        if before is None:
+            recorder = Recorder(record_module.blank(name, "failed", **start))
+            recorder.set(nnx_state=options.nnx_state)
+            case, earlier = _with_checkpoint(options, case, start, grid)
+            folder = RunFolder(options.results, name, owner, jax.process_index())
+            return attempt.run(options, case, recorder, folder, grid, earlier)
+        if before["status"] == "completed":
+            if jax.process_index() == 0:
+                print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
+            return 0
+        return _go_on(options, case, before, grid, owner)
+
+
+def _taken(results: Any, run_id: str, owner: Owner) -> Record | None:
+    """What a run of this name has left; it is taken over unless it is complete."""
+    before = earlier_record(results, run_id)
+    if before is not None and before["status"] == "completed":
+        return before
+    owner.take(results / run_id)
+    return earlier_record(results, run_id)
 
 
 def resume(options: Options, run_id: str) -> int:
@@ -100,22 +79,30 @@ def resume(options: Options, run_id: str) -> int:
     may be overridden. Raises UserError for a run that is not there or is complete.
     """
     run_devices = devices.prepare(options.devices, options.processes)
-    before = agreed(lambda: earlier_record(options.results, run_id))
-    if before is None:
-        path = options.results / run_id / "record.json"
-        raise UserError(f"--resume {run_id}: {path} is not there")
-    if before["status"] == "completed":
-        raise UserError(f"--resume {run_id}: the run is complete")
-    case = reading.from_flat(before["case"]["name"], before["case"]["config"], options.overrides)
-    if reading.case_hash(case, before["size"], before["recipe"]) != before["case"]["hash"]:
-        raise UserError(
-            f"--resume {run_id}: --set {' '.join(options.overrides)} makes it another experiment;"
-            " only run.steps and checkpoint.* may change"
+    with Owner() as owner:
+
+        def find() -> Record:
+            path = options.results / run_id / "record.json"
+            before = _taken(options.results, run_id, owner) if path.exists() else None
+            if before is None:
+                raise UserError(f"--resume {run_id}: {path} is not there")
+            if before["status"] == "completed":
+                raise UserError(f"--resume {run_id}: the run is complete")
+            return before
+
+        before = agreed(find)
+        case = reading.from_flat(
+            before["case"]["name"], before["case"]["config"], options.overrides
         )
-    return _go_on(options, case, before, mesh.make(case, run_devices))
+        if reading.case_hash(case, before["size"], before["recipe"]) != before["case"]["hash"]:
+            raise UserError(
+                f"--resume {run_id}: --set {' '.join(options.overrides)} makes it another"
+                " experiment; only run.steps and checkpoint.* may change"
+            )
+        return _go_on(options, case, before, mesh.make(case, run_devices), owner)
 
 
-def _go_on(options: Options, case: Case, before: Record, grid: Grid) -> int:
+def _go_on(options: Options, case: Case, before: Record, grid: Grid, owner: Owner) -> int:
     case = going_on.as_begun(case, before["case"], before["environment"]["device_count"], grid)
     names = ("impl", "size", "recipe", "init")
     record = record_module.blank(
@@ -126,8 +113,8 @@ def _go_on(options: Options, case: Case, before: Record, grid: Grid) -> int:
     recorder.set(nnx_state=record_module.at(before, "nnx_state"), attempts=attempts)
     for save in before["checkpoint"]["saves"]:
         recorder.save(save)
-    folder = RunFolder(options.results, before["run_id"], jax.process_index(), resume=True)
-    return _run(options, case, recorder, folder, grid, attempts, resume=True)
+    folder = RunFolder(options.results, before["run_id"], owner, jax.process_index(), resume=True)
+    return attempt.run(options, case, recorder, folder, grid, attempts, resume=True)
 
 
 def _with_checkpoint(
@@ -147,142 +134,3 @@ def _with_checkpoint(
     environment = about["environment"]
     devices = {"devices": environment["device_count"], "device_kind": environment["device_kind"]}
     return going_on.as_begun(case, about["case"], devices["devices"], grid), [devices]
-
-
-def _run(
-    options: Options,
-    case: Case,
-    recorder: Recorder,
-    folder: RunFolder,
-    grid: Grid,
-    earlier: list[Mapping[str, Any]],
-    resume: bool = False,
-) -> int:
-    record = recorder.record
-    recorder.note("case", reading.described(case, record["size"], record["recipe"]))
-    going_on.note(case, earlier, grid, recorder)
-    recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
-    recorder.note("environment", mesh=dict(grid.mesh.shape))
-    recorder.note("timing", import_seconds=process_age_seconds())
-    recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
-    folder.write_config(reading.flat_text(case))
-    folder.write_record(record)
-    with Console(folder.log, quiet=jax.process_index() != 0) as console:
-        code = _told(options, case, recorder, folder, grid, resume, console)
-    try:
-        folder.close()
-    except UserError as error:  # what is not kept is not done
-        print(f"error: {error}", file=sys.stderr)
-        return code or EXIT_FAILED
-    return code
-
-
-def _told(
-    options: Options,
-    case: Case,
-    recorder: Recorder,
-    folder: RunFolder,
-    grid: Grid,
-    resume: bool,
-    console: Console,
-) -> int:
-    """Trains and says so, from the first line to the summary; returns the exit code."""
-    record = recorder.record
-    console.line(
-        f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
-    )
-    family = families.of(case)
-    watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit)
-    for line in reading.imposed(options.case, case.twins) if options.case else ():
-        recorder.warn(Caution.IMPOSED, what=line)
-    if family.matched is not None:
-        names = family.matched().names
-        folder.write_names(names)
-        console.line(f"names: {_counted(names)}, in names.txt")
-    checkpointer = _Checkpointer(
-        folder,
-        case.checkpoint.directory or folder.home / "checkpoints",
-        case.checkpoint,
-        {name: record[name] for name in ("run_id", "impl", "size", "case", "environment")},
-    )
-    plan = loop.Plan(
-        case=case,
-        impl=record["impl"],
-        init=record["init"],
-        grid=grid,
-        restore=options.restore,
-        restore_what=options.restore_what,
-        resume=resume,
-        profile=options.profile,
-        profile_directory=str(folder.path / "profile"),
-        nnx_state=record["nnx_state"],
-    )
-    code = _train(plan, recorder, watcher, checkpointer, console)
-    _summarise_wall_time(recorder, watcher.step_seconds)
-    folder.write_record(record)
-    folder.write_status(record["status"], watcher.last_step, code)
-    watcher.close(with_summary=code != EXIT_BAD_INPUT)
-    return code
-
-
-def _counted(names: Sequence[str]) -> str:
-    """How many partners were found in which way."""
-    return ", ".join(
-        f"{count} by {how}"
-        for how in ("value", "order", "hand")
-        if (count := sum(name.endswith(f"by {how})") for name in names))
-    )
-
-
-class _Checkpointer(Checkpointer):
-    """Saves nothing before the steps that lead there are kept: a resumed run reads them again."""
-
-    def __init__(self, folder: RunFolder, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._folder = folder
-
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        self._folder.sync()
-        super().save(step, state)
-
-
-def _summarise_wall_time(recorder: Recorder, step_seconds: float) -> None:
-    """Goodput: the share of this process's life in which it trained."""
-    wall = process_age_seconds()
-    recorder.note("timing", wall_seconds=wall)
-    if wall is not None:
-        recorder.note("timing", goodput_percent=100 * step_seconds / wall)
-
-
-def _train(
-    plan: loop.Plan,
-    recorder: Recorder,
-    watcher: Watcher,
-    checkpointer: Checkpointer,
-    console: Console,
-) -> int:
-    """Trains; whatever comes of it stands in the record. Returns the exit code."""
-    try:
-        with termination() as stop_asked:
-            loop.train(plan, recorder, watcher, checkpointer, stop_asked)
-    except Preempted as error:
-        recorder.set(status="preempted", error=str(error))
-        return EXIT_PREEMPTED
-    except KeyboardInterrupt:
-        recorder.set(error="interrupted")
-        return EXIT_FAILED
-    except Exception as error:
-        console.log_only(traceback.format_exc())
-        recorder.set(error=_one_line(error))
-        return EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_FAILED
-    recorder.set(status="completed", error=None)
-    return 0
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (
-        text
-        if isinstance(error, UserError | CheckpointError | RunFailed)
-        else f"{type(error).__name__}: {text}"
-    )

@@ -11,6 +11,7 @@ from harness.records.record import Record
 from harness.text import safe
 from harness.training.children import Children
 
+_BAD_INPUT = 2
 _CHANGES = ("recipe", "init", "nnx_state")  # what two runs of one implementation may differ in
 
 
@@ -37,7 +38,7 @@ def run(wanted: Wanted, children: Children) -> int:
     codes = []
     for repeat in range(1, wanted.repeats + 1):
         for variant, given in wanted.variants.items():
-            if children.stopped:
+            if children.stopped or _BAD_INPUT in codes:  # also of a name that another one writes
                 continue
             alone = ("--repeats", "1", "--against", "", *wanted.name(variant, repeat))
             ended = children.run(*given, *alone)

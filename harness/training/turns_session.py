@@ -11,6 +11,7 @@ from harness.cases.settings import Case, Checkpoint
 from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.cautions import Caution
+from harness.records.ownership import Owner
 from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
@@ -18,8 +19,8 @@ from harness.saving.checkpointer import Checkpointer
 from harness.text import one_line, percent, size
 from harness.training import accounting, checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
+from harness.training.attempt import Options
 from harness.training.parallel import mesh
-from harness.training.session import Options
 from harness.training.stepping import Walk
 from harness.training.turns import Limits, Side
 
@@ -49,28 +50,33 @@ def _measure(
     run_devices = devices.prepare(options.devices, options.processes)
     if seconds is None:
         seconds = CPU_SECONDS if run_devices[0].platform == "cpu" else USUAL_SECONDS
-    a, b = agreed(lambda: [_complete(options.results, run_id) for run_id in run_ids])
-    if all(_partner(one) == other["run_id"] for one, other in ((a, b), (b, a))):
-        _tell("in turns: measured before")
-        return
-    recorders = Recorder(a), Recorder(b)
-    if not _fits(recorders):
-        _write(options.results, recorders)
-        return
-    _tell(f"in turns, for at most {seconds:g} s ...")
-    sides = _side(options, a, run_devices), _side(options, b, run_devices)
-    with termination() as stop_asked:
-        measured = turns.measure(*sides, Limits(percent, seconds), stop_asked)
-    for recorder, side, own in zip(recorders, sides, "AB", strict=True):
-        partner = (b if own == "A" else a)["run_id"]
-        recorder.set(turns=measured.told(own, partner))
-        _compare_losses(recorder, side, partner)
-    _write(options.results, recorders)
-    _tell(_summary(measured))
+    with Owner() as of_a, Owner() as of_b:
+        named = [*zip(run_ids, (of_a, of_b), strict=True)]
+        a, b = agreed(lambda: [_complete(options.results, *one) for one in named])
+        if all(_partner(one) == other["run_id"] for one, other in ((a, b), (b, a))):
+            _tell("in turns: measured before")
+            return
+        recorders = Recorder(a), Recorder(b)
+        if _fits(recorders):
+            _tell(f"in turns, for at most {seconds:g} s ...")
+            sides = _side(options, a, run_devices), _side(options, b, run_devices)
+            with termination() as stop_asked:
+                measured = turns.measure(*sides, Limits(percent, seconds), stop_asked)
+            for recorder, side, own in zip(recorders, sides, "AB", strict=True):
+                partner = (b if own == "A" else a)["run_id"]
+                recorder.set(turns=measured.told(own, partner))
+                _compare_losses(recorder, side, partner)
+            _tell(_summary(measured))
+        for owner, recorder in zip((of_a, of_b), recorders, strict=True):
+            owner.check()
+            if jax.process_index() == 0:
+                replace_record(options.results, recorder.record)
 
 
-def _complete(results: Any, run_id: str) -> Record:
+def _complete(results: Any, run_id: str, owner: Owner) -> Record:
     record_module.check_run_id(run_id)
+    if (results / run_id).exists():
+        owner.take(results / run_id)
     record = earlier_record(results, run_id)
     if record is None:
         raise UserError(f"--in-turns {run_id}: {results / run_id / 'record.json'} is not there")
@@ -149,12 +155,6 @@ def _compare_losses(recorder: Recorder, side: Side, partner: str) -> None:
         here, there = entry["loss"], side.losses[step]
         recorder.warn(Caution.OTHER_IN_TURNS, partner=partner, step=step, here=here, there=there)
         _tell(f"warning: {recorder.record['warnings'][-1]}")
-
-
-def _write(results: Any, recorders: tuple[Recorder, Recorder]) -> None:
-    if jax.process_index() == 0:
-        for recorder in recorders:
-            replace_record(results, recorder.record)
 
 
 def _summary(measured: turns.Turns) -> str:

@@ -9,6 +9,7 @@ from commands import record_of, run
 from harness.cases import reading
 from harness.errors import UserError
 from harness.records import record, storage
+from harness.records.ownership import Owner
 from harness.records.run_folder import RunFolder
 from harness.training import going_on
 
@@ -18,7 +19,7 @@ def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
 ) -> None:
     monkeypatch.setattr(storage, "is_remote", lambda path: str(path).startswith(str(tmp_path)))
     (tmp_path / "run").mkdir()  # a bucket needs no folders
-    first = RunFolder(tmp_path, "run")
+    first = RunFolder(tmp_path, "run", Owner())
     first.append_metrics({"step": 0})
     first.log.write("one\n")
     first.write_status("running", 0)
@@ -26,11 +27,11 @@ def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
     assert not first.path.exists()
     assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == 0
 
-    second = RunFolder(tmp_path, "run", resume=True)
+    second = RunFolder(tmp_path, "run", Owner(), resume=True)
     second.append_metrics({"step": 1})
     assert [entry["step"] for entry in second.read_metrics()] == [0, 1]
     second.log.write("two\n")
-    other = RunFolder(tmp_path, "run", process=1, resume=True)
+    other = RunFolder(tmp_path, "run", Owner(), process=1, resume=True)
     other.log.write("three\n")
     assert other.read_metrics() == []
     other.close()

@@ -49,7 +49,7 @@ def test_a_mirror_sends_what_has_changed_the_record_and_the_status_last(
     (here / "profile").mkdir(parents=True)
     for name in ("status.json", "record.json", "metrics.jsonl", "profile/a.pb", ".hidden.tmp"):
         (here / name).write_text(name)
-    mirror = storage.Mirror(here, there)
+    mirror = storage.Mirror(here, there, lambda: None)
     mirror.sync()
     assert sent == ["a.pb", "metrics.jsonl", "record.json", "status.json"]
     mirror.sync()
@@ -64,7 +64,7 @@ def test_a_mirror_sends_what_has_changed_the_record_and_the_status_last(
 def test_a_mirror_keeps_up_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(storage, "_UPLOAD_SECONDS", 0.01)
     (tmp_path / "here").mkdir()
-    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there")
+    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there", lambda: None)
     (tmp_path / "here" / "log.txt").write_text("init ...")
     deadline = time.monotonic() + 10
     while not (tmp_path / "there" / "log.txt").exists():
@@ -79,10 +79,22 @@ def test_a_mirror_that_cannot_write_says_so_in_the_end(
     monkeypatch.setattr(storage, "_ATTEMPTS", 1)
     (tmp_path / "here").mkdir()
     (tmp_path / "there").write_text("a file")
-    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there")
+    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there", lambda: None)
     (tmp_path / "here" / "log.txt").write_text("init ...")
     with pytest.raises(UserError, match="File exists"):
         mirror.close()
+
+
+def test_a_mirror_sends_nothing_that_may_not_be_sent(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise UserError("taken over")
+
+    (tmp_path / "here").mkdir()
+    mirror = storage.Mirror(tmp_path / "here", tmp_path / "there", refuse)
+    (tmp_path / "here" / "log.txt").write_text("init ...")
+    with pytest.raises(UserError, match="taken over"):
+        mirror.close()
+    assert not (tmp_path / "there").exists()
 
 
 @pytest.mark.parametrize(

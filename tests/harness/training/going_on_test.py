@@ -66,6 +66,27 @@ def test_a_run_stopped_on_eight_devices_goes_on_with_four_and_then_one(
     assert moved["timing"]["step_seconds"]["samples"] == max(0, 9 - first - 3)
 
 
+def test_a_run_that_goes_on_is_not_started_again(
+    trained: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    finished, refused = Watcher.step, []
+
+    def step(self: Watcher, entry: dict[str, Any]) -> None:
+        finished(self, entry)
+        for arguments in ((*CASE, "--run-id", "one"), ("--resume", "one")):
+            with pytest.raises(UserError) as error:
+                trained(*arguments, on=1)
+            refused.append(str(error.value))
+
+    monkeypatch.setattr(Watcher, "step", step)
+    assert trained(*CASE[:-1], "3", "--run-id", "one", on=1) == 0
+    assert len(refused) == 6
+    assert all(f"one: is being written by process {os.getpid()}, host" in one for one in refused)
+    record = record_of(tmp_path / "one")
+    assert (record["status"], len(record["steps"]), record["attempts"]) == ("completed", 3, [])
+    assert not (tmp_path / "one" / "owner.json").exists()
+
+
 def test_more_steps_from_a_checkpoint_keep_batch_and_rates_and_say_so(
     trained: Command, tmp_path: Path
 ) -> None:

@@ -49,6 +49,32 @@ def test_a_killed_run_resumes_to_the_same_end(impl: str, kills: int, tmp_path: P
         number += 1
 
 
+@pytest.mark.faults
+def test_of_two_starts_of_one_name_one_goes_on_undamaged(tmp_path: Path) -> None:
+    where = ("--impl", "nnx", "--results-dir", tmp_path)
+    whole = commands.run(*CASE, *where, "--run-id", "whole")
+    assert whole.returncode == 0, whole.stderr
+    undisturbed = commands.record_of(tmp_path / "whole")
+    chance = random.Random("double")
+    for number in range(20):
+        name = f"run-{number}"
+        first = commands.start(*CASE, *where, "--run-id", name)
+        time.sleep(chance.uniform(0, 8))
+        ended = commands.run(*CASE, *where, "--run-id", name)
+        output, complaint = first.communicate()
+        codes = sorted((first.returncode, ended.returncode))
+        # The one that came too late is refused, or finds the run complete.
+        told = "is complete" in ended.stdout + output
+        assert codes == ([0, 0] if told else [0, 2]), complaint + ended.stderr
+        refused = ended.stderr if ended.returncode else complaint
+        assert told or (len(refused.splitlines()) == 1 and "is being written by" in refused)
+        record = commands.record_of(tmp_path / name)
+        assert not record["attempts"]
+        assert _trajectory(record) == _trajectory(undisturbed)
+        assert record["checkpoint"]["digest"] == undisturbed["checkpoint"]["digest"]
+        shutil.rmtree(tmp_path / name)
+
+
 def _runs_to_its_end(impl: str, folder: Path, chance: random.Random, kill: bool) -> bool:
     """Starts or resumes a run; kills it at a random moment, which may be after its end."""
     where = ("--results-dir", folder.parent)

@@ -53,3 +53,9 @@ def test_once_asked_to_stop_nothing_more_is_run() -> None:
     told = Told([42], stopped_after=1)
     assert several.run(wanted(repeats=2), told) == 42
     assert len(told.calls) == 1
+
+
+def test_after_bad_input_nothing_more_is_run() -> None:
+    told = Told([2])
+    assert several.run(wanted(repeats=2), told) == 2
+    assert len(told.calls) == 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from compared_records import make
 
+from harness.records.ownership import Owner
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
 from harness.training.console import Console
@@ -33,7 +34,7 @@ def record() -> Any:
 
 @pytest.fixture
 def watcher(tmp_path: Path, record: Any) -> Iterator[Watcher]:
-    folder = RunFolder(tmp_path, "a-run")
+    folder = RunFolder(tmp_path, "a-run", Owner())
     with Console(io.StringIO()) as console:
         yield Watcher(folder, console, Recorder(record), tensorboard=False, unit="token")
     folder.close()
