@@ -32,7 +32,9 @@ class Pair:
     numpy.random.Generator and the number of examples.
     loss: a scalar, or that and metrics by name, of the model and the batch: the nnx.Module, the
     linen.Module bound to its variables, or apply with its parameters. With a third argument it is
-    given the step's key. One for both, or one for each side by its name.
+    given the step's key. One for both, or one for each side by its name. evaluation: likewise, of
+    the models as they are used, without dropout and by running statistics; needed to evaluate
+    models that draw random numbers or hold a state.
     sizes: arguments of the models, batch and loss by name: all of them under "full", those of a
     small model under "tiny".
     trained: a regular expression; parameters of the first side without it in their path are frozen.
@@ -46,6 +48,7 @@ class Pair:
     loss: Callable[..., Any] | Mapping[str, Callable[..., Any]]
     linen: Any = None
     nnx: Any = None
+    evaluation: Callable[..., Any] | Mapping[str, Callable[..., Any]] | None = None
     sides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     trained: str | None = None
@@ -75,7 +78,11 @@ class Pair:
             from models.pairing.experiment import Experiment
 
             small = dataclasses.replace(config(), **self.sizes.get("tiny", {}))
-            return Experiment(where, names, tuple(_side(self, one) for one in names), self, small)
+            sides, evaluators = (
+                tuple(_side(self, one, loss) for one in names)
+                for loss in (self.loss, self.evaluation or self.loss)
+            )
+            return Experiment(where, names, sides, evaluators, self, small)
 
         def tflop_per_step(config: Any, length: int, batch: int) -> tuple[float, float]:
             assert self.tflop_per_step is not None
@@ -87,6 +94,7 @@ class Pair:
             names,
             functools.cache(lambda one: experiment().member(0 if one == names[0] else 1)),
             sizes={size: values for size, values in self.sizes.items() if size != "full"},
+            evaluated=lambda config: experiment().evaluated(config),
             tflop_per_step=tflop_per_step if self.tflop_per_step is not None else None,
             batch=lambda config, rng, size, length: _batch(self, config, rng, size),
             optimizer=self.optimizer,
@@ -135,25 +143,34 @@ def _faults(pair: Pair) -> list[str]:
     ]
     if not callable(pair.batch):
         found.append(f"batch is a {type(pair.batch).__name__}; must be a function of rng and size")
-    losses = pair.loss if isinstance(pair.loss, Mapping) else dict.fromkeys(names, pair.loss)
-    if isinstance(pair.loss, Mapping) and {*losses} != {*names}:
-        found.append(f"loss is for {', '.join(losses)}; must be for {' and '.join(names)}")
-    for loss in {id(one): one for one in losses.values()}.values():
-        found += _loss_faults(loss)
+    found += _losses_faults("loss", pair.loss, names)
+    if pair.evaluation is not None:
+        found += _losses_faults("evaluation", pair.evaluation, names)
     found += _size_faults(pair.sizes)
     for one, model in pair.both.items() if not found else ():
         found += [f"{one}: {fault}" for fault in _side_faults(one, model)]
     return found
 
 
-def _loss_faults(loss: Any) -> list[str]:
+def _losses_faults(what: str, given: Any, names: list[str]) -> list[str]:
+    losses = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    found = []
+    if {*losses} != {*names}:
+        found.append(f"{what} is for {', '.join(losses)}; must be for {' and '.join(names)}")
+    for loss in {id(one): one for one in losses.values()}.values():
+        found += _loss_faults(what, loss)
+    return found
+
+
+def _loss_faults(what: str, loss: Any) -> list[str]:
     if not callable(loss):
-        return [f"loss is a {type(loss).__name__}; must be a function of model and batch"]
+        return [f"{what} is a {type(loss).__name__}; must be a function of model and batch"]
     from models.pairing.sides import positional
 
     count = positional(loss)
     if count is not None and count not in (2, 3):
-        return [f"loss{inspect.signature(loss)}: must take model and batch, and a key if it wants"]
+        told = f"{what}{inspect.signature(loss)}"
+        return [f"{told}: must take model and batch, and a key if it wants"]
     return []
 
 
@@ -175,8 +192,8 @@ def _side_faults(name: str, model: Any) -> list[str]:
     return [] if told is None else [told]
 
 
-def _side(pair: Pair, name: str) -> "Side":
+def _side(pair: Pair, name: str, losses: Any) -> "Side":
     from models.pairing.making import side
 
-    loss = pair.loss[name] if isinstance(pair.loss, Mapping) else pair.loss
+    loss = losses[name] if isinstance(losses, Mapping) else losses
     return side(name, pair.both[name], loss, pair.streams)

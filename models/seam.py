@@ -93,7 +93,7 @@ class Implementation(Protocol):
     * `optimizer(settings, learning_rate)`, of the case's `optim` section and its schedule: what to
       train with, an optax transformation or an Optimizer of harness/optimizers;
     * `loss(config, params, model_state, batch, key)`, an Outcome: the whole forward pass; needed of
-      a model with state.
+      a model with state. `evaluation`, likewise: as it is evaluated, where that is another one.
     """
 
     def init(self, config: Any, key: "jax.Array") -> Params | Variables:
@@ -116,7 +116,7 @@ class Family:
     """Everything the harness may ask of a family; what has a default here is an option.
 
     resolve: the config with "auto" settled for a platform and a sequence length; ValueError, in the
-    words of the config's own, for what a platform lacks.
+    words of the config's own, for what a platform lacks. evaluated: the config without dropout.
     tflop_per_step: the matrix products of a step, forward and backward, in 10^12 operations of one
     device's batch, and attention's percentage of them.
     parts: names, as they stand in the paths of operations and parameters, by the part of the model
@@ -147,6 +147,7 @@ class Family:
     get: Callable[[str], Implementation]  # by one of these names
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     resolve: Callable[[Any, str, int], Any] = lambda config, platform, length: config
+    evaluated: Callable[[Any], Any] = lambda config: config
     tflop_per_step: Callable[[Any, int, int], tuple[float, float]] | None = None
     parts: Mapping[str, tuple[str, ...]] | None = None
     quantization: Callable[[Any], str] = lambda config: "none"

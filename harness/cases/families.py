@@ -46,6 +46,7 @@ def load(twins: str | None, family: str = Case.family) -> Family:
     return dataclasses.replace(
         found,
         get=_telling(found.get),
+        evaluated=_telling(found.evaluated),
         matched=None if found.matched is None else _telling(found.matched),
         renamed=None if found.renamed is None else _telling(found.renamed),
     )

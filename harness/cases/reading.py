@@ -19,6 +19,7 @@ from harness.cases.settings import (
     Case,
     Checkpoint,
     Data,
+    Eval,
     Parallel,
     Run,
     is_free,
@@ -192,6 +193,7 @@ def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[
     return {
         "checkpoint": Checkpoint,
         "data": Data,
+        "eval": Eval,
         "model": pair.config,
         "optim": optimizers.load(optimizer).Settings,
         "parallel": _parallel(pair.mesh_axes),

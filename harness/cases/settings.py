@@ -82,6 +82,27 @@ class Checkpoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class Eval:
+    """Evaluations on data that is not trained on: after every `every` steps, and after the last.
+
+    tokens: a file as `data.tokens`, of any number of sequences; without one the data is synthetic,
+    and drawn apart from what is trained on. batches: of an evaluation; None: all of the file, or 1.
+    """
+
+    every: int | None = None  # none at all
+    tokens: str | None = None
+    batches: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a period of no step at all, and what is never evaluated."""
+        for name in ("every", "batches"):
+            _at_least(self, name, 1)
+        for name in ("tokens", "batches"):
+            used = getattr(self, name) is None or self.every is not None
+            require(self, name, used, "not without eval.every")
+
+
+@dataclasses.dataclass(frozen=True)
 class Parallel:
     """How many ways each kind of parallelism divides the work; -1, once: all devices left.
 
@@ -119,6 +140,7 @@ class Case:
     data: Data = Data()
     run: Run = Run()
     checkpoint: Checkpoint = Checkpoint()
+    eval: Eval = Eval()
     parallel: Parallel = Parallel()
     family: str = "decoder"
     optimizer: str = "adamw"
@@ -137,6 +159,7 @@ _LATER = {
     "data.segments": Data.segments,
     "run.mesh_rules": [],
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
+    **{f"eval.{name}": value for name, value in dataclasses.asdict(Eval()).items()},
 }
 NO_DEFAULT = object()
 
@@ -150,5 +173,8 @@ def later_default(key: str) -> Any:
 
 
 def is_free(key: str) -> bool:
-    """Whether runs of one experiment may differ in a setting: how long they go, what they save."""
-    return key == "run.steps" or key.startswith("checkpoint.")
+    """Whether runs of one experiment may differ in a setting.
+
+    They may in how long they go, what they save, and on what they are evaluated.
+    """
+    return key == "run.steps" or key.startswith(("checkpoint.", "eval."))

@@ -27,6 +27,9 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
         parts.append(f"losses {_apart(loss)}{digits}")
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
+    if parity.evaluations.steps:
+        equal = parity.evaluations.equal
+        parts.append(f"evaluations {'bit-equal' if equal else _apart(parity.evaluations)}")
     if parity.states is not None:
         parts.append(states.in_words(parity.states, names))
     for name, steps in zip(names, (parity.only_a, parity.only_b), strict=True):

@@ -38,6 +38,7 @@ class Parity:
 
     loss: Agreement
     grad_norm: Agreement
+    evaluations: Agreement  # of their losses, over no step where they are of other data
     learning_rates_part: int | None  # the first step at which both are known and differ
     states: States | None  # None where a digest is missing, or the runs end at different steps
     only_a: tuple[int, ...]  # steps that B lacks
@@ -50,6 +51,7 @@ class Parity:
         return (
             self.loss.equal
             and self.grad_norm.first_step is None
+            and self.evaluations.first_step is None
             and (self.states is None or self.states.same)
         )
 
@@ -66,6 +68,7 @@ def compare(a: Record, b: Record) -> Parity:
     return Parity(
         loss=_agreement(pairs, "loss", told, tolerance["loss"]),
         grad_norm=_agreement(pairs, "grad_norm", told, tolerance["grad_norm"]),
+        evaluations=_agreement([] if told else _evaluations(a, b), "loss", told, 0.0),
         learning_rates_part=next(
             (
                 step
@@ -80,6 +83,19 @@ def compare(a: Record, b: Record) -> Parity:
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
         digits=max(0, round(-math.log10(2 * half_unit))) if half_unit > 0 else None,
     )
+
+
+def _evaluations(a: Record, b: Record) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """The evaluations that both runs have, where they are of the same data."""
+    data = [
+        [record["case"]["config"].get(f"eval.{key}") for key in ("tokens", "batches")]
+        for record in (a, b)
+    ]
+    if data[0] != data[1]:
+        return []
+    entries = [{one["step"]: one for one in record.get("evals", ())} for record in (a, b)]
+    common = sorted(entries[0].keys() & entries[1].keys())
+    return [(step, entries[0][step], entries[1][step]) for step in common]
 
 
 def _rounding(record: Record, key: str) -> float:

@@ -34,6 +34,7 @@ def page(run: Run, case: Case | None) -> str:
         wall=anatomy.wall([(run.short, run)]),
         saving=anatomy.saving([(run.short, run)]),
         metrics=metrics,
+        evaluated=_evaluated(content),
         step_rows=_step_rows(steps[:_STEPS_SHOWN], metrics),
         last_rows=_step_rows(steps[max(_STEPS_SHOWN, len(steps) - _STEPS_SHOWN) :], metrics),
         left_out=len(steps) - 2 * _STEPS_SHOWN,
@@ -76,6 +77,12 @@ def _metrics(steps: list[Record]) -> list[str]:
     ]
 
 
+def _evaluated(content: Record) -> list[str]:
+    """What any evaluation tells beside its step, loss and seconds, in the order they come."""
+    keys = dict.fromkeys(key for entry in content.get("evals", ()) for key in entry)
+    return [key for key in keys if key not in ("step", "loss", "seconds")]
+
+
 def _step_rows(steps: list[Record], metrics: list[str]) -> Markup:
     """Rows of numbers, put together by hand: a report may hold half a million of them."""
     return Markup(
@@ -84,10 +91,17 @@ def _step_rows(steps: list[Record], metrics: list[str]) -> Markup:
             f"<td>{_cell(entry['grad_norm'])}<td>{_cell(entry['learning_rate'])}"
             f"<td>{_cell(entry['step_seconds'])}<td>{_cell(entry['total_weights'])}"
             f"{''.join(f'<td>{_cell(entry.get(key))}' for key in metrics)}"
-            f"<td>{'after a save' if entry['after_save'] else ''}\n"
+            f"<td>{_after(entry)}\n"
             for entry in steps
         )
     )
+
+
+def _after(entry: Record) -> str:
+    """What had left the device idle when a step began."""
+    known = {"a save": entry["after_save"], "an evaluation": entry.get("after_eval", False)}
+    told = " and ".join(what for what, so in known.items() if so)
+    return f"after {told}" if told else ""
 
 
 def _cell(found: Any) -> str:

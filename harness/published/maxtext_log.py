@@ -118,7 +118,7 @@ def _add_steps(record: Record, steps: Steps, text: str) -> None:
     telling.add_rounding(
         record, told, {"loss": maxtext_steps.LOSS, "grad_norm": maxtext_steps.GRADIENT_NORM}
     )
-    telling.add_evaluations(record, maxtext_steps.evaluations(text))
+    telling.add_evaluations(record, told, maxtext_steps.evaluations(text))
 
 
 def _settings(record: Record, steps: Steps, text: str) -> dict[str, Any]:

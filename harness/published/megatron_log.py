@@ -98,7 +98,7 @@ def _add_steps(record: Record, steps: Steps, text: str) -> None:
         for one in told
     ]
     evaluations, others = lines.validations(text)
-    telling.add_evaluations(record, evaluations)
+    telling.add_evaluations(record, told, evaluations)
     if others:
         record["warnings"].append(
             f"validations on several sets: the first set's losses are kept, {others} others are not"

@@ -96,7 +96,7 @@ def read(
         record["environment"]["time"] = datetime.fromtimestamp(begun, UTC).isoformat()
     record["model"]["parameters"] = parameters
     _add_steps(record, steps)
-    telling.add_evaluations(record, _evaluations(rows, first))
+    telling.add_evaluations(record, steps.told, _evaluations(rows, first))
     _timing(record, steps)
     telling.warn_of_what_is_not_told(record, steps.told, _NAMES, _NOT_TOLD)
     return Imported(kind, [record])

@@ -36,10 +36,17 @@ def following(told: Sequence[Told], events: Sequence[int]) -> set[int]:
     return found
 
 
-def add_evaluations(record: Record, evaluations: Sequence[Mapping[str, Any]]) -> None:
-    """Puts them into the record, which lacks the key where there are none."""
-    if evaluations:
-        record["evals"] = list(evaluations)
+def add_evaluations(
+    record: Record, told: Sequence[Told], evaluations: Sequence[Mapping[str, Any]]
+) -> None:
+    """Puts them into the record, which lacks the key where there are none; flags what follows."""
+    if not evaluations:
+        return
+    record["evals"] = list(evaluations)
+    after = following(told, [entry["step"] for entry in evaluations])
+    for step in record["steps"]:
+        if step["step"] in after:
+            step["after_eval"] = True
 
 
 def add_rounding(record: Record, told: Sequence[Told], names: Mapping[str, str]) -> None:
@@ -57,10 +64,10 @@ def add_step_seconds(record: Record, steps: Steps, others: Set[int] = frozenset(
 
     Steps after a save or an evaluation, and `others`, are no samples.
     """
-    evaluated = [entry["step"] for entry in record.get("evals", ())]
-    saved = {step["step"] for step in record["steps"] if step["after_save"]}
-    not_samples = others | saved | following(steps.told, evaluated)
-    samples = attempts.samples(steps, not_samples)
+    from_idle = {
+        step["step"] for step in record["steps"] if step["after_save"] or step.get("after_eval")
+    }
+    samples = attempts.samples(steps, others | from_idle)
     seconds = {step["step"]: step["step_seconds"] for step in record["steps"]}
     timed = [one for one in samples if seconds[one.step] is not None]
     record["timing"]["step_seconds"] = summarise([seconds[one.step] for one in timed])

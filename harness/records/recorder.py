@@ -45,7 +45,7 @@ class Recorder:
 
     def step(self, number: int, metrics: Mapping[str, float], **about: Any) -> dict[str, Any]:
         """Keeps a step and returns its entry; null stands for a metric that is not finite."""
-        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        values = _finite(metrics)
         usual = {name: values.pop(name) for name in _USUAL}
         weights = usual.pop("total_weights")
         entry = {
@@ -61,10 +61,25 @@ class Recorder:
             self._record["nonfinite_steps"] += 1
         return entry
 
-    def earlier(self, steps: Sequence[Mapping[str, Any]]) -> None:
-        """Takes over steps of a resumed run that are not run again."""
+    def evaluation(self, step: int, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        """Keeps an evaluation of the state after a step and returns its entry, as `step` does."""
+        values = _finite(metrics)
+        entry = {"step": step, "loss": values.pop("loss"), "seconds": seconds, **values}
+        self._record.setdefault("evals", []).append(entry)
+        return entry
+
+    def earlier(
+        self, steps: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Takes over what a resumed run does not do again."""
         self._record["steps"].extend(dict(entry) for entry in steps)
+        if evaluations:
+            self._record["evals"] = [dict(entry) for entry in evaluations]
 
     def save(self, entry: Mapping[str, Any]) -> None:
         """Keeps what one save cost."""
         self._record["checkpoint"]["saves"].append(dict(entry))
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

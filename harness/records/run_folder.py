@@ -15,7 +15,41 @@ from harness.records import record as record_module
 from harness.records.ownership import Owner
 from harness.records.record import Record
 
+_METRICS, _EVALUATIONS = "metrics.jsonl", "evals.jsonl"
 KILLED = "killed before it could end"  # a record's error until its run has ended
+
+
+class _Lines:
+    """A file of one JSON object a line, each of a step."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Adds a line, at once."""
+        if self._file is None:
+            self._file = self._path.open("a")
+            if self._file.tell():
+                self._file.write("\n")  # ends the line of a run that was killed in it
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The last line of each step; one torn by a killed run is left out."""
+        entries = {}
+        for line in self._path.read_text().splitlines() if self._path.exists() else ():
+            try:
+                entry = json.loads(line)
+                entries[entry["step"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [entries[step] for step in sorted(entries)]
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 class RunFolder:
@@ -47,15 +81,14 @@ class RunFolder:
                 raise UserError(f"--run-id {run_id}: {self.home} already holds a run")
             if storage.is_remote(self.home):
                 self.path = Path(tempfile.mkdtemp(prefix="harness-"))
-                self._fetch([name, *(["metrics.jsonl"] if self._is_primary else [])])
+                self._fetch([name, *((_METRICS, _EVALUATIONS) if self._is_primary else ())])
                 self._mirror = storage.Mirror(self.path, self.home, owner.check)
             else:
                 self.path = self.home
                 self.path.mkdir(parents=True, exist_ok=True)
             self.log: TextIO = (self.path / name).open("a", encoding="utf-8")
-            self._metrics = (self.path / "metrics.jsonl").open("a") if self._is_primary else None
-            if self._metrics is not None and self._metrics.tell():
-                self._metrics.write("\n")  # ends the line of a run that was killed in it
+            self._metrics = _Lines(self.path / _METRICS)
+            self._evaluations = _Lines(self.path / _EVALUATIONS)
         self.sync()
 
     @property
@@ -88,22 +121,21 @@ class RunFolder:
 
     def append_metrics(self, entry: dict[str, Any]) -> None:
         """Adds a step's line to metrics.jsonl, at once."""
-        if self._metrics is not None:
-            self._metrics.write(json.dumps(entry, allow_nan=False) + "\n")
-            self._metrics.flush()
+        if self._is_primary:
+            self._metrics.append(entry)
+
+    def append_evaluation(self, entry: dict[str, Any]) -> None:
+        """Adds an evaluation's line to evals.jsonl, at once."""
+        if self._is_primary:
+            self._evaluations.append(entry)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The last line of each step in metrics.jsonl; one torn by a killed run is left out."""
-        if self._metrics is None:
-            return []
-        entries = {}
-        for line in (self.path / "metrics.jsonl").read_text().splitlines():
-            try:
-                entry = json.loads(line)
-                entries[entry["step"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-        return [entries[step] for step in sorted(entries)]
+        """The last line of each step in metrics.jsonl."""
+        return self._metrics.read() if self._is_primary else []
+
+    def read_evaluations(self) -> list[dict[str, Any]]:
+        """The last line of each step in evals.jsonl."""
+        return self._evaluations.read() if self._is_primary else []
 
     def write_record(self, record: Record) -> None:
         """Writes the record, whole or not at all."""
@@ -123,8 +155,8 @@ class RunFolder:
     def close(self) -> None:
         """Closes the files; raises UserError when a bucket does not take the last of them."""
         self.log.close()
-        if self._metrics is not None:
-            self._metrics.close()
+        self._metrics.close()
+        self._evaluations.close()
         if self._mirror is not None:
             self._mirror.close()
             shutil.rmtree(self.path, ignore_errors=True)

@@ -14,7 +14,7 @@ from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.text import nearest, one_line, shortlist
-from harness.training import data, losses, train_step
+from harness.training import data, train_step
 from harness.training.parallel import mesh
 from models.seam import OWN, Implementation, Outcome
 from models.shared.trees import named_leaves
@@ -139,7 +139,11 @@ def _tree_faults(names: tuple[str, ...], leaves: list[dict[str, Any]]) -> list[s
 
 def _output_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
     if hasattr(implementation, "loss"):
-        return _loss_faults(implementation, case, made)
+        found = _loss_faults("loss", implementation, case, case.model, made)
+        if found or case.eval.every is None or not hasattr(implementation, "evaluation"):
+            return found
+        evaluated = of(case).evaluated(case.model)
+        return _loss_faults("evaluation", implementation, case, evaluated, made)
     params, _ = train_step.variables_of(made)
     size = data.global_batch(case, 1)
     tokens = jax.ShapeDtypeStruct((size, case.data.sequence_length), np.int32)
@@ -157,29 +161,34 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
     return []
 
 
-def _loss_faults(implementation: Implementation, case: Case, made: Any) -> list[str]:
+def _loss_faults(
+    name: str, implementation: Implementation, case: Case, model: Any, made: Any
+) -> list[str]:
+    """Of the implementation's `loss`, or its `evaluation`, which leaves the model's state alone."""
     grid = mesh.make(case, jax.devices()[:1])
     batches, count = data.abstract_batch(case, grid), data.count(case)
     variables = train_step.variables_of(made)
 
     def evaluate(variables: Any, batches: data.Batch) -> Any:
         batch = data.picked(batches, 0, count)
-        return losses.evaluate(of(case), implementation, case.model, variables, batch, _key())
+        return getattr(implementation, name)(model, *variables, batch, _key())
 
     try:
         with grid.in_force():
             outcome = jax.eval_shape(evaluate, variables, batches)
     except Exception as error:
-        return [f"loss does not run: {one_line(error)}"]
+        return [f"{name} does not run: {one_line(error)}"]
     if not isinstance(outcome, Outcome):
-        return [f"loss returns a {type(outcome).__name__}, must return an Outcome"]
+        return [f"{name} returns a {type(outcome).__name__}, must return an Outcome"]
     found = [
-        f"loss makes {name} a {_described(value)}, must be a scalar"
-        for name, value in {"the loss": outcome.loss, **outcome.metrics}.items()
+        f"{name} makes {what} a {_described(value)}, must be a scalar"
+        for what, value in {"the loss": outcome.loss, **outcome.metrics}.items()
         if value.shape != ()
     ]
     if "total_weights" not in outcome.metrics:
-        found.append("loss tells no metric total_weights, over how many targets it is a mean")
+        found.append(f"{name} tells no metric total_weights, over how many targets it is a mean")
+    if name == "evaluation":
+        return found
     before, after = ({} if s is None else s for s in (variables[1], outcome.model_state))
     if named_leaves(before).keys() != named_leaves(after).keys():
         found.append("loss returns a model_state of another structure than init makes")

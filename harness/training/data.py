@@ -46,11 +46,39 @@ def abstract_batch(case: Case, grid: Grid) -> Batch:
 def make_batch(case: Case, grid: Grid) -> Batch:
     """All batches on the devices; targets are the inputs one position on."""
     sharding = _sharding(case, grid)
+    return placed(_arrays(case, grid), sharding)
+
+
+def evaluation_arrays(case: Case, grid: Grid) -> list[Batch]:
+    """The batches of an evaluation on the host; UserError for a file that holds too little."""
+    wanted, tokens = case.eval.batches, case.eval.tokens
+    if tokens is None:
+        # Of the same seed, yet other numbers than those that are trained on.
+        generator = np.random.Generator(np.random.PCG64([case.run.seed, 1]))
+        size = global_batch(case, grid.batch_parts)
+        return [_synthetic(case, size, generator) for _ in range(wanted or 1)]
+    where = f"eval.tokens={tokens}"
+    if families.of(case).batch is not None:
+        raise UserError(f"{where}: {case.twins or case.family} makes batches of its own")
+    arrays, count = token_files.read(case, section="eval")
+    stacked = arrays if count > 1 else {name: array[None] for name, array in arrays.items()}
+    if wanted is not None and wanted > count:
+        raise UserError(f"eval.batches={wanted}: {where} holds {count}")
+    size = stacked["inputs"].shape[1]
+    if size % grid.batch_parts:
+        raise UserError(
+            f"{where}: batches of {size} sequences, which {grid.batch_parts} devices cannot share"
+        )
+    return [{name: array[n] for name, array in stacked.items()} for n in range(wanted or count)]
+
+
+def placed(batch: Batch, sharding: NamedSharding) -> Batch:
+    """A batch on the devices, of which each has its own sequences."""
 
     def place(array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return {name: place(array) for name, array in _arrays(case, grid).items()}
+    return {name: place(array) for name, array in batch.items()}
 
 
 def picked(batches: Batch, step: Any, count: int) -> Batch:
@@ -71,27 +99,31 @@ def _sharding(case: Case, grid: Grid) -> NamedSharding:
 
 def _arrays(case: Case, grid: Grid, shapes_only: bool = False) -> dict[str, np.ndarray]:
     """All batches on the host, as they are or, which takes no time, of their shapes alone."""
-    batch, length = global_batch(case, grid.batch_parts), case.data.sequence_length
-    family = families.of(case)
+    batch = global_batch(case, grid.batch_parts)
+    if case.data.tokens is not None and families.of(case).batch is None:
+        return token_files.read(case, batch).arrays
+    generator = np.random.Generator(np.random.PCG64(case.run.seed))
+    return _synthetic(case, batch, generator, shapes_only)
+
+
+def _synthetic(
+    case: Case, batch: int, generator: np.random.Generator, shapes_only: bool = False
+) -> dict[str, np.ndarray]:
+    """One batch that is drawn, by the family or as tokens."""
+    family, length = families.of(case), case.data.sequence_length
     if case.data.segments is not None and not family.packed:
         raise UserError(
             f"data.segments={case.data.segments}: {case.family} takes one document a sequence"
         )
     if family.batch is not None:
-        return family.batch(case.model, _generator(case), batch, length)
-    if case.data.tokens is not None:
-        return token_files.read(case, batch).arrays
+        return family.batch(case.model, generator, batch, length)
     if shapes_only:
         tokens = np.broadcast_to(np.int32(0), (batch, length + 1))
     else:
         shape = (batch, length + 1)
-        tokens = _generator(case).integers(0, case.model.vocab, shape, np.int32)
+        tokens = generator.integers(0, case.model.vocab, shape, np.int32)
     arrays = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
     if case.data.segments is None:
         return arrays
     segments = 1 + np.arange(length, dtype=np.int32) * case.data.segments // length
     return arrays | {"segments": np.broadcast_to(segments, (batch, length))}
-
-
-def _generator(case: Case) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(case.run.seed))

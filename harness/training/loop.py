@@ -18,7 +18,8 @@ from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
-from harness.training import accounting, describing, train_step
+from harness.training import accounting, data, describing, evaluating, train_step
+from harness.training.agreement import agreed
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
@@ -92,11 +93,24 @@ def train(
         recorder.note("timing", stopwatch.seconds)
 
     checkpointer.open(resume=plan.resume)
+    held_out = (
+        None if plan.case.eval.every is None else data.evaluation_arrays(plan.case, plan.grid)
+    )
     ready = prepare(plan, recorder, checkpointer, phase)
+    evaluation = None
+    if held_out is not None:
+        with phase("evaluation"):
+            trainer = ready.running.trainer
+            evaluation = evaluating.compiled(plan.case, plan.impl, trainer, ready.state, held_out)
     recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
     observer.begin(ready.first_step)
-    steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer)
+    steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer, evaluation)
     try:
+        if plan.resume and evaluation is not None:
+            last = ready.first_step - 1
+            told = agreed(lambda: [one["step"] for one in recorder.record.get("evals", ())])
+            if last >= 0 and last not in told and evaluating.due(plan.case, last):
+                steps.evaluate(last, ready.state)
         state = steps.run(ready.running, ready.state, ready.first_step, checkpointer, stop_asked)
         observer.phase("finish")
     finally:

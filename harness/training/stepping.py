@@ -16,7 +16,8 @@ from harness.records.cautions import Caution
 from harness.records.figures import WARM_UP_STEPS, summarise
 from harness.records.recorder import Recorder
 from harness.saving.checkpointer import Checkpointer
-from harness.training import data
+from harness.training import data, evaluating
+from harness.training.evaluating import Evaluation
 from harness.training.parallel.mesh import Grid
 from harness.training.timing import StepClock
 from harness.training.train_step import Inputs, Metrics, State, Trainer
@@ -35,6 +36,10 @@ class Observer(Protocol):
 
     def step(self, entry: dict[str, Any]) -> None:
         """A step has finished; `entry` is its line in the record."""
+        ...
+
+    def evaluation(self, entry: dict[str, Any]) -> None:
+        """The state after a step is evaluated; `entry` is its line in the record."""
         ...
 
 
@@ -87,8 +92,10 @@ class Steps:
         profile_directory: str | None,
         recorder: Recorder,
         observer: Observer,
+        evaluation: Evaluation | None = None,
     ) -> None:
         self._case = case
+        self._evaluation = evaluation
         self._profile = profile
         self._profile_directory = profile_directory
         self._recorder = recorder
@@ -139,11 +146,17 @@ class Steps:
             if stopping and not checkpointer.enabled:
                 drain()
                 raise RunFailed(f"asked to stop after step {step}; checkpoints are off: none saved")
-            if stopping or checkpointer.due(step, last):
+            saving = stopping or checkpointer.due(step, last)
+            # Who is to stop has little time: a run that goes on makes up for the evaluation.
+            evaluated = self._evaluates(step) and not (stopping and step < last)
+            if saving or evaluated:
                 # The next step would take the state's memory: it waits until the state is copied.
                 drain()
-                checkpointer.save(step, walk.state)
-                self._clock.start(after_save=True)
+                if evaluated:  # before it is saved: what is saved need not be evaluated again
+                    self.evaluate(step, walk.state)
+                if saving:
+                    checkpointer.save(step, walk.state)
+                self._clock.start(after_save=saving, after_eval=evaluated)
             if stopping and step < last:
                 checkpointer.finish()
                 raise Preempted(f"asked to stop: saved step {step}")
@@ -151,6 +164,15 @@ class Steps:
         gc.unfreeze()
         self._ended = True
         return walk.state
+
+    def evaluate(self, step: int, state: State) -> None:
+        """Evaluates the state after `step` and writes its line."""
+        assert self._evaluation is not None
+        metrics, seconds = self._evaluation(state)
+        self._observer.evaluation(self._recorder.evaluation(step, metrics, seconds))
+
+    def _evaluates(self, step: int) -> bool:
+        return self._evaluation is not None and evaluating.due(self._case, step)
 
     def _finish(self, step: int, metrics: Metrics) -> None:
         """Waits for a step and writes its line; raises RunFailed for a loss that is not finite.
@@ -160,7 +182,11 @@ class Steps:
         values = fetched(metrics)
         time = self._clock.finished()
         entry = self._recorder.step(
-            step, values, step_seconds=time.seconds, after_save=time.after_save
+            step,
+            values,
+            step_seconds=time.seconds,
+            after_save=time.after_save,
+            **({"after_eval": True} if time.after_eval else {}),
         )
         self._observer.step(entry)
         may_be_nonfinite = self._case.run.allow_nonfinite or values.get("dropped", False)

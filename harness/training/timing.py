@@ -58,6 +58,7 @@ class StepTime:
 
     seconds: float
     after_save: bool
+    after_eval: bool
     is_sample: bool
 
 
@@ -65,7 +66,7 @@ class StepClock:
     """Times steps from the device finishing one to the device finishing the next.
 
     The loop keeps the device fed: it dispatches step n + 1, waits for step n, then calls
-    `finished`. A save drains the device, so it is followed by another `start`.
+    `finished`. A save or an evaluation drains the device, so another `start` follows.
 
         clock.start()
         dispatch(0)
@@ -82,14 +83,14 @@ class StepClock:
         self._clock = clock
         self._last: float | None = None
         self._from_idle = False
-        self._after_save = False
+        self._after_save = self._after_eval = False
         self._times: list[StepTime] = []
 
-    def start(self, *, after_save: bool = False) -> None:
+    def start(self, *, after_save: bool = False, after_eval: bool = False) -> None:
         """Begins anew from an idle device; call right before the next dispatch."""
         self._last = self._clock()
         self._from_idle = True
-        self._after_save = after_save
+        self._after_save, self._after_eval = after_save, after_eval
 
     def finished(self) -> StepTime:
         """Ends a step; call as soon as the wait for it has returned."""
@@ -97,9 +98,11 @@ class StepClock:
             raise RuntimeError("StepClock.finished() before start()")
         now = self._clock()
         warm = len(self._times) >= WARM_UP_STEPS
-        step = StepTime(now - self._last, self._after_save, warm and not self._from_idle)
+        is_sample = warm and not self._from_idle
+        step = StepTime(now - self._last, self._after_save, self._after_eval, is_sample)
         self._times.append(step)
-        self._last, self._from_idle, self._after_save = now, False, False
+        self._last, self._from_idle = now, False
+        self._after_save = self._after_eval = False
         return step
 
     @property

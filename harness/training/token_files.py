@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,13 +21,14 @@ class Tokens(NamedTuple):
     batches: int
 
 
-def read(case: Case, batch: int | None = None) -> Tokens:
-    """The tokens of `data.tokens`, in batches of so many sequences, of any number if not given.
+def read(case: Case, batch: int | None = None, section: Literal["data", "eval"] = "data") -> Tokens:
+    """The tokens of `data.tokens` or `eval.tokens`, in batches of so many sequences if given.
 
     Raises UserError for a file that is not readable, or not one of this case.
     """
-    where, length = f"data.tokens={case.data.tokens}", case.data.sequence_length
-    stored = _load(str(case.data.tokens), where)
+    path, length = getattr(case, section).tokens, case.data.sequence_length
+    where = f"{section}.tokens={path}"
+    stored = _load(str(path), where)
     if isinstance(stored, np.ndarray):
         _check_shape(where, stored, (batch, length + 1), "B, data.sequence_length + 1")
         arrays = {"inputs": stored[..., :-1], "targets": stored[..., 1:]}

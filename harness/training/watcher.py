@@ -1,5 +1,6 @@
 """Tells of a run while it goes on: on the terminal, in its files and to TensorBoard."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from harness.training.console import Console
 
 # What every step tells.
 _USUAL = {"step", "loss", "grad_norm", "learning_rate", "step_seconds", "total_weights"}
-_USUAL |= {"after_save"}
+_USUAL |= {"after_save", "after_eval"}
 
 
 class Watcher:
@@ -37,8 +38,11 @@ class Watcher:
 
     def begin(self, first_step: int) -> None:
         """Takes over the steps of a resumed run that are not run again."""
-        earlier = [entry for entry in self._folder.read_metrics() if entry["step"] < first_step]
-        self._recorder.earlier(earlier)
+        kept = (
+            [entry for entry in entries if entry["step"] < first_step]
+            for entries in (self._folder.read_metrics(), self._folder.read_evaluations())
+        )
+        self._recorder.earlier(*kept)
 
     def step(self, entry: dict[str, Any]) -> None:
         """Writes a step's line wherever one is kept."""
@@ -57,6 +61,21 @@ class Watcher:
         )
         if self._scalars is not None:
             self._write_scalars(entry, rates)
+
+    def evaluation(self, entry: dict[str, Any]) -> None:
+        """Writes an evaluation's line wherever one is kept, on the terminal as MaxText does."""
+        self._console.end()
+        self._folder.append_evaluation(entry)
+        told = {name: entry[name] for name in entry if name not in ("step", "seconds")}
+        words = [f"{name}={'nan' if one is None else f'{one:.6g}'}" for name, one in told.items()]
+        self._console.line(
+            f"eval metrics after step: {entry['step']}, {', '.join(words)},"
+            f" seconds={entry['seconds']:.3f}"
+        )
+        if self._scalars is not None:
+            names = {"loss": "avg_loss"}  # as MaxText's
+            scalars = {f"eval/{names.get(name, name)}": one for name, one in told.items()}
+            self._add_scalars(scalars, entry["step"])
 
     def program(self, text: str) -> None:
         """Keeps the step's optimised program."""
@@ -94,9 +113,12 @@ class Watcher:
             "perf/per_device_tflops_per_sec": rates["tflops"],
             f"perf/per_device_{self._unit}s_per_sec": rates["counted"],
         }
+        self._add_scalars(scalars, entry["step"])
+
+    def _add_scalars(self, scalars: Mapping[str, float | None], step: int) -> None:
         for name, value in scalars.items():
             if value is not None:
-                self._scalars.add_scalar(name, value, entry["step"])
+                self._scalars.add_scalar(name, value, step)
 
 
 def _others(entry: dict[str, Any]) -> str:

@@ -7,7 +7,15 @@ from models.gpt.parameters import CUT as pipeline
 from models.shared import flops
 from models.shared.settings import resolve_attention
 
-__all__ = ["compute_dtype", "parts", "pipeline", "resolve", "rules", "tflop_per_step"]
+__all__ = [
+    "compute_dtype",
+    "evaluated",
+    "parts",
+    "pipeline",
+    "resolve",
+    "rules",
+    "tflop_per_step",
+]
 
 rules = {"table_rows": ("stage", "tensor"), "repeats": None, "stage": "stage", "qkv": None}
 # Part -> words of an operation's path: modules, named scopes, arrays, and JAX's own operations.
@@ -34,6 +42,11 @@ def resolve(config: ModelConfig, platform: str, sequence_length: int) -> ModelCo
     if config.attention == "auto" and config.attention_dropout:
         config = replace(config, attention="xla")
     return resolve_attention(replace(config, positions=places), platform, sequence_length)
+
+
+def evaluated(config: ModelConfig) -> ModelConfig:
+    """The config without dropout and, as nothing goes backward, without anything computed again."""
+    return replace(config, hidden_dropout=0.0, attention_dropout=0.0, remat="none")
 
 
 def tflop_per_step(

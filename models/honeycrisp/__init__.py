@@ -2,6 +2,7 @@
 
 from models.honeycrisp.config import SIZES, ModelConfig
 from models.honeycrisp.family import (
+    evaluated,
     metrics,
     module,
     packed,
@@ -14,6 +15,7 @@ from models.honeycrisp.family import (
 __all__ = [
     "SIZES",
     "ModelConfig",
+    "evaluated",
     "linen",
     "metrics",
     "module",

@@ -1,5 +1,6 @@
 """What the Honeycrisp says of itself to the harness; models/seam.py tells each option's meaning."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from models.honeycrisp.config import ModelConfig
@@ -9,7 +10,16 @@ from models.shared.settings import resolve_attention
 if TYPE_CHECKING:
     from flax import nnx
 
-__all__ = ["metrics", "module", "packed", "parts", "resolve", "rules", "tflop_per_step"]
+__all__ = [
+    "evaluated",
+    "metrics",
+    "module",
+    "packed",
+    "parts",
+    "resolve",
+    "rules",
+    "tflop_per_step",
+]
 
 metrics = ("z_loss", "accuracy", "perplexity", "live_targets")
 packed = True
@@ -35,3 +45,8 @@ def module(config: ModelConfig) -> "nnx.Module":
 def resolve(config: ModelConfig, platform: str, sequence_length: int) -> ModelConfig:
     """The config with the fastest attention that a platform has for these shapes, if "auto"."""
     return resolve_attention(config, platform, sequence_length)
+
+
+def evaluated(config: ModelConfig) -> ModelConfig:
+    """The config in which nothing is computed again, as nothing goes backward."""
+    return replace(config, remat="none")

@@ -27,6 +27,8 @@ class _Written(Protocol):
     @property
     def batch(self) -> Callable[..., Mapping[str, Any]]: ...
     @property
+    def evaluation(self) -> Any: ...
+    @property
     def names(self) -> Mapping[str, str]: ...
     @property
     def trained(self) -> str | None: ...
@@ -35,33 +37,51 @@ class _Written(Protocol):
 class Experiment:
     """Two sides, what was found of them, and the members that train them.
 
-    small: the config at which they are tried. Raises SeamError, with a line for each thing that
-    keeps them from being trained.
+    evaluators: the sides as they are evaluated. small: the config at which they are tried. Raises
+    SeamError, with a line for each thing that keeps them from being trained.
     """
 
     def __init__(
-        self, where: str, names: tuple[str, ...], sides: Any, pair: _Written, small: Any
+        self,
+        where: str,
+        names: tuple[str, ...],
+        sides: Any,
+        evaluators: Any,
+        pair: _Written,
+        small: Any,
     ) -> None:
         self._where = where
         self._names = names
         self._sides: tuple[Side, Side] = sides
+        self._evaluators: tuple[Side, Side] = evaluators
         self._pair = pair
         self._small = arguments_of(small)
         self._example = functools.cache(self._make_example)
         self._links = functools.cache(self._find_links)
         self._stale: list[str] = []
+        self._changing: list[str] = []  # sides that are others when they are evaluated
         self._learnt = self._learn()
 
     def member(self, number: Literal[0, 1]) -> Implementation:
         """The implementation that one side is."""
         made: Any = Member(
             self._sides,
+            self._evaluators[number],
             number,
             lambda arguments: self._links(tuple(arguments.items())),
             lambda arguments: self._example(tuple(arguments.items())),
             self._pair.trained,
         )
         return made
+
+    def evaluated(self, config: Any) -> Any:
+        """The config as it is; SeamError where what is trained is not what would be evaluated."""
+        if self._pair.evaluation is None and self._changing:
+            why = " and ".join(self._changing)
+            raise SeamError(
+                [f"{self._where}: {why}: must say by evaluation= how it is evaluated, as by loss="]
+            )
+        return config
 
     def matched(self) -> Matched:
         """What was found, in words."""
@@ -152,7 +172,9 @@ class Experiment:
                    zip(closed.jaxpr.outvars[len(closed.jaxpr.outvars) - last :],
                        inputs[len(inputs) - 1 - last : len(inputs) - 1], strict=True)]  # fmt: skip
         anew = [False] * (len(inputs) - 1 - last) + changes + [True]
-        _, stale = fresh.draws(closed, anew)
+        count, stale = fresh.draws(closed, anew)
+        if count or held.state:
+            self._changing.append(f"{name} {'draws random numbers' if count else 'holds a state'}")
         return [f"{name}: draws the same random numbers in every step, at {line}" for line in stale]
 
     def _unknown_names(self, a: Probe, b: Probe) -> list[str]:

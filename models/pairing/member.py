@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from models.pairing import links
 from models.pairing.links import Link
-from models.pairing.sides import Arguments, Arrays, Held, Side, by_path, nested
+from models.pairing.sides import Arguments, Arrays, Held, Ran, Side, by_path, nested
 from models.seam import LONGEST, OWN, Batch, Outcome, Params, Variables
 
 _STATE, _FROZEN, _RANDOM = "state", "frozen", "random"
@@ -29,19 +29,22 @@ class Names:
 class Member:
     """Trains one side; what it is given and gives back is laid out and named as the first side's.
 
-    names: the links, of arguments. example: a small batch, of arguments. trained: a pattern that is
-    searched for in the paths of parameters; those without it are frozen.
+    evaluator: the side as it is evaluated. names: the links, of arguments. example: a small batch,
+    of arguments. trained: a pattern that is searched for in the paths of parameters; those without
+    it are frozen.
     """
 
     def __init__(
         self,
         sides: tuple[Side, Side],
+        evaluator: Side,
         number: Literal[0, 1],
         names: Callable[[Arguments], Names],
         example: Callable[[Arguments], Batch],
         trained: str | None,
     ) -> None:
         self._sides = sides
+        self._evaluator = evaluator
         self._number = number
         self._names = names
         self._example = example
@@ -82,12 +85,8 @@ class Member:
         arguments = arguments_of(config)
         before = {} if model_state is None else model_state
         own = before.get(OWN, {})
-        given = by_path(params) | by_path(before.get(_FROZEN, {}))
-        arrays = self._to_own(arguments, _gathered(given), by_path(before.get(_STATE, {})))
-        state = arrays[1] | by_path(own.get(_STATE, {}))
-        random = self._keys(arguments, by_path(own.get(_RANDOM, {})))
-        ran = self._side.run(arguments, Held(arrays[0], state, random), batch, key)
-        metrics = {"total_weights": _examples(batch), **ran.metrics}
+        ran = self._side.run(arguments, self._held(arguments, params, before), batch, key)
+        metrics = _metrics(ran, batch)
         if model_state is None:
             return Outcome(ran.loss, metrics)
         after = dict(before)
@@ -100,6 +99,28 @@ class Member:
             }
             after[OWN] = _nested(_without_empty(mine))
         return Outcome(ran.loss, metrics, after)
+
+    def evaluation(
+        self,
+        config: Any,
+        params: Params,
+        model_state: Params | None,
+        batch: Batch,
+        key: jax.Array,
+    ) -> Outcome:
+        """One forward pass as the model is evaluated; what it holds stays as it is."""
+        arguments = arguments_of(config)
+        held = self._held(arguments, params, {} if model_state is None else model_state)
+        ran = self._evaluator.run(arguments, held, batch, key)
+        return Outcome(ran.loss, _metrics(ran, batch))
+
+    def _held(self, arguments: Arguments, params: Params, model_state: Params) -> Held:
+        """What this side holds, under its own names."""
+        own = model_state.get(OWN, {})
+        given = by_path(params) | by_path(model_state.get(_FROZEN, {}))
+        arrays = self._to_own(arguments, _gathered(given), by_path(model_state.get(_STATE, {})))
+        state = arrays[1] | by_path(own.get(_STATE, {}))
+        return Held(arrays[0], state, self._keys(arguments, by_path(own.get(_RANDOM, {}))))
 
     def logical_axes(self, config: Any) -> Params:
         """The names that the models give their axes; an array without is divided as it can be."""
@@ -203,6 +224,6 @@ def _gathered(params: Arrays) -> dict[str, Any]:
     }
 
 
-def _examples(batch: Batch) -> jax.Array:
-    """How many examples a batch holds: what a loss counts that does not say it itself."""
-    return jnp.float32(next(iter(batch.values())).shape[0])
+def _metrics(ran: Ran, batch: Batch) -> dict[str, jax.Array]:
+    """Metrics by name, with how many examples the batch holds if the loss does not count."""
+    return {"total_weights": jnp.float32(next(iter(batch.values())).shape[0]), **ran.metrics}

@@ -9,7 +9,8 @@ import jax
 
 from models.seam import Batch
 
-_TAKEN = ("step", "loss", "grad_norm", "learning_rate", "step_seconds", "after_save")
+_STEPS = ("step", "loss", "grad_norm", "learning_rate", "step_seconds", "after_save", "after_eval")
+_TAKEN = (*_STEPS, "seconds")  # what a record tells of steps and of evaluations
 Arguments = Mapping[str, Any]  # what the factories are called with, such as sizes
 Arrays = Mapping[str, jax.Array]  # by path, such as Dense_0/kernel
 
@@ -42,7 +43,7 @@ class Side(Protocol):
         ...
 
     def run(self, arguments: Arguments, held: Held, batch: Batch, key: jax.Array) -> Ran:
-        """One forward pass in training, called as the model's users call it."""
+        """One forward pass, called as the model's users call it."""
         ...
 
     def axes(self, arguments: Arguments, batch: Batch) -> Mapping[str, tuple[str | None, ...]]:

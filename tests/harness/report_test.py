@@ -211,12 +211,15 @@ def test_a_run_of_another_program_has_what_its_log_says(site: dict[str, Page]) -
 
 def test_evaluations_and_further_metrics_have_their_place(tmp_path: Path) -> None:
     made = make(run_id="with-evaluations")
-    made["evals"] = [{"step": 4, "loss": 8.25, "seconds": 2.75}]
+    made["evals"] = [{"step": 4, "loss": 8.25, "seconds": 2.75, "accuracy": 0.5}]
+    made["steps"][5]["after_eval"] = True
     for entry in made["steps"]:
         entry["moe_lb_loss"] = 0.125
     write(tmp_path / "results", made)
     page = page_of(build(tmp_path / "results", output=tmp_path / "site"), "runs/with-evaluations")
-    assert "Evaluations after step loss took 4 8.25 2.75 s" in " ".join(page.text.split())
+    words = " ".join(page.text.split())
+    assert "Evaluations after step loss accuracy took 4 8.25 0.5 2.75 s" in words
+    assert words.count("after an evaluation") == 1
     assert "moe lb loss" in page.text
     assert page.text.count("40960.125") == len(made["steps"])  # after the 4096 tokens
 

@@ -28,6 +28,7 @@ def both(results: Path) -> subprocess.CompletedProcess[str]:
     return run(
         *("--case", "03_dropout", "--devices", "2", "--steps", "7", "--tensorboard"),
         *("--run-id", "both", "--results-dir", results, "--turns-seconds", "1"),
+        *("--set", "eval.every=4", "--set", "eval.batches=2"),
         seconds=480,
     )
 
@@ -57,7 +58,8 @@ def test_both_are_shown_side_by_side_and_the_records_come_last(
     assert nnx_path == f"record: {results}/both-nnx/record.json"
     compared = both.stdout[both.stdout.index("nnx against linen") :]
     assert re.search(r"^ +linen +nnx +ratio$", compared, re.MULTILINE)
-    assert "bit-equal over 7 steps; the same final state" in compared
+    told = "bit-equal over 7 steps; evaluations bit-equal; the same final state"
+    assert told in compared
     assert re.search(r"^program +the same, [0-9a-f]{12}$", compared, re.MULTILINE)
 
 
@@ -129,11 +131,13 @@ def test_the_record_is_whole(linen: dict[str, Any]) -> None:
 
 
 def test_only_steady_steps_are_samples(linen: dict[str, Any]) -> None:
-    """Not the first, nor two of warm-up; the last save comes after the last step."""
+    """Not the first, two of warm-up, and the one after an evaluation."""
     seconds = [step["step_seconds"] for step in linen["steps"]]
     summary = linen["timing"]["step_seconds"]
-    assert summary["samples"] == 4
-    assert summary["median"] == pytest.approx(np.median(seconds[3:]))
+    assert [step.get("after_eval", False) for step in linen["steps"]] == [*[False] * 4, True,
+                                                                          False, False]  # fmt: skip
+    assert summary["samples"] == 3
+    assert summary["median"] == pytest.approx(np.median([seconds[3], *seconds[5:]]))
     assert linen["timing"]["first_step_seconds"] == seconds[0]
     assert [step["after_save"] for step in linen["steps"]] == [False, True] + [False] * 5
     rate = linen["model"]["tflop_per_step_per_device"] / summary["median"]
@@ -145,6 +149,10 @@ def test_what_lies_beside_the_record(linen: dict[str, Any], results: Path) -> No
     folder = results / "both-linen"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == linen["steps"]
+    lines = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
+    assert lines == linen["evals"]
+    assert [entry["step"] for entry in lines] == [3, 6]
+    assert {entry["total_weights"] for entry in lines} == {2 * 128}
     assert status_of(folder) == {"state": "completed", "step": 6, "exit_code": 0}
     assert "model.dropout_rate: 0.1\n" in (folder / "config.txt").read_text()
     assert LINE.search((folder / "log.txt").read_text())
@@ -261,7 +269,7 @@ def test_profile(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_a_record_and_resumes_exactly(
     number: signal.Signals, code: int, status: str, tmp_path: Path
 ) -> None:
-    steps = ("--set", "run.steps=400", "--set", "checkpoint.period=50")
+    steps = ("--set", "run.steps=400", "--set", "checkpoint.period=50", "--set", "eval.every=1")
     case = ("--case", "03_dropout", "--impl", "nnx", "--results-dir", tmp_path, *steps)
     with start(*case, "--run-id", "broken") as process:
         until_step(process, 120)
@@ -278,6 +286,11 @@ def test_an_interrupted_run_leaves_a_record_and_resumes_exactly(
     broken, whole = (record_of(tmp_path / name) for name in ("broken", "whole"))
     assert [step["step"] for step in broken["steps"]] == list(range(400))
     assert [step["loss"] for step in broken["steps"]] == [step["loss"] for step in whole["steps"]]
+    evaluations = [
+        [(entry["step"], entry["loss"]) for entry in one["evals"]] for one in (broken, whole)
+    ]
+    assert evaluations[0] == evaluations[1]
+    assert [step for step, _ in evaluations[0]] == list(range(400))  # none twice, none never
     assert broken["checkpoint"]["digest"] == whole["checkpoint"]["digest"]
     assert [attempt["status"] for attempt in broken["attempts"]] == [status]
     assert broken["checkpoint"]["restored_from"].startswith(str(tmp_path / "broken"))

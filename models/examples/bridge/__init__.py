@@ -6,6 +6,7 @@ The lazy way to migrate: nothing is written anew, flax wraps the Linen module as
 from models.decoder import (
     SIZES,
     ModelConfig,
+    evaluated,
     linen,
     parts,
     quantization,
@@ -18,6 +19,7 @@ __all__ = [
     "IMPLEMENTATIONS",
     "SIZES",
     "ModelConfig",
+    "evaluated",
     "linen",
     "parts",
     "quantization",

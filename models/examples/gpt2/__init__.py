@@ -7,6 +7,6 @@ In float32, the default, the two are equal bit for bit. With model.dtype=bfloat1
 are and the gradients are not, which `python -m harness.bisect` shows, with the first tensor.
 """
 
-from models.examples.gpt2.config import SIZES, ModelConfig, parts, tflop_per_step
+from models.examples.gpt2.config import SIZES, ModelConfig, evaluated, parts, tflop_per_step
 
-__all__ = ["SIZES", "ModelConfig", "parts", "tflop_per_step"]
+__all__ = ["SIZES", "ModelConfig", "evaluated", "parts", "tflop_per_step"]

@@ -1,6 +1,6 @@
 """The dimensions of the GPT-2, its sizes, and what a step of it multiplies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from models.shared.settings import require
@@ -32,6 +32,11 @@ class ModelConfig:
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embed": 64, "layers": 2, "heads": 4, "mlp": 128, "vocab": 256, "positions": 128}
 }
+
+
+def evaluated(config: ModelConfig) -> ModelConfig:
+    """The config without dropout."""
+    return replace(config, dropout_rate=0.0)
 
 
 # What the parts of the model are called in a compiled program: words of an operation's path.

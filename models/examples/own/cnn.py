@@ -46,6 +46,11 @@ def _of_logits(logits: jax.Array, batch: Any) -> tuple[jax.Array, dict[str, jax.
     return losses.mean(), {"accuracy": right.mean(dtype="float32")}
 
 
+def _in_use(model: Network, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    model.eval()
+    return _of_logits(model(batch["image"]), batch)
+
+
 PAIR = Pair(
     linen=CNN(),
     nnx=Network,
@@ -56,6 +61,10 @@ PAIR = Pair(
     loss={
         "linen": lambda model, batch: _of_logits(model(batch["image"], True), batch),
         "nnx": lambda model, batch: _of_logits(model(batch["image"]), batch),
+    },
+    evaluation={
+        "linen": lambda model, batch: _of_logits(model(batch["image"], False), batch),
+        "nnx": _in_use,
     },
     sizes={"full": {"width": 32}, "tiny": {"width": 4}},
 )

@@ -48,7 +48,7 @@ def test_every_line_is_said_or_has_a_reason() -> None:
         reasons = [row for row in MAPPING["not_applicable"] if re.fullmatch(row[0], key)]
         found = place(key)
         if found is not None:
-            said = f"jax.numpy.{setting(found)}" if key == "train_dtype" else setting(found)
+            said = f"jax.numpy.{setting(found)}" if key.endswith("_dtype") else setting(found)
             assert said == value, key
         elif fixed:
             assert fixed[0][1] == value, key

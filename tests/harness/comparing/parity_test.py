@@ -39,6 +39,21 @@ def test_equal_losses_that_end_in_another_state_are_told() -> None:
     assert "different final states" in verdicts(found)["numbers"].words
 
 
+def test_evaluations_are_compared_where_they_are_of_the_same_data() -> None:
+    one, other = make(), make()
+    for record, loss in ((one, 8.0), (other, 8.25)):
+        record["evals"] = [{"step": 9, "loss": loss, "seconds": 1.0}]
+        record["case"]["config"] |= {"eval.every": 10, "eval.batches": 2}
+    assert (
+        "; evaluations bit-equal; " in verdicts(comparison.compare([one], [one]))["numbers"].words
+    )
+    found = comparison.compare([one], [other])
+    assert "evaluations part at step 9, by at most 0.25" in verdicts(found)["numbers"].words
+    assert found.regressed
+    other["case"]["config"]["eval.batches"] = 3
+    assert "evaluations" not in verdicts(comparison.compare([one], [other]))["numbers"].words
+
+
 def test_steps_that_only_one_run_has_are_told() -> None:
     other = make()
     del other["steps"][30:]

@@ -152,7 +152,11 @@ def test_evaluations_of_older_versions(line: str) -> None:
 
 
 def test_an_evaluation_lasts_as_long_as_its_steps() -> None:
-    assert [entry["seconds"] for entry in changed("maxtext_eval")["evals"]] == [3.1, 3.1]
+    record = changed("maxtext_eval")
+    assert [entry["seconds"] for entry in record["evals"]] == [3.1, 3.1]
+    after = [entry["step"] + 1 for entry in record["evals"]]
+    flagged = [entry["step"] for entry in record["steps"] if entry.get("after_eval")]
+    assert flagged == [step for step in after if step <= record["steps"][-1]["step"]]
 
 
 def test_a_tpu7x_is_known() -> None:

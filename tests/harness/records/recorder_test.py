@@ -71,7 +71,10 @@ def test_a_number_that_is_not_finite_is_null_and_counted(
 
 def test_steps_and_saves_from_before_are_taken_over(recorder: Recorder) -> None:
     earlier = {"step": 0, "loss": 1.0}
-    recorder.earlier([earlier])
+    recorder.earlier([earlier], [])
+    assert "evals" not in recorder.record
+    recorder.earlier([], [earlier])
+    assert recorder.record["evals"] == [earlier]
     recorder.save({"step": 0, "bytes": 8})
     assert recorder.record["steps"] == [earlier]
     assert recorder.record["steps"][0] is not earlier

@@ -30,10 +30,13 @@ def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
     second = RunFolder(tmp_path, "run", Owner(), resume=True)
     second.append_metrics({"step": 1})
     assert [entry["step"] for entry in second.read_metrics()] == [0, 1]
+    second.append_evaluation({"step": 1, "loss": 2.0})
+    second.append_evaluation({"step": 1, "loss": 1.0})
+    assert second.read_evaluations() == [{"step": 1, "loss": 1.0}]
     second.log.write("two\n")
     other = RunFolder(tmp_path, "run", Owner(), process=1, resume=True)
     other.log.write("three\n")
-    assert other.read_metrics() == []
+    assert other.read_metrics() == other.read_evaluations() == []
     other.close()
     second.close()
     assert (tmp_path / "run" / "log.txt").read_text() == "one\ntwo\n"

@@ -61,6 +61,11 @@ class Saves:
         self.done.append("finished")
 
 
+def evaluation(state: Any) -> tuple[dict[str, float], float]:
+    """An evaluation whose loss is the number of steps that the state has seen."""
+    return {"loss": float(state["step"]), "total_weights": 1.0}, 0.5
+
+
 def run(
     losses: list[float], saves: Any, stop_at: int | None = None, **changes: Any
 ) -> tuple[Recorder, list[Any]]:
@@ -68,7 +73,9 @@ def run(
     recorder.record["warnings"] = []
     seen: list[Any] = []
     case = reading.load("01_baseline", "tiny", ["run.steps=6", *changes.get("settings", [])])
-    steps = Steps(case, range(0), None, recorder, SimpleNamespace(step=seen.append))
+    observer = SimpleNamespace(step=seen.append, evaluation=seen.append)
+    evaluated: Any = evaluation
+    steps = Steps(case, range(0), None, recorder, observer, evaluated)
     try:
         made = running(losses, changes.get("dropped", False))
         steps.run(made, {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
@@ -97,6 +104,30 @@ def test_a_save_holds_the_state_after_its_step_and_flags_the_next() -> None:
     flags = [entry["after_save"] for entry in recorder.record["steps"]]
     assert flags == [False, False, True, False, False, False]
     assert recorder.record["timing"]["step_seconds"]["samples"] == 3
+
+
+def test_an_evaluation_is_of_the_state_after_its_step_and_flags_the_next() -> None:
+    recorder, seen = run([0.0] * 6, Saves({1, 4}), settings=["eval.every=2"])
+    told = [(entry["step"], entry["loss"]) for entry in recorder.record["evals"]]
+    assert told == [(1, 2.0), (3, 4.0), (5, 6.0)]
+    assert seen[2] == recorder.record["evals"][0]  # after steps 0 and 1
+    flags = [(entry["after_save"], "after_eval" in entry) for entry in recorder.record["steps"]]
+    assert flags == [(False, False)] * 2 + [(True, True), (False, False), (False, True),
+                                            (True, False)]  # fmt: skip
+    assert recorder.record["timing"]["step_seconds"]["samples"] == 1  # step 3
+
+
+def test_who_is_asked_to_stop_saves_and_does_not_evaluate() -> None:
+    saves = Saves(set())
+    recorder = Recorder(record.blank("a-run", "failed") | {"nonfinite_steps": 0, "steps": []})
+    case = reading.load("01_baseline", "tiny", ["run.steps=6", "eval.every=1"])
+    observer: Any = SimpleNamespace(step=lambda entry: None, evaluation=lambda entry: None)
+    evaluated: Any = evaluation
+    steps = Steps(case, range(0), None, recorder, observer, evaluated)
+    waiting: Any = saves
+    with pytest.raises(Preempted):
+        steps.run(running([0.0] * 6), {"step": jnp.int32(0)}, 0, waiting, lambda step: step == 2)
+    assert [entry["step"] for entry in recorder.record["evals"]] == [0, 1]
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from compared_records import make
 
+from harness.published import maxtext_steps
 from harness.records.ownership import Owner
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
@@ -60,6 +61,24 @@ def test_a_step_is_a_line_on_the_terminal_and_in_the_files(
     assert [json.loads(line)["step"] for line in lines] == [3, 4]
     assert (status(tmp_path)["state"], status(tmp_path)["step"]) == ("running", 4)
     assert (watcher.last_step, watcher.step_seconds) == (4, 1.0)
+
+
+def test_an_evaluation_is_a_line_that_is_kept(
+    watcher: Watcher, record: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries: list[dict[str, Any]] = [
+        {"step": 3, "loss": 8.25, "seconds": 0.5, "accuracy": 0.25},
+        {"step": 5, "loss": None, "seconds": 0.5, "accuracy": 0.25},
+    ]
+    for entry in entries:
+        watcher.evaluation(entry)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "eval metrics after step: 3, loss=8.25, accuracy=0.25, seconds=0.500"
+    assert "loss=nan" in lines[1]
+    told = maxtext_steps.evaluations("\n".join(lines))
+    assert told[0] == {"step": 3, "loss": 8.25, "seconds": None}
+    watcher.begin(5)
+    assert record["evals"] == entries[:1]
 
 
 def test_without_a_formula_the_rate_is_unknown(

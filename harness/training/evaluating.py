@@ -1,0 +1,83 @@
+"""Evaluations: a forward pass alone, on data that is not trained on, between two steps."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from harness.cases import families
+from harness.cases.settings import Case
+from harness.training import data, losses
+from harness.training.train_step import State, Trainer
+
+
+def due(case: Case, step: int) -> bool:
+    """Whether the state after this step is evaluated; steps count from 0, and `every` from 1."""
+    every = case.eval.every
+    return every is not None and ((step + 1) % every == 0 or step == case.run.steps - 1)
+
+
+class Evaluation:
+    """A compiled forward pass, and the batches that it is given each time."""
+
+    def __init__(
+        self, compiled: jax.stages.Compiled, batches: Sequence[data.Batch], seed: Any
+    ) -> None:
+        self._compiled = compiled
+        self._batches = batches
+        self._seed = seed
+
+    def __call__(self, state: State) -> tuple[dict[str, float], float]:
+        """The metrics of all batches, and the seconds that they took.
+
+        total_weights is their sum; the loss and all others are means over that many targets.
+        """
+        begun = time.perf_counter()
+        variables = _variables(state)
+        told = [self._compiled(variables, batch, self._seed) for batch in self._batches]
+        found: list[Mapping[str, Any]] = jax.device_get(told)
+        seconds = time.perf_counter() - begun
+        weights = [float(one["total_weights"]) for one in found]
+        total = sum(weights)
+
+        def mean(name: str) -> float:
+            parts = zip(found, weights, strict=True)
+            return sum(float(one[name]) * weight for one, weight in parts) / (total or 1)
+
+        means = {name: mean(name) for name in found[0] if name != "total_weights"}
+        return {**means, "total_weights": total}, seconds
+
+
+def compiled(
+    case: Case, impl: str, trainer: Trainer, state: State, batches: Sequence[data.Batch]
+) -> Evaluation:
+    """The evaluation of states that lie as this one does, on batches of the host."""
+    family, grid = families.of(case), trainer.grid
+    implementation = family.get(impl)
+    model = family.evaluated(trainer.model)
+    own = getattr(implementation, "evaluation", None)
+
+    def forward(variables: State, batch: data.Batch, seed: jax.Array) -> Mapping[str, jax.Array]:
+        params, model_state = variables["params"], variables.get("model_state")
+        key = jax.random.key(seed, impl="threefry2x32")
+        if own is not None:
+            outcome = own(model, params, model_state, batch, key)
+        else:
+            both = params, model_state
+            outcome = losses.evaluate(family, implementation, model, both, batch, key)
+        return {"loss": outcome.loss, **outcome.metrics}
+
+    placed = [data.placed(batch, grid.batch) for batch in batches]
+    seed = jax.device_put(case.run.seed, grid.replicated)
+    variables = _variables(state)
+    formats = jax.tree.map(lambda leaf: leaf.format, variables)
+    jitted = jax.jit(forward, in_shardings=(formats, None, None), out_shardings=grid.replicated)
+    with grid.in_force():
+        lowered = jitted.lower(variables, placed[0], seed)
+    return Evaluation(lowered.compile(compiler_options=trainer.compiler_options), placed, seed)
+
+
+def _variables(state: State) -> State:
+    """What a forward pass takes of a state."""
+    return {name: state[name] for name in ("params", "model_state") if name in state}
