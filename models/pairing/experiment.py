@@ -1,6 +1,7 @@
 """A pair that is tried out once, small, before anything of it is trained."""
 
 import functools
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -117,11 +118,16 @@ class Experiment:
         ]
 
     def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Parameters, or state, of one side as another one has them; None: they are of neither."""
+        """Parameters, all of them or what is trained or frozen, or state, as one side has them.
+
+        None: they are of neither.
+        """
         arguments = tuple(arguments_of(config).items())
         known = self._links(arguments)
         held = shapes_of(self._sides, dict(arguments), self._example(arguments))
-        for links_of, part in ((known.params, 0), (known.state, 1)):
+        trained = [link for link in known.params if self._is_trained(link)]
+        frozen = [link for link in known.params if link not in trained]
+        for links_of, part in ((known.params, 0), (trained, 0), (frozen, 0), (known.state, 1)):
             forms = [{path: tuple(one.shape) for path, one in side[part].items()} for side in held]
             linked = (links.paths(links_of, 0), links.paths(links_of, 1))
             of = [number for number in (0, 1) if arrays and arrays.keys() == linked[number]]
@@ -132,6 +138,10 @@ class Experiment:
                 made: dict[str, Any] = turn(links_of, arrays, forms[to])
                 return made
         return None
+
+    def _is_trained(self, link: links.Link) -> bool:
+        pattern = self._pair.trained or ""
+        return all(re.search(pattern, path) for group in link.a for path in group)
 
     def _learn(self) -> Learnt:
         arguments = self._small

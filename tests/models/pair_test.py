@@ -1,12 +1,14 @@
 """The pairs that come as examples, as anybody would try them first."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 from models import seam
+from models.pair import Pair
 from models.seam import Variables
 from models.shared.trees import named_leaves
 
@@ -52,3 +54,27 @@ def assert_is_learnt_for_the_full_size(family: seam.Family) -> None:
     assert back is not None
     assert all((back[path] == one).all() for path, one in arrays.items())
     assert family.renamed(config, "nnx", {"x": np.zeros(3)}) is None
+
+
+def _plain(first: str, second: str) -> tuple[Any, Any]:
+    """Two functions whose parameters have these names."""
+
+    def init(key: jax.Array) -> dict[str, jax.Array]:
+        return {first: jax.random.normal(key, (2, 3)), second: jax.random.normal(key, (3, 2))}
+
+    return init, lambda params, x: jax.numpy.tanh(x @ params[first]) @ params[second]
+
+
+def test_what_is_trained_and_what_is_frozen_is_renamed_too() -> None:
+    family = Pair(
+        sides={"a": _plain("frozen", "trained"), "b": _plain("x", "y")},
+        batch=lambda rng, size: {"x": rng.standard_normal((size, 2))},
+        loss=lambda model, batch: (model(batch["x"]) ** 2).mean(),
+        trained="trained",
+    ).family("plain")
+    assert family.renamed is not None
+    renamed = functools.partial(family.renamed, family.config(), "b")
+    frozen, trained = {"frozen": np.ones((2, 3))}, {"trained": np.ones((3, 2))}
+    assert [[*(renamed(tree) or {})] for tree in (frozen, trained, frozen | trained)] == [
+        ["x"], ["y"], ["x", "y"]
+    ]  # fmt: skip
