@@ -12,7 +12,7 @@ from flax.core import DenyList, meta
 from models.pairing.sides import Arguments, Held, Ran, by_path, called, nested
 from models.seam import Batch
 
-_ASKS = re.compile(r'needs PRNG for "(\w+)"')
+_ASKS = re.compile(r"""needs PRNG for "(\w+)"|No RngStream named '(\w+)'""")  # the latter of NNX
 
 
 class LinenSide:
@@ -86,11 +86,12 @@ class LinenSide:
         while True:
             try:
                 return work()
-            except flax.errors.InvalidRngError as error:
+            except (flax.errors.InvalidRngError, KeyError) as error:
                 found = _ASKS.search(str(error))
-                if found is None or found[1] in self._streams:
+                name = (found[1] or found[2]) if found is not None else None
+                if name is None or name in self._streams:
                     raise
-                self._streams.append(found[1])
+                self._streams.append(name)
 
     def _find_carried(self, arguments: Any, shapes: Any) -> tuple[str, ...]:
         batch = dict(shapes)

@@ -1,0 +1,45 @@
+"""A Linen module is given every random stream that it asks for, by whatever name."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from models.pairing.linen_side import LinenSide
+from models.pairing.sides import Held
+
+
+class Noisy(nn.Module):
+    """Asks for a stream of its own."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(1)(x + jax.random.normal(self.make_rng("noise"), x.shape))
+
+
+class Dropped(nnx.Module):
+    """An NNX module that flax's bridge makes a Linen one, which asks in NNX's words."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.line = nnx.Linear(3, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.line(self.dropout(x))
+
+
+@pytest.mark.parametrize("module", [Noisy(), nnx.bridge.to_linen(Dropped)])
+def test_a_stream_that_is_asked_for_is_given(module: Any) -> None:
+    side = LinenSide(lambda arguments: module, lambda model, batch: model(batch["x"]).sum(), ())
+    batch = {"x": jnp.ones((2, 3))}
+
+    def step(key: jax.Array) -> tuple[jax.Array, Held]:
+        held = side.init({}, key, batch)
+        return side.run({}, held, batch, key).loss, held
+
+    loss, held = jax.eval_shape(step, jax.random.key(0))
+    assert loss.shape == ()
+    assert sorted(path.rpartition("/")[2] for path in held.params) == ["bias", "kernel"]
