@@ -56,6 +56,10 @@ def parser() -> cli.Parser:
     return arguments
 
 
+# At the scale with which a run begins gradients overflow, and tell nothing.
+_LOSS_SCALE = 2**12
+
+
 def main(argv: list[str]) -> int:
     """Compares what the arguments say; 1 when there is a difference."""
     arguments = parser().parse_args(argv)
@@ -155,6 +159,8 @@ def _step(implementation: Implementation, case: Case, model: Any) -> Any:
 
     def step(params: Any, batch: data.Batch, key: jax.Array, model_state: Any) -> dict[str, Any]:
         state = {"step": jax.numpy.int32(0), "params": params, **optimizer.init(params)}
+        if "loss_scale" in state:
+            state["loss_scale"] |= {"scale": jax.numpy.float32(_LOSS_SCALE)}
         if model_state is not None:
             state["model_state"] = model_state
         done = train_step.update(case, implementation, model, optimizer, state, batch, key)

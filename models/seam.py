@@ -123,15 +123,15 @@ class Family:
     that they belong to; without it a part is the top module of the path.
     sizes: by name, settings of the model and, by a dotted key, of the rest of the case.
     quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
-    compute_dtype: the type to which a step brings all parameters once, before it divides its batch,
-    and in which it sums their gradients; None: a model does that by itself. pipeline: where it is
-    cut for a pipeline, as models/cut.py tells.
+    compute_dtype: to what type a step brings all parameters, once, and in which their gradients are
+    summed over microbatches; None: to none. pipeline: where models/cut.py cuts it.
     loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
     batch: the arrays of one step, of a generator, their number and the sequence length; token
     sequences when not given.
     packed: whether a sequence may hold several documents: the batch then may tell of `segments`
     [B, T], and targets below 0 are none.
-    optimizer: as Implementation has it. metrics: those beside loss and grad_norm.
+    optimizer: as Implementation has it. metrics: those beside loss and grad_norm. counts: those
+    that add up over parts of a batch; of the others the mean is taken.
     module: builds the NNX model, so that its own objects can be taken across jit.
     rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
     which each is a key of `parallel`. lenient: an array whose axes no rule knows, or no devices
@@ -159,6 +159,7 @@ class Family:
     packed: bool = False
     optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
     metrics: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ("total_weights",)
     module: "Callable[[Any], nnx.Module] | None" = None
     rules: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
     mesh_axes: tuple[str, ...] = ()

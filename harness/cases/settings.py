@@ -18,6 +18,7 @@ class Data:
     tokens: .npy of integers [B, T+1], or .npz of `inputs`, `targets` and, for a family whose
     sequences may be packed, `segments`, each [B, T]; with M batches before B, step i trains on
     the (i mod M)-th. segments: into how many documents a synthetic sequence is divided.
+    microbatches: into how many a step divides its batch, to have one in memory at a time.
     """
 
     sequence_length: int = 2048
@@ -25,10 +26,12 @@ class Data:
     global_batch: int | None = None  # instead of per_device_batch x the devices that divide it
     tokens: str | None = None
     segments: int | None = None
+    microbatches: int = 1
 
     def __post_init__(self) -> None:
         """Refuses an empty batch, and segments of a file, which tells its own."""
-        for name in ("sequence_length", "per_device_batch", "global_batch", "segments"):
+        sizes = ("sequence_length", "per_device_batch", "global_batch", "segments", "microbatches")
+        for name in sizes:
             _at_least(self, name, 1)
         none = self.segments is None or self.tokens is None
         require(self, "segments", none, "not with data.tokens, a file that tells its own")
@@ -157,6 +160,7 @@ _LATER = {
     "model.family": Case.family,
     "optim.name": Case.optimizer,
     "data.segments": Data.segments,
+    "data.microbatches": Data.microbatches,
     "run.mesh_rules": [],
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
     **{f"eval.{name}": value for name, value in dataclasses.asdict(Eval()).items()},

@@ -10,9 +10,9 @@ import importlib.util
 import pkgutil
 from types import ModuleType
 
-__all__ = ["adamw", "load", "names", "optimizer", "schedules"]
+__all__ = ["adamw", "load", "loss_scale", "names", "optimizer", "schedules"]
 
-_NONE = ("optimizer", "schedules")
+_NONE = ("loss_scale", "optimizer", "schedules")
 
 
 def names() -> list[str]:

@@ -25,6 +25,11 @@ class Caution(Enum):
         " changed nothing",
         "",
     )
+    SKIPPED = (
+        "{count} of the steps, the first of them {first}, were skipped: their scaled gradients"
+        " overflowed, and the scale alone moved",
+        "",
+    )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
     UNKNOWN_DEVICE = (
         "device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown",

@@ -57,7 +57,7 @@ class Recorder:
             **values,
         }
         self._record["steps"].append(entry)
-        if None in (entry["loss"], entry["grad_norm"]):
+        if entry["loss"] is None or (entry["grad_norm"] is None and not entry.get("skipped")):
             self._record["nonfinite_steps"] += 1
         return entry
 

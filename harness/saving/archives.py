@@ -9,23 +9,25 @@ import jax
 import numpy as np
 
 from harness.errors import UserError
+from harness.saving import stacking
 from harness.text import one_line, shortlist
 from models.shared.trees import named_leaves
 
 SUFFIX = ".npz"
 
 
-def read(path: str | Path, params: Any) -> Any:
+def read(path: str | Path, params: Any, stack: str | None = None) -> Any:
     """The parameters of an archive, path -> float32 array, on the devices of `params`.
 
-    `params` is their tree of ShapeDtypeStructs with shardings. Raises UserError unless the archive
-    holds just these arrays, in these shapes.
+    `params` is their tree of ShapeDtypeStructs with shardings. stack: where layers lie that may be
+    given one by one, or in another split. Raises UserError unless the archive holds just these
+    arrays, in these shapes.
     """
     wanted = named_leaves(params)
     try:
         with open(path, "rb") as file:  # of a damaged archive np.load leaves its own file open
             stored = np.load(file, allow_pickle=False)
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = stacking.joined({name: stored[name] for name in stored.files}, stack)
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not readable as {SUFFIX}: {one_line(error)}") from None
     for verb, names in (
@@ -36,6 +38,8 @@ def read(path: str | Path, params: Any) -> Any:
             raise UserError(f"{path}: {verb} {shortlist(sorted(names))}")
     for name, leaf in wanted.items():
         array = arrays[name]
+        if stacking.fits(name, array.shape, leaf.shape, stack):
+            arrays[name] = array = array.reshape(leaf.shape)
         if array.shape != leaf.shape or array.dtype != np.float32:
             raise UserError(
                 f"{path}: {name} is {array.dtype}{list(array.shape)},"

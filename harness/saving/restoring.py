@@ -11,7 +11,7 @@ import numpy as np
 from harness.cases.settings import is_free
 from harness.errors import UserError
 from harness.records.cautions import Caution
-from harness.saving import archives, digest, files, foreign
+from harness.saving import archives, digest, files, foreign, stacking
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.text import shortlist
@@ -115,7 +115,8 @@ def restore(
     if str(path).endswith(archives.SUFFIX):
         if what == "all":
             raise UserError(f"{path}: --restore-what all: an archive gives parameters alone")
-        return Restored({"params": archives.read(path, state["params"])}, None, str(path))
+        params = archives.read(path, state["params"], stacking.path_of(case))
+        return Restored({"params": params}, None, str(path))
     folder = files.folder(path)
     choice = _Choice(case, what, any_case=True)
     if files.is_step(folder):
@@ -162,7 +163,7 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
         step = files.read_step(path)
         state, missing = _without_own(step, state)
         taken = choice.of(step)
-        wanted = _wanted(step, state, taken)
+        wanted = _wanted(step, state, taken, stacking.path_of(choice.case))
         arrays = files.read_arrays(step, wanted)
     except Damaged as error:
         problem = error
@@ -173,6 +174,7 @@ def _restore_step(path: Any, state: Any, choice: _Choice) -> Restored:
         changed = [name for name in digests if digests[name] != step.digests[name]]
         if changed:
             raise Damaged(f"changed since it was saved: {shortlist(changed)}")
+    found = jax.tree.map(stacking.as_wanted, found, _part(state, taken))
     if taken == "params":
         return Restored(found, None, str(path), choice.told(step, taken))
     fresh = (f"{path}: {missing} is not in it: starts fresh",) if missing else ()
@@ -199,18 +201,22 @@ def _part(state: Any, taken: What) -> Any:
     return state if taken == "all" else {"params": state["params"]}
 
 
-def _wanted(step: StoredStep, state: Any, taken: What) -> dict[str, Any]:
-    """The arrays to read; UserError unless they are what this run needs."""
+def _wanted(step: StoredStep, state: Any, taken: What, stack: str | None) -> dict[str, Any]:
+    """The arrays to read; UserError unless they are what this run needs.
+
+    Those at `stack` may be stacked by another split than this run's.
+    """
     wanted = named_leaves(_part(state, taken))
     if step.metadata is None and not any(name.startswith("params/") for name in step.places):
         raise UserError(f"{step.path}: holds no parameters under params/")
-    stored = {name: _described(leaf) for name, leaf in files.described(step).items()}
+    stored = files.described(step)
     for name, leaf in wanted.items():
-        if stored.get(name) != _described(leaf):
-            raise UserError(
-                f"{step.path}: {name} is {stored.get(name, 'not there')},"
-                f" this run needs {_described(leaf)}"
-            )
+        there = stored.get(name)
+        if there is not None and stacking.fits(name, there.shape, leaf.shape, stack):
+            wanted[name] = leaf = stacking.as_stored(leaf, there.shape)
+        if there is None or _described(there) != _described(leaf):
+            told = "not there" if there is None else _described(there)
+            raise UserError(f"{step.path}: {name} is {told}, this run needs {_described(leaf)}")
     return wanted
 
 

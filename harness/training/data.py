@@ -13,16 +13,25 @@ from harness.training import token_files
 from harness.training.parallel.mesh import Grid
 
 # "inputs", "targets" and, where a sequence holds several documents, "segments", int32 [B, T]; of a
-# file that holds several batches [M, B, T].
+# file that holds several batches [M, B, T]. Of a case with microbatches their number stands before
+# B, which is then that of one of them.
 Batch = dict[str, Any]
 
 
 def global_batch(case: Case, parts: int) -> int:
-    """B, the sequences of one step; UserError when it cannot be divided into `parts`."""
+    """B, the sequences of one step.
+
+    UserError when it, or each of its microbatches, cannot be divided into `parts`.
+    """
     data = case.data
     batch = case.global_batch or data.global_batch or data.per_device_batch * parts
     if batch % parts:
         raise UserError(f"data.global_batch={batch}: must be a multiple of the {parts} devices")
+    if batch % (parts * data.microbatches):
+        raise UserError(
+            f"data.microbatches={data.microbatches}: must divide the {batch} sequences of a step"
+            f" into parts that {parts} devices can share"
+        )
     return batch
 
 
@@ -91,14 +100,25 @@ def picked(batches: Batch, step: Any, count: int) -> Batch:
 
 
 def _sharding(case: Case, grid: Grid) -> NamedSharding:
-    """The sequences of a batch are divided; each device has its own of every batch."""
-    if count(case) == 1:
-        return grid.batch
-    return NamedSharding(grid.mesh, PartitionSpec(None, *grid.batch.spec))
+    """The sequences are divided; each device has its own of every batch and microbatch."""
+    outer = (count(case) > 1) + (case.data.microbatches > 1)
+    return NamedSharding(grid.mesh, PartitionSpec(*(None,) * outer, *grid.batch.spec))
 
 
 def _arrays(case: Case, grid: Grid, shapes_only: bool = False) -> dict[str, np.ndarray]:
     """All batches on the host, as they are or, which takes no time, of their shapes alone."""
+    arrays = _whole(case, grid, shapes_only)
+    microbatches, outer = case.data.microbatches, int(count(case) > 1)
+    if microbatches == 1:
+        return arrays
+    return {
+        name: array.reshape(*array.shape[:outer], microbatches, -1, *array.shape[outer + 1 :])
+        for name, array in arrays.items()
+    }
+
+
+def _whole(case: Case, grid: Grid, shapes_only: bool) -> dict[str, np.ndarray]:
+    """All batches, none of them divided."""
     batch = global_batch(case, grid.batch_parts)
     if case.data.tokens is not None and families.of(case).batch is None:
         return token_files.read(case, batch).arrays

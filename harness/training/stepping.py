@@ -177,7 +177,8 @@ class Steps:
     def _finish(self, step: int, metrics: Metrics) -> None:
         """Waits for a step and writes its line; raises RunFailed for a loss that is not finite.
 
-        A step that the optimizer dropped changed nothing, and may be as it is.
+        A step that the optimizer dropped or skipped changed nothing, and may be as it is; the loss
+        of a skipped one is what it would be without a scale.
         """
         values = fetched(metrics)
         time = self._clock.finished()
@@ -190,7 +191,7 @@ class Steps:
         )
         self._observer.step(entry)
         may_be_nonfinite = self._case.run.allow_nonfinite or values.get("dropped", False)
-        for name in ("loss", "grad_norm"):
+        for name in ("loss",) if values.get("skipped", False) else ("loss", "grad_norm"):
             if not math.isfinite(values[name]) and not may_be_nonfinite:
                 raise RunFailed(f"step {step}: {name} is {values[name]}")
 
@@ -205,9 +206,10 @@ class Steps:
             step_seconds=seconds,
             host_dispatch_seconds=summarise(dispatches[1:])["median"],
         )
-        dropped = [entry["step"] for entry in recorder.record["steps"] if entry.get("dropped")]
-        if dropped:
-            recorder.warn(Caution.DROPPED, count=len(dropped), first=dropped[0])
+        for metric, caution in (("dropped", Caution.DROPPED), ("skipped", Caution.SKIPPED)):
+            found = [entry["step"] for entry in recorder.record["steps"] if entry.get(metric)]
+            if found:
+                recorder.warn(caution, count=len(found), first=found[0])
         if profile:
             recorder.warn(Caution.PROFILED, first=profile.start, last=profile.stop - 1)
         median = seconds["median"]

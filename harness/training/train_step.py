@@ -12,11 +12,13 @@ from harness import optimizers
 from harness.cases import families
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.optimizers import loss_scale
 from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
-from harness.training import data, losses
+from harness.training import accumulation, data, losses
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel.mesh import Grid
-from models.seam import OWN, Implementation, Params, Variables
+from models.seam import OWN, Batch, Implementation, Outcome, Params, Variables
+from models.shared import ops
 
 if TYPE_CHECKING:
     from models.shared.stateful import Carrier
@@ -163,15 +165,22 @@ def update(
 ) -> Update:
     """The mathematics of one step: forward, backward, and the optimizer's update."""
     family = families.of(case)
+
+    def forward(
+        params: Params, model_state: Params | None, batch: Batch, key: jax.Array
+    ) -> Outcome:
+        return losses.evaluate(family, implementation, model, (params, model_state), batch, key)
+
+    dtype = family.compute_dtype(model)
+    weights = state["params"] if dtype is None else ops.cast(state["params"], dtype)
     scale = state["loss_scale"]["scale"] if "loss_scale" in state else None
-
-    def loss_of(params: Params) -> tuple[jax.Array, losses.Outcome]:
-        outcome = losses.evaluate(
-            family, implementation, model, (params, state.get("model_state")), batch, key
-        )
-        return outcome.loss if scale is None else outcome.loss * scale, outcome
-
-    (_, outcome), gradients = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
+    given = (forward, weights, state.get("model_state"), batch, key)
+    if case.data.microbatches == 1:
+        outcome, gradients = accumulation.differentiated(*given, scale)
+    else:
+        outcome, gradients = accumulation.accumulated(*given, family.counts, scale)
+    if dtype is not None:
+        gradients = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, state["params"])
     params, changed, metrics = optimizer.update(gradients, state, state["params"])
     after: State = {"step": state["step"] + 1, "params": params, **changed}
     if outcome.model_state is not None:
@@ -198,9 +207,14 @@ def optimizer_of(
     """The implementation's own optimizer, or its family's, or the case's."""
     own = getattr(implementation, "optimizer", None) or families.of(case).optimizer
     made: Any = (own or optimizers.load(case.optimizer).make)(case.optim, learning_rate)
-    if isinstance(made, Optimizer):
+    if not isinstance(made, Optimizer):  # an optax transformation
+        made = clipped(made, case.optim.clip_norm, learning_rate)
+    if families.of(case).compute_dtype(case.model) != "float16":
         return made
-    return clipped(made, case.optim.clip_norm, learning_rate)  # an optax transformation
+    scaling = getattr(case.optim, "scaling", None)
+    if scaling is None:
+        raise UserError(f"model.dtype=float16: optim.name={case.optimizer} scales no loss")
+    return loss_scale.scaled(made, scaling)
 
 
 def resolved(case: Case, platform: str) -> Any:

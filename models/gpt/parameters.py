@@ -22,7 +22,7 @@ def parameter_table(config: ModelConfig) -> dict[str, Any]:
     N, H = config.heads, config.head_dim
 
     def stacked(shape: tuple[int, ...], axes: Axes) -> Parameter:
-        return Parameter((L, 1, *shape), ("repeats", "stage", *axes))
+        return Parameter((L, 1, *shape), ("layers", "stage", *axes))
 
     norm = {"scale": stacked((D,), ("norm",)), "bias": stacked((D,), ("norm",))}
     layer = {

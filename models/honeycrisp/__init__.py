@@ -2,6 +2,7 @@
 
 from models.honeycrisp.config import SIZES, ModelConfig
 from models.honeycrisp.family import (
+    counts,
     evaluated,
     metrics,
     module,
@@ -15,6 +16,7 @@ from models.honeycrisp.family import (
 __all__ = [
     "SIZES",
     "ModelConfig",
+    "counts",
     "evaluated",
     "linen",
     "metrics",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flax import nnx
 
 __all__ = [
+    "counts",
     "evaluated",
     "metrics",
     "module",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 metrics = ("z_loss", "accuracy", "perplexity", "live_targets")
+counts = ("live_targets", "total_weights")
 packed = True
 # The table is cut along its rows, so that one gathered copy serves lookup and logits alike.
 rules = {"table_rows": "fsdp", "table_columns": "tensor"}

@@ -15,6 +15,7 @@ import pytest
 from harness import bisect
 from harness.bisecting import parting
 from harness.cases import families, reading
+from harness.training import train_step
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
 from models.shared import ops
@@ -31,9 +32,11 @@ def case_of(name: str, twins_name: str | None) -> Any:
 
 
 def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
-    case, pair = case_of(name, twins_name), families.load(twins_name)
+    case = case_of(name, twins_name)
+    pair = families.of(case)
     a = pair.get(pair.names[0])
-    fresh = jax.jit(lambda: a.init(case.model, jax.random.key(0)))()
+    model = train_step.resolved(case, "cpu")
+    fresh = jax.jit(lambda: a.init(model, jax.random.key(0)))()
     params = bisect.perturbed(fresh, 0)
     return bisect.bisect(
         case, (pair.names[0], pair.names[1]), a, b or pair.get(pair.names[1]), params

@@ -28,6 +28,7 @@ def test_cases_of_the_project() -> None:
         "08_checkpoint_async_true",
         "20_honeycrisp",
         "21_honeycrisp_flash",
+        "30_pipeline",
     ]
 
 

@@ -44,6 +44,34 @@ def test_targets_are_the_inputs_one_position_on_and_every_device_has_its_share(
         assert told[name].sharding == array.sharding
 
 
+def test_microbatches_are_parts_of_the_batch_in_its_order_and_divided_alike(
+    grid: mesh.Grid, tmp_path: Path
+) -> None:
+    divided = case("data.global_batch=16", "data.microbatches=2")
+    whole = np.asarray(data.make_batch(case("data.global_batch=16"), grid)["inputs"])
+    made, told = data.make_batch(divided, grid), data.abstract_batch(divided, grid)
+    np.testing.assert_array_equal(made["inputs"], whole.reshape(2, 8, 7))
+    assert made["inputs"].addressable_shards[0].data.shape == (2, 1, 7)
+    assert told["inputs"].shape == (2, 8, 7)
+    assert told["inputs"].sharding == made["inputs"].sharding
+    tokens = np.arange(3 * 16 * 8).reshape(3, 16, 8) % 256
+    np.save(tmp_path / "tokens.npy", tokens)
+    given = data.make_batch(
+        case(
+            "data.microbatches=2", f"data.tokens={tmp_path / 'tokens.npy'}", "data.global_batch=16"
+        ),
+        grid,
+    )
+    second = data.picked(given, 4, 3)["targets"]
+    np.testing.assert_array_equal(second, tokens[1, :, 1:].reshape(2, 8, 7))
+
+
+def test_microbatches_that_the_devices_cannot_share_are_one_line() -> None:
+    told = r"^data.microbatches=4: must divide the 16 sequences of a step into parts that 8 devices"
+    with pytest.raises(UserError, match=told):
+        data.global_batch(case("data.global_batch=16", "data.microbatches=4"), 8)
+
+
 def test_the_seed_alone_tells_the_tokens(grid: mesh.Grid) -> None:
     first, same, other = (
         np.asarray(data.make_batch(one, grid)["inputs"])

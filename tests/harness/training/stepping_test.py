@@ -19,8 +19,12 @@ from harness.training.stepping import Preempted, RunFailed, Running, Steps, Walk
 CASE = reading.load("01_baseline", "tiny", ["run.steps=6"])
 
 
-def running(losses: list[float], dropped: bool = False) -> Running:
-    """A step whose state is its number, and whose losses are given; others may be dropped."""
+def running(losses: list[float], dropped: bool = False, skipped: tuple[int, ...] = ()) -> Running:
+    """A step whose state is its number, and whose losses are given; others may be dropped.
+
+    skipped: steps that tell no norm.
+    """
+    skips = jnp.isin(jnp.arange(len(losses)), jnp.array(skipped, jnp.int32))
     table = jnp.asarray([*losses, *[9.0] * 10], jnp.float32)
 
     @jax.jit
@@ -32,6 +36,11 @@ def running(losses: list[float], dropped: bool = False) -> Running:
             "learning_rate": jnp.float32(0),
             "total_weights": jnp.float32(8),
             **({"dropped": ~jnp.isfinite(inputs[number])} if dropped else {}),
+            **(
+                {"skipped": skips[number], "grad_norm": jnp.where(skips[number], jnp.inf, 1)}
+                if skipped
+                else {}
+            ),
         }
         return {"step": number + 1}, metrics
 
@@ -77,7 +86,7 @@ def run(
     evaluated: Any = evaluation
     steps = Steps(case, range(0), None, recorder, observer, evaluated)
     try:
-        made = running(losses, changes.get("dropped", False))
+        made = running(losses, changes.get("dropped", False), changes.get("skipped", ()))
         steps.run(made, {"step": jnp.int32(0)}, 0, saves, lambda step: step == stop_at)
     finally:
         steps.summarise(mesh.make(case, jax.devices()[:1]))
@@ -205,3 +214,13 @@ def test_a_dropped_step_ends_no_run_and_is_told_of() -> None:
     assert [entry["dropped"] for entry in entries] == [False, False, True, False, False, False]
     assert entries[2]["loss"] is None
     assert any("1 of the steps, the first of them 2" in one for one in recorder.record["warnings"])
+
+
+def test_a_skipped_step_ends_no_run_and_is_told_of_but_its_loss_must_be_finite() -> None:
+    recorder, _ = run([5, 4, 3, 2, 1, 0], Saves(set()), skipped=(1, 3))
+    norms = [entry["grad_norm"] for entry in recorder.record["steps"]]
+    assert norms == [1, None, 1, None, 1, 1]
+    assert recorder.record["nonfinite_steps"] == 0
+    assert any("2 of the steps, the first of them 1" in one for one in recorder.record["warnings"])
+    with pytest.raises(RunFailed, match=r"^step 1: loss is nan$"):
+        run([5, float("nan"), 3, 2, 1, 0], Saves(set()), skipped=(1,))
