@@ -68,7 +68,13 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What is saved and when: the first and the last step, and every `period` steps."""
+    """What is saved and when: the first and the last step, and every `period` steps.
+
+    first: the period then counts from the first step, as MaxText's: 0, P, 2P. Without it the steps
+    that are done count, as AXLearn's: after P, 2P, ... of them, which are the steps P-1, 2P-1.
+    keep_last: how many stay, all if not given; of those before, each that is at least keep_every
+    steps after the one before it that stays.
+    """
 
     enabled: bool = True
     async_: bool = True

@@ -123,9 +123,10 @@ class Checkpointer:
             return False
         if step == last:
             return True
-        if step == 0:
-            return settings.first
-        return settings.period is not None and step % settings.period == 0
+        done = step if settings.first else step + 1  # what the period counts
+        if step == 0 and settings.first:
+            return True
+        return settings.period is not None and done % settings.period == 0
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Saves the state after `step`; returns as soon as its arrays may be overwritten.
@@ -213,7 +214,7 @@ class Checkpointer:
         policies = ocp.checkpoint_managers.preservation_policy
         kept = [policies.LatestN(self._settings.keep_last)]
         if self._settings.keep_every is not None:
-            kept.append(policies.EveryNSteps(self._settings.keep_every))
+            kept.append(policies.EveryNSteps(self._settings.keep_every, exact_interval=False))
         return ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(

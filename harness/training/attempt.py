@@ -95,7 +95,7 @@ def _told(
         f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
     )
     family = families.of(case)
-    watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit)
+    watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit, family.metrics)
     for line in reading.imposed(options.case, case.twins) if options.case else ():
         recorder.warn(Caution.IMPOSED, what=line)
     if family.matched is not None:

@@ -1,6 +1,6 @@
 """Tells of a run while it goes on: on the terminal, in its files and to TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -19,10 +19,17 @@ class Watcher:
     """Tells of a run's phases and steps on the terminal, in metrics.jsonl and status.json."""
 
     def __init__(
-        self, folder: RunFolder, console: Console, recorder: Recorder, tensorboard: bool, unit: str
+        self,
+        folder: RunFolder,
+        console: Console,
+        recorder: Recorder,
+        tensorboard: bool,
+        unit: str,
+        metrics: Collection[str] = (),
     ) -> None:
-        """Unit: what a step's total_weights count."""
+        """Unit: what a step's total_weights count. metrics: the names of the model's own."""
         self._unit = unit
+        self._metrics = metrics
         self._folder = folder
         self._console = console
         self._recorder = recorder
@@ -104,7 +111,10 @@ class Watcher:
 
     def _write_scalars(self, entry: dict[str, Any], rates: dict[str, float | None]) -> None:
         scalars = {
-            **{f"learning/{name}": entry[name] for name in entry.keys() - _USUAL},
+            **{
+                f"{'model' if name in self._metrics else 'learning'}/{name}": entry[name]
+                for name in entry.keys() - _USUAL
+            },
             "learning/loss": entry["loss"],
             "learning/grad_norm": entry["grad_norm"],
             "learning/current_learning_rate": entry["learning_rate"],

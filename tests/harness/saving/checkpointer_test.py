@@ -36,7 +36,9 @@ def _steps(directory: Path) -> list[str]:
         ({"period": 5}, [0, 5, 9]),
         ({"period": 3}, [0, 3, 6, 9]),
         ({"first": False}, [9]),
-        ({"first": False, "period": 5}, [5, 9]),
+        ({"first": False, "period": 5}, [4, 9]),
+        ({"first": False, "period": 4}, [3, 7, 9]),
+        ({"first": False, "period": 1}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
         ({"enabled": False, "period": 1}, []),
     ],
 )
@@ -104,12 +106,15 @@ def test_a_save_in_the_foreground_leaves_nothing_to_the_background(tmp_path: Pat
         ({"keep_last": 2}, {5, 6}),
         ({"keep_last": 1, "keep_every": 3}, {0, 3, 6}),
         ({"keep_last": 2, "keep_every": 4}, {0, 4, 5, 6}),
+        # As AXLearn's: after 2, 4 and 6 steps, each at least 3 after the last that stays.
+        ({"keep_last": 1, "keep_every": 3, "first": False, "period": 2}, {1, 5, 6}),
     ],
 )
 def test_what_is_kept(tmp_path: Path, settings: dict[str, int], kept: set[int]) -> None:
-    checkpointer = _open(tmp_path, async_=False, **settings)
+    checkpointer = _open(tmp_path, async_=False, **{"period": 1, **settings})
     for step in range(7):
-        checkpointer.save(step, make_state(step))
+        if checkpointer.due(step, 6):
+            checkpointer.save(step, make_state(step))
     assert set(map(int, _steps(tmp_path))) == kept
 
 

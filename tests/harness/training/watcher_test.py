@@ -81,6 +81,22 @@ def test_an_evaluation_is_a_line_that_is_kept(
     assert record["evals"] == entries[:1]
 
 
+def test_what_the_model_tells_has_its_own_place_in_tensorboard(tmp_path: Path, record: Any) -> None:
+    folder = RunFolder(tmp_path, "a-run", Owner())
+    with Console(io.StringIO()) as console:
+        metrics = ("z_loss",)
+        watcher = Watcher(folder, console, Recorder(record), True, "token", metrics)
+        watcher.step(ENTRY | {"z_loss": 2.5, "gradient_scale": 0.5})
+        watcher.evaluation({"step": 3, "loss": 8.25, "seconds": 0.5, "z_loss": 2.25})
+        watcher.close(with_summary=False)
+    folder.close()
+    (file,) = (tmp_path / "a-run" / "tensorboard").glob("events.*")
+    told = file.read_bytes()
+    names = ("model/z_loss", "learning/gradient_scale", "learning/loss", "eval/avg_loss")
+    for name in (*names, "eval/z_loss"):
+        assert name.encode() in told, name
+
+
 def test_without_a_formula_the_rate_is_unknown(
     watcher: Watcher, record: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
