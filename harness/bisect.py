@@ -17,10 +17,11 @@ from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
 from harness.text import capped
-from harness.training import checking, data, devices, train_step
+from harness.training import checking, data, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from models.seam import Implementation
+from models.shared.trees import perturbed
 
 _KINDS = ("activations", "gradients", "updates")
 _LONGEST_TABLE = 8
@@ -75,14 +76,15 @@ def main(argv: list[str]) -> int:
     params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
     found = bisect(case, names, a, b, params, _model_states(case, names, grid))
     print(text(found))
+    for name in names:
+        drawn = drawing.drawn(case, name, grid)
+        for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
+            print(f"random: {name} {line}")
     return 0 if found.parting is None else 1
 
 
 def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: str) -> Any:
-    """A checkpoint's parameters, or fresh ones, each moved a little.
-
-    A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
-    """
+    """A checkpoint's parameters, or fresh ones, each moved a little."""
     trainer = train_step.make_trainer(case, impl, grid)
     if restore is not None:
         about = {
@@ -109,18 +111,6 @@ def _model_states(case: Case, names: tuple[str, str], grid: Grid) -> tuple[Any, 
         seed = jax.numpy.uint32(case.run.seed)
         states.append(jax.jit(trainer.init)(seed)["model_state"] if held else None)
     return states[0], states[1]
-
-
-def perturbed(params: Any, seed: int) -> Any:
-    """The parameters, each moved by a tenth of its spread, or by 0.1 where all are equal."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    moved = []
-    for leaf, key in zip(leaves, keys, strict=True):
-        spread = leaf.std()
-        noise = jax.random.normal(key, leaf.shape, leaf.dtype)
-        moved.append(leaf + 0.1 * noise * jax.numpy.where(spread > 0, spread, 1))
-    return jax.tree.unflatten(structure, moved)
 
 
 def bisect(

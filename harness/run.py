@@ -16,6 +16,7 @@ from harness.training import (
     checking,
     describing,
     devices,
+    drawing,
     session,
     several,
     turns_session,
@@ -218,6 +219,11 @@ def _check(arguments: Namespace) -> int:
         warnings = [f"not compiled for {len(cpus)} devices: {error}"]
     for warning in warnings:
         print(f"warning: {warning}")
+    one = mesh.make(tiny, cpus[:1])
+    for name in pair.names:
+        drawn = drawing.drawn(tiny, name, one)
+        for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
+            print(f"random: {name} {line}")
     return 0
 
 

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from harness.randomness import equations
 from models.shared.trees import named_leaves
 
 _PARAMETERS, _TOKENS = "parameters", "tokens"
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 class Place(NamedTuple):
@@ -28,6 +27,7 @@ class Place(NamedTuple):
     scope: str = ""
     source: str = ""  # such as models/ops.py:12
     layer: int | None = None  # of the scan that it is computed in
+    called_from: str = ""  # the line that all within a library's function is told of
 
 
 @dataclass(eq=False)
@@ -134,8 +134,9 @@ class _Walk:
         stack = str(equation.source_info.name_stack)
         at = Place(
             "/".join(part for part in (outer.scope, stack) if part),
-            _source(equation) or outer.source,
+            outer.called_from or equations.source(equation) or outer.source,
             outer.layer,
+            equations.called_from(equation, outer.called_from),
         )
         name = equation.primitive.name
         if name == "scan":
@@ -143,16 +144,10 @@ class _Walk:
         if name == "cond":
             index, *taken = taken
             return self.closed(equation.params["branches"][int(index.array)], taken, at)
-        for key in _CALLS if name != "while" else ():
-            called = equation.params.get(key)
-            if isinstance(called, core.ClosedJaxpr):
-                return self.closed(called, taken, at)
-            if isinstance(called, core.Jaxpr) and not called.constvars:
-                return self.open(called, taken, at)
-        told = equation.primitive.get_bind_params(equation.params)
-        functions, options = told if isinstance(told, tuple) else ((), told)  # JAX before 0.10
-        with equation.ctx.manager:
-            found = equation.primitive.bind(*functions, *(one.array for one in taken), **options)
+        called = equations.called(equation)
+        if called is not None:
+            return self.closed(called, taken, at)
+        found = equations.bound(equation, [one.array for one in taken])
         about: dict[str, Any] = {
             "inputs": tuple(taken),
             "literals": tuple(
@@ -162,12 +157,11 @@ class _Walk:
             ),
             "at": at,
         }
-        arrays = found if equation.primitive.multiple_results else [found]
-        return [self.add(name, array, **about) for array in arrays]
+        return [self.add(name, array, **about) for array in found]
 
     def _scan(self, equation: Any, taken: list[Node], at: Place) -> list[Node]:
         options = equation.params
-        consts, carries = _counts(options)
+        consts, carries = equations.counts(options)
         fixed, carried, scanned = (
             taken[:consts],
             taken[consts : consts + carries],
@@ -193,25 +187,3 @@ class _Walk:
             )
             for column in zip(*stacked, strict=True)
         ]
-
-
-def _counts(options: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's inputs are the same in every turn, and how many are carried on."""
-    if "ft_in" not in options:  # JAX before 0.12
-        return options["num_consts"], options["num_carry"]
-    consts, carries, _ = map(len, options["ft_in"].unpack())
-    return consts, carries
-
-
-def _source(equation: Any) -> str:
-    """The innermost line that is not of an installed library, such as `models/ops.py:12`."""
-    traceback = equation.source_info.traceback
-    for frame in traceback.frames if traceback is not None else ():
-        path = Path(frame.file_name)
-        if "site-packages" not in path.parts and not path.is_relative_to(_LIBRARY):
-            near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            return f"{near}:{frame.line_num}"
-    return ""
-
-
-_LIBRARY = Path(hashlib.__file__).parent

@@ -63,6 +63,7 @@ class Caution(Enum):
     )
     NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
     FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    RANDOM = ("this implementation {what}", "")
     IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
     PARAMETERS_TAKEN = (

@@ -9,6 +9,7 @@ __all__ = [
     "data",
     "describing",
     "devices",
+    "drawing",
     "losses",
     "parallel",
     "session",

@@ -45,7 +45,7 @@ def count(case: Case) -> int:
 def abstract_batch(case: Case, grid: Grid) -> Batch:
     """The shapes and shardings of all batches."""
     sharding = _sharding(case, grid)
-    arrays = _arrays(case, grid, shapes_only=True)
+    arrays = on_host(case, grid, shapes_only=True)
     return {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
         for name, array in arrays.items()
@@ -55,7 +55,7 @@ def abstract_batch(case: Case, grid: Grid) -> Batch:
 def make_batch(case: Case, grid: Grid) -> Batch:
     """All batches on the devices; targets are the inputs one position on."""
     sharding = _sharding(case, grid)
-    return placed(_arrays(case, grid), sharding)
+    return placed(on_host(case, grid), sharding)
 
 
 def evaluation_arrays(case: Case, grid: Grid) -> list[Batch]:
@@ -105,7 +105,7 @@ def _sharding(case: Case, grid: Grid) -> NamedSharding:
     return NamedSharding(grid.mesh, PartitionSpec(*(None,) * outer, *grid.batch.spec))
 
 
-def _arrays(case: Case, grid: Grid, shapes_only: bool = False) -> dict[str, np.ndarray]:
+def on_host(case: Case, grid: Grid, shapes_only: bool = False) -> dict[str, np.ndarray]:
     """All batches on the host, as they are or, which takes no time, of their shapes alone."""
     arrays = _whole(case, grid, shapes_only)
     microbatches, outer = case.data.microbatches, int(count(case) > 1)

@@ -101,7 +101,7 @@ def make_trainer(
         return state if model_state is None else state | {"model_state": model_state}
 
     def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
-        key = jax.random.fold_in(_key(inputs.seed), state["step"])
+        key = step_key(inputs.seed, state["step"])
         optimizer = optimizer_of(case, implementation, inputs.schedule)
         batch = data.picked(inputs.batch, state["step"], batches)
         done = update(case, implementation, model, optimizer, state, batch, key)
@@ -152,6 +152,11 @@ def _numbers(case: Case) -> tuple[np.uint32, Any]:
 
 def _key(seed: jax.Array) -> jax.Array:
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def step_key(seed: jax.Array, step: Any) -> jax.Array:
+    """What everything random in a step follows from."""
+    return jax.random.fold_in(_key(seed), step)
 
 
 def update(

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import jax
 import numpy as np
 
-from models.pairing import batches, fresh, learning, links
+from models.pairing import batches, learning, links
 from models.pairing.learning import Learnt
 from models.pairing.member import Member, Names, arguments_of, shapes_of
 from models.pairing.probing import Probe
-from models.pairing.sides import Held, PairFault, Side
+from models.pairing.sides import PairFault, Side
 from models.seam import Batch, Implementation, Matched, SeamError
 
 _EXAMPLES = 4
@@ -59,7 +58,6 @@ class Experiment:
         self._small = arguments_of(small)
         self._example = functools.cache(self._make_example)
         self._links = functools.cache(self._find_links)
-        self._stale: list[str] = []
         self._changing: list[str] = []  # sides that are others when they are evaluated
         self._learnt = self._learn()
 
@@ -98,9 +96,8 @@ class Experiment:
             listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
             found.append(f"fresh models hold other numbers: {listed}")
         return Matched(
-            tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone),
-            (*found, *self._stale),
-        )  # fmt: skip
+            tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone), tuple(found)
+        )
 
     def _differing(self, learnt: Learnt) -> list[str]:
         """In which arrays the sides differ when they are given equal values; of many, the first."""
@@ -150,12 +147,15 @@ class Experiment:
         faults: list[str] = []
         for name, side in zip(self._names, self._sides, strict=True):
             try:
-                self._stale += self._told(name, partial(self._draws, name, side, batch))
                 probes.append(self._told(name, partial(Probe, side, arguments, batch)))
             except SeamError as error:
                 faults += error.faults
         if faults:
             raise SeamError(faults)
+        for name, probe in zip(self._names, probes, strict=True):
+            if probe.is_random or probe.state:
+                what = "draws random numbers" if probe.is_random else "holds a state"
+                self._changing.append(f"{name} {what}")
         unknown = self._unknown_names(probes[0], probes[1])
         if unknown:
             raise SeamError(unknown)
@@ -164,28 +164,6 @@ class Experiment:
         if faults:
             raise SeamError(faults)
         return learnt
-
-    def _draws(self, name: str, side: Side, batch: Batch) -> list[str]:
-        """Where a side draws the same random numbers in every step."""
-        key = jax.random.key(0, impl="threefry2x32")
-        held = jax.eval_shape(lambda: side.init(self._small, key, batch))
-
-        def step(held: Held, key: Any) -> Any:
-            ran = side.run(self._small, held, batch, key)
-            return ran.loss, ran.held.state, ran.held.random
-
-        closed = jax.make_jaxpr(step)(held, key)
-        inputs = closed.jaxpr.invars
-        last = len(held.random)
-        # Parameters and state are new in each step, but nothing is drawn from them.
-        changes = [new is not old for new, old in
-                   zip(closed.jaxpr.outvars[len(closed.jaxpr.outvars) - last :],
-                       inputs[len(inputs) - 1 - last : len(inputs) - 1], strict=True)]  # fmt: skip
-        anew = [False] * (len(inputs) - 1 - last) + changes + [True]
-        count, stale = fresh.draws(closed, anew)
-        if count or held.state:
-            self._changing.append(f"{name} {'draws random numbers' if count else 'holds a state'}")
-        return [f"{name}: draws the same random numbers in every step, at {line}" for line in stale]
 
     def _unknown_names(self, a: Probe, b: Probe) -> list[str]:
         return [

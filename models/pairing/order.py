@@ -1,10 +1,11 @@
-"""In which order a computation first takes its inputs."""
+"""In which order a computation first takes its inputs, and whether it draws random numbers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "branches", "body_jaxpr", "cond_jaxpr")
 
@@ -43,6 +44,19 @@ def _walk(
 
 
 _PASSED_ON = ("convert_element_type", "copy")
+
+
+def draws(closed: core.ClosedJaxpr) -> bool:
+    """Whether a computation draws random numbers that it takes."""
+    used = [True] * len(closed.jaxpr.outvars)
+    return _draws(partial_eval.dce_jaxpr(closed.jaxpr, used)[0])
+
+
+def _draws(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        equation.primitive.name == "random_bits" or any(map(_draws, within(equation)))
+        for equation in jaxpr.eqns
+    )
 
 
 def within(equation: Any) -> Iterator[core.Jaxpr]:

@@ -47,6 +47,7 @@ class Probe:
             traced = jax.jit(jax.value_and_grad(loss, has_aux=True)).trace(self.params, self.state)
             self._run = traced.lower().compile(_QUICK)
         uses = order.first_uses(traced.jaxpr)
+        self.is_random = order.draws(traced.jaxpr)
         leaves = jax.tree.leaves(({path: path for path in self.params},
                                   {path: path for path in self.state}))  # fmt: skip
         last = len(leaves)

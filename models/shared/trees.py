@@ -22,3 +22,18 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
             branch = branch.setdefault(name, {})
         branch[last] = leaf
     return tree
+
+
+def perturbed(params: Any, seed: int) -> Any:
+    """The parameters, each moved by a tenth of its spread, or by 0.1 where all are equal.
+
+    A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), max(1, len(leaves)))[: len(leaves)]
+    moved = []
+    for leaf, key in zip(leaves, keys, strict=True):
+        spread = leaf.std()
+        noise = jax.random.normal(key, leaf.shape, leaf.dtype)
+        moved.append(leaf + 0.1 * noise * jax.numpy.where(spread > 0, spread, 1))
+    return jax.tree.unflatten(structure, moved)

@@ -19,6 +19,7 @@ from harness.training import train_step
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
 from models.shared import ops
+from models.shared.trees import perturbed
 
 GPT2 = "models.examples.gpt2"
 
@@ -37,7 +38,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
     a = pair.get(pair.names[0])
     model = train_step.resolved(case, "cpu")
     fresh = jax.jit(lambda: a.init(model, jax.random.key(0)))()
-    params = bisect.perturbed(fresh, 0)
+    params = perturbed(fresh, 0)
     return bisect.bisect(
         case, (pair.names[0], pair.names[1]), a, b or pair.get(pair.names[1]), params
     )

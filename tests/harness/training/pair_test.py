@@ -82,14 +82,6 @@ def test_a_rate_that_is_lost_on_one_side() -> None:
     assert any("make another gradient" in line for line in found)
 
 
-def test_a_key_that_is_ignored_on_both_sides() -> None:
-    _, losses, found = differing("fixed", both={"rate": 0.5, "fixed": True})
-    assert not losses
-    assert [line.partition(":")[0] for line in found] == ["linen", "nnx"]
-    for line in found:
-        assert "draws the same random numbers in every step, at small_pairs.py:" in line
-
-
 @pytest.mark.pairs
 def test_what_one_side_alone_has_is_its_own_and_goes_on() -> None:
     twins = module("own", pair())

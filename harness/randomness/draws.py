@@ -1,0 +1,175 @@
+"""Follows a program to its random draws: the keys that it draws with, and draws with other ones.
+
+A loop stays a loop, so that what only the keys need can be compiled alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from harness.randomness import equations
+
+_DRAWS = ("random_bits", "threefry2x32", "random_gamma", "rng_bit_generator")
+_REMAT = ("checkpoint", "remat", "remat2")  # as versions of JAX call it
+_CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+Exchange = Callable[[jax.Array], jax.Array]  # of keys, those to draw with instead
+
+
+class Draw(NamedTuple):
+    """One place that draws, in the order of the program.
+
+    words: uint32 [..., W] of the keys, of which there are several in a loop or for a batch of them.
+    """
+
+    line: str
+    words: jax.Array
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a program makes and what it drew for it; unseen: lines whose draws are not followed."""
+
+    outputs: list[Any]
+    draws: list[Draw]
+    unseen: list[str]
+
+
+def live(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """The program without what no output depends on, such as a fresh model's parameters."""
+    used = [True] * len(closed.jaxpr.outvars)
+    kept, _ = partial_eval.dce_jaxpr(closed.jaxpr, used, instantiate=True)
+    return core.ClosedJaxpr(kept, closed.consts)
+
+
+def follow(
+    closed: core.ClosedJaxpr, inputs: Sequence[Any], exchange: Exchange | None = None
+) -> Followed:
+    """Computes a program and notes its draws; exchange: with which keys they are made instead.
+
+    Not followed are draws within branches and loops of unknown length, and, where keys are
+    exchanged, within a function that has derivatives of its own.
+    """
+    walk = _Walk(exchange)
+    outputs, draws = walk.closed(closed, inputs, "")
+    return Followed(outputs, draws, sorted(walk.unseen))
+
+
+def words(keys: jax.Array) -> jax.Array:
+    """The words of keys, uint32 [..., W]."""
+    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(keys)
+    return keys.astype(jnp.uint32)
+
+
+def place(keys: jax.Array, table: np.ndarray) -> jax.Array:
+    """Of keys [...], the first row of a table of words [draws, W] that is each one's."""
+    known = words(keys)
+    rows = jnp.asarray(table)[:, : known.shape[-1]]
+    return jnp.argmax((known[..., None, :] == rows).all(-1), axis=-1)
+
+
+def folded(keys: jax.Array, data: jax.Array) -> jax.Array:
+    """Keys [...], each folded with data, one for all or one each."""
+    fold = jax.random.fold_in
+    each = jax.vmap(fold)(keys.reshape(-1), jnp.broadcast_to(data, keys.shape).reshape(-1))
+    return each.reshape(keys.shape)
+
+
+@dataclass
+class _Walk:
+    """An interpreter of programs."""
+
+    exchange: Exchange | None
+    unseen: set[str] = field(default_factory=set)
+
+    def closed(
+        self, closed: core.ClosedJaxpr, inputs: Sequence[Any], line: str
+    ) -> tuple[list[Any], list[Draw]]:
+        return self.open(closed.jaxpr, [*closed.consts, *inputs], line)
+
+    def open(
+        self, jaxpr: core.Jaxpr, inputs: Sequence[Any], line: str
+    ) -> tuple[list[Any], list[Draw]]:
+        """line: where the draws are called from, where the program's own lines tell nothing."""
+        known = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+        draws: list[Draw] = []
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+        for equation in jaxpr.eqns:
+            found, drawn = self._equation(equation, [*map(read, equation.invars)], line)
+            known.update(zip(equation.outvars, found, strict=True))
+            draws += drawn
+        return [read(atom) for atom in jaxpr.outvars], draws
+
+    def _equation(self, equation: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
+        name = equation.primitive.name
+        here = line or equations.source(equation) or "a library"
+        if name in _DRAWS:
+            return self._draw(equation, taken, here)
+        if not _draws_within(equation):
+            return equations.bound(equation, taken), []
+        inner = equations.called_from(equation, line)
+        if name == "scan":
+            return self._scan(equation.params, taken, inner)
+        called = equations.called(equation)
+        if called is None or (name in _CUSTOM and self.exchange is not None):
+            self.unseen.add(here)
+            return equations.bound(equation, taken), []
+        if name in _REMAT:
+            return self._again(equation.params, called, taken, inner)
+        return self.closed(called, taken, inner)
+
+    def _draw(self, equation: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
+        if equation.primitive.name == "threefry2x32":
+            drawn = jnp.stack(jnp.broadcast_arrays(*taken[:2]), axis=-1)
+        else:
+            drawn = words(taken[0])
+        if self.exchange is not None and equation.primitive.name == "random_bits":
+            taken = [self.exchange(taken[0]), *taken[1:]]
+        return equations.bound(equation, taken), [Draw(line, drawn)]
+
+    def _again(
+        self, options: Any, called: core.ClosedJaxpr, taken: list[Any], line: str
+    ) -> tuple[list[Any], list[Draw]]:
+        """What is computed again in the backward pass stays so."""
+        lines: list[str] = []
+
+        def run(*inputs: Any) -> Any:
+            outputs, draws = self.closed(called, inputs, line)
+            lines[:] = [draw.line for draw in draws]
+            return outputs, [draw.words for draw in draws]
+
+        remat = jax.checkpoint(run, prevent_cse=options["prevent_cse"], policy=options["policy"])
+        outputs, drawn = remat(*taken)
+        return outputs, [*map(Draw, lines, drawn)]
+
+    def _scan(self, options: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
+        consts, carries = equations.counts(options)
+        fixed, carried = taken[:consts], taken[consts : consts + carries]
+        lines: list[str] = []
+
+        def turn(carry: Any, given: Any) -> Any:
+            outputs, draws = self.closed(options["jaxpr"], [*fixed, *carry, *given], line)
+            lines[:] = [draw.line for draw in draws]
+            return outputs[:carries], (outputs[carries:], [draw.words for draw in draws])
+
+        last, (stacked, drawn) = jax.lax.scan(
+            turn, carried, taken[consts + carries :], options["length"], options["reverse"]
+        )
+        return [*last, *stacked], [*map(Draw, lines, drawn)]
+
+
+def _draws_within(equation: Any) -> bool:
+    return any(
+        one.primitive.name in _DRAWS or _draws_within(one)
+        for inner in core.jaxprs_in_params(equation.params)
+        for one in inner.eqns
+    )

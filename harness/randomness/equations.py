@@ -1,0 +1,70 @@
+"""What an equation of a traced program says: its line, what it calls, and how it is computed."""
+
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jax.extend import core
+
+_LIBRARY = Path(sysconfig.get_path("stdlib"))
+_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def source(equation: Any) -> str:
+    """The innermost line that is not of an installed library, such as `models/ops.py:12`, or ""."""
+    traceback = equation.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        if not _is_foreign(frame.file_name):
+            path = Path(frame.file_name)
+            near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            return f"{near}:{frame.line_num}"
+    return ""
+
+
+def called_from(equation: Any, outer: str) -> str:
+    """The line that all within a called program is to be told of; "": each has its own.
+
+    A library's function that is compiled for itself may have been traced before, from another line.
+    """
+    if outer or equation.primitive.name not in ("jit", "pjit"):
+        return outer
+    file = equation.params["jaxpr"].jaxpr.debug_info.func_filename
+    return source(equation) if file is None or _is_foreign(file) else ""
+
+
+def counts(options: Any) -> tuple[int, int]:
+    """How many of a scan's inputs are the same in every turn, and how many are carried on."""
+    if "ft_in" not in options:  # JAX before 0.12
+        return options["num_consts"], options["num_carry"]
+    consts, carries, _ = map(len, options["ft_in"].unpack())
+    return consts, carries
+
+
+def called(equation: Any) -> core.ClosedJaxpr | None:
+    """The one program that an equation calls; None: there are several, or one again and again."""
+    if equation.primitive.name == "while":
+        return None
+    for key in _CALLS:
+        called = equation.params.get(key)
+        if isinstance(called, core.ClosedJaxpr):
+            return called
+        if isinstance(called, core.Jaxpr):
+            return core.ClosedJaxpr(called, ())
+    return None
+
+
+def bound(equation: Any, taken: Sequence[Any]) -> list[Any]:
+    """What an equation makes of its inputs."""
+    told = equation.primitive.get_bind_params(equation.params)
+    functions, options = told if isinstance(told, tuple) else ((), told)  # JAX before 0.10
+    with equation.ctx.manager:
+        found = equation.primitive.bind(*functions, *taken, **options)
+    return list(found) if equation.primitive.multiple_results else [found]
+
+
+def _is_foreign(file: str) -> bool:
+    path = Path(file)
+    installed = any(name in path.parts for name in _INSTALLED)
+    return installed or file.startswith("<") or path.is_relative_to(_LIBRARY)

@@ -1,0 +1,124 @@
+"""Whether what is drawn at random is drawn anew in each step, and whether it is taken at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from harness.randomness import draws
+
+_STEPS = 3
+_TRIES = 8  # keys: a mask of few elements is often another one's too
+_WIDEST = 4  # words of a key, of any kind
+_QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}  # it runs a few times
+
+# Of variables, any tree, and the step's key: what is told of the step, and its variables after it.
+Step = Callable[[Any, jax.Array], tuple[Any, Any]]
+
+
+class Drawn:
+    """What a step draws, over three steps; nothing else of them is computed.
+
+    begin: the variables before the first step. key: each step's, of its number. unseen: lines whose
+    draws cannot be followed.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Any], step: Step, key: Callable[[int], jax.Array]
+    ) -> None:
+        self._begin, self._key = begin, key
+        closed, told = jax.make_jaxpr(step, return_shape=True)(*jax.eval_shape(self._inputs))
+        self._program = draws.live(closed)
+        self._told = len(jax.tree.leaves(told[0]))
+        self._lines: list[str] = []
+        self.unseen: list[str] = []
+        keys_alone = draws.live(jax.make_jaxpr(self._several)())
+        found = jax.jit(core.jaxpr_as_fun(keys_alone)).lower().compile(_QUICK)()
+        sites = len(self._lines)
+        self._words = [
+            [_rows(words) for words in found[step * sites : (step + 1) * sites]]
+            for step in range(_STEPS)
+        ]
+
+    def _inputs(self) -> tuple[Any, jax.Array]:
+        return self._begin(), self._key(0)
+
+    def _several(self) -> list[jax.Array]:
+        """The words of each draw, step after step."""
+        variables = jax.tree.leaves(self._begin())
+        words = []
+        for number in range(_STEPS):
+            followed = draws.follow(self._program, [*variables, self._key(number)])
+            variables = followed.outputs[self._told :]
+            words += [draw.words for draw in followed.draws]
+            self._lines = [draw.line for draw in followed.draws]
+            self.unseen = followed.unseen
+        return words
+
+    def stale(self) -> dict[str, tuple[int, int]]:
+        """By line, how many draws have a key that the step before has there too, and of how many.
+
+        Lines whose draws are fresh are left out.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for site, line in enumerate(self._lines):
+            before, *later = ({row.tobytes() for row in step[site]} for step in self._words)
+            repeated = 0
+            for after in later:
+                repeated = max(repeated, len(after & before))
+                before = after
+            some, every = found.get(line, (0, 0))
+            found[line] = (some + repeated, every + len(before))
+        return {line: (some, every) for line, (some, every) in found.items() if some}
+
+    def shared(self) -> list[tuple[str, ...]]:
+        """The lines of draws that are made with one key in one step, where there are several."""
+        places: dict[bytes, list[str]] = {}
+        for line, words in zip(self._lines, self._words[0], strict=True):
+            for row in {row.tobytes() for row in words}:
+                places.setdefault(row, []).append(line)
+        return sorted({tuple(sorted(lines)) for lines in places.values() if len(lines) > 1})
+
+    def idle(self) -> list[str]:
+        """Lines whose draws could be any others: nothing that is told of the step depends on them.
+
+        This computes the step, many times.
+        """
+        table = np.concatenate([np.zeros((0, _WIDEST), np.uint32), *self._words[0]])
+        sites = jnp.repeat(jnp.arange(len(self._lines)), jnp.asarray([*map(len, self._words[0])]))
+
+        def told(inputs: Any, changed: jax.Array, salt: jax.Array) -> list[jax.Array]:
+            def exchange(keys: jax.Array) -> jax.Array:
+                other = draws.folded(keys, salt)
+                return jnp.where(sites[draws.place(keys, table)] == changed, other, keys)
+
+            given = jax.tree.leaves(inputs)
+            return draws.follow(self._program, given, exchange).outputs[: self._told]
+
+        if not self._lines:
+            return []
+        inputs = jax.jit(self._inputs).lower().compile(_QUICK)()
+        compiled = jax.jit(told).lower(inputs, jnp.int32(0), jnp.uint32(0)).compile(_QUICK)
+
+        def run(site: int, salt: int) -> list[bytes]:
+            found = compiled(inputs, jnp.int32(site), jnp.uint32(salt))
+            return [np.asarray(one).tobytes() for one in found]
+
+        usual = run(-1, 0)
+        return sorted(
+            {
+                line
+                for site, line in enumerate(self._lines)
+                if all(run(site, salt) == usual for salt in range(_TRIES))
+            }
+        )
+
+
+def _rows(words: Any) -> np.ndarray:
+    """uint32 [draws, W]: the words of each key, filled up with zeros."""
+    array = np.asarray(words, np.uint32)
+    rows = array.reshape(-1, array.shape[-1])
+    return np.pad(rows, ((0, 0), (0, _WIDEST - rows.shape[1])))

@@ -1,0 +1,43 @@
+"""The lines of equations, also of what a library compiled before for another line."""
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from harness.randomness import equations
+
+
+@jax.jit
+def mine(x: jax.Array) -> jax.Array:
+    return jnp.sin(x)
+
+
+def first(x: jax.Array) -> jax.Array:
+    return jax.nn.silu(x)
+
+
+def second(x: jax.Array) -> jax.Array:
+    return mine(jax.nn.silu(x))
+
+
+def test_a_librarys_lines_are_its_callers_and_mine_are_my_own() -> None:
+    x = jnp.ones(3)
+    jax.make_jaxpr(first)(x)  # from here on silu is traced
+    silu, own = jax.make_jaxpr(second)(x).jaxpr.eqns
+    assert equations.called_from(silu, "") == "tests/harness/randomness/equations_test.py:20"
+    assert equations.called_from(own, "") == ""
+    assert equations.called_from(own, "outer.py:1") == "outer.py:1"
+    called = equations.called(own)
+    assert isinstance(called, core.ClosedJaxpr)
+    (sine,) = called.jaxpr.eqns
+    assert equations.source(sine) == "tests/harness/randomness/equations_test.py:12"
+    assert equations.called(sine) is None
+    assert (equations.bound(sine, [x])[0] == jnp.sin(x)).all()
+
+
+def test_how_a_scan_takes_its_inputs() -> None:
+    def scanned(x: jax.Array, xs: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda c, y: (c * x + y, None), x, xs)[0]
+
+    (scan,) = jax.make_jaxpr(scanned)(jnp.ones(()), jnp.ones(4)).jaxpr.eqns
+    assert equations.counts(scan.params) == (1, 1)

@@ -1,0 +1,59 @@
+"""The random numbers of whole models, in plain words."""
+
+import jax
+import pytest
+from flax import nnx
+from small_pairs import Nnx, module, pair
+
+from harness.cases import families, reading
+from harness.randomness.freshness import Drawn
+from harness.training import drawing
+from harness.training.parallel import mesh
+
+
+def drawn(name: str, impl: str, twins: str | None = None) -> Drawn:
+    case = reading.load(name, "tiny", ("data.sequence_length=16",), twins=twins)
+    return drawing.drawn(case, impl, mesh.make(case, jax.devices()[:1]))
+
+
+@pytest.mark.parametrize("name", ["03_dropout", "04_int8"])
+@pytest.mark.parametrize("impl", ["linen", "nnx"])
+def test_what_the_project_draws_is_fresh(name: str, impl: str) -> None:
+    found = drawn(name, impl)
+    assert drawing.findings(found) == []
+
+
+@pytest.mark.bisect
+@pytest.mark.parametrize("twins", [None, "models.examples.gpt2", "models.examples.bridge"])
+def test_all_that_is_drawn_is_taken(twins: str | None) -> None:
+    for impl in families.load(twins).names:
+        found = drawn("03_dropout", impl, twins)
+        assert (drawing.findings(found), drawing.idle(found)) == ([], [])
+
+
+def test_a_key_that_is_ignored_and_a_mask_that_keeps_all() -> None:
+    twins = module("ignored", pair(both={"fixed": True}))
+    for impl, line in (("linen", 29), ("nnx", 47)):
+        found = drawn(reading.PAIR_CASE, impl, twins)
+        at = f"at tests/helpers/small_pairs.py:{line}"
+        assert drawing.findings(found) == [f"draws the same random numbers in every step, {at}"]
+        assert drawing.idle(found) == [f"draws random numbers that change nothing, {at}"]
+
+
+class Forgetful(Nnx):
+    """Its first dropout is drawn by a copy, whose counter is lost: each step begins anew."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        super().__init__(rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(dropout=5))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(nnx.clone(self.dropout)(x))
+
+
+@pytest.mark.pairs
+def test_random_state_that_is_lost() -> None:
+    twins = module("forgetful", pair(nnx=Forgetful))
+    lines = drawing.findings(drawn(reading.PAIR_CASE, "nnx", twins))
+    at = "tests/harness/training/drawing_test.py:51"
+    assert lines == [f"draws the same random numbers in every step, at {at}"]
