@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.pairing.layouts import Layout, Shape
-from models.pairing.links import Group, Link, numbers
+from models.pairing.links import Group, How, Link, numbers
 from models.pairing.partners import kind
 
 _MOST_PARTS = 4
@@ -88,45 +88,69 @@ def _of_layers(path: str) -> str:
 
 
 def compose(a: list[Unit], b: list[Unit], score: Score) -> list[Link]:
-    """Links of open arrays that make the sides agree; what no layout explains is left out."""
+    """Links of open arrays that make the sides agree; what no layout explains is left out.
+
+    Sides that differ for another reason agree in none: parts that are used one after the other are
+    then linked by their order, in the layout that is nearest.
+    """
     found: list[Link] = []
     open_a, open_b = list(a), list(b)
-    progress = True
-    while progress and open_a and open_b:
-        progress = False
-        for parts, wholes, is_a_whole in ((open_a, open_b, False), (open_b, open_a, True)):
-            for whole in list(wholes):
-                best = _best(whole, parts, is_a_whole, found, score)
-                if best is None:
-                    continue
-                used, links = best
-                found += links
-                wholes.remove(whole)
-                for part in used:
-                    parts.remove(part)
-                progress = True
+    for choose in (_right, _nearest):
+        progress = True
+        while progress and open_a and open_b:
+            progress = False
+            for parts, wholes, is_a_whole in ((open_a, open_b, False), (open_b, open_a, True)):
+                for whole in list(wholes):
+                    chosen = choose(whole, parts, is_a_whole, found, score)
+                    if chosen is None:
+                        continue
+                    used, links = chosen
+                    found += links
+                    wholes.remove(whole)
+                    for part in used:
+                        parts.remove(part)
+                    progress = True
     return found
 
 
-def _best(
+Chosen = tuple[Sequence[Unit], list[Link]] | None
+
+
+def _right(
     whole: Unit, parts: Sequence[Unit], is_a_whole: bool, found: Sequence[Link], score: Score
-) -> tuple[Sequence[Unit], list[Link]] | None:
+) -> Chosen:
     """The first way to make a unit that is right."""
     for used, layout in _ways(whole, parts, is_a_whole):
-        links = _links(whole, used, layout, is_a_whole)
+        links = _links(whole, used, layout, is_a_whole, "value")
         if score([*found, *links]) < _RIGHT:
             return used, links
     return None
 
 
+def _nearest(
+    whole: Unit, parts: Sequence[Unit], is_a_whole: bool, found: Sequence[Link], score: Score
+) -> Chosen:
+    """The likeliest way to make a unit of several, unless another one is clearly nearer."""
+    ways = [
+        (used, _links(whole, used, layout, is_a_whole, "order"))
+        for used, layout in _ways(whole, parts, is_a_whole)
+        if len(used) > 1
+    ]
+    if not ways:
+        return None
+    far = [score([*found, *links]) for _, links in ways]
+    nearest = min(range(len(ways)), key=far.__getitem__)
+    return ways[nearest if far[nearest] < far[0] / 2 else 0]
+
+
 def _links(
-    whole: Unit, parts: Sequence[Unit], layout: Layout, is_a_whole: bool
-) -> list[Link]:  # fmt: skip
+    whole: Unit, parts: Sequence[Unit], layout: Layout, is_a_whole: bool, how: How
+) -> list[Link]:
     made = []
     for layer, group in enumerate(whole.groups):
         pieces = tuple(part.groups[layer] for part in parts)
         a, b = ((group,), pieces) if is_a_whole else (pieces, (group,))
-        made.append(Link(a, b, "value", layout))
+        made.append(Link(a, b, how, layout))
     return made
 
 
@@ -140,7 +164,7 @@ def _ways(
     alone.sort(key=lambda part: part.kind != whole.kind)
     for part in alone:
         yield (part,), Layout()
-    for run in _runs(like, whole.size):
+    for run in _runs(like, whole):
         for layout in _sides(run, whole):
             for used in itertools.permutations(run):
                 if layout.fits([part.shape for part in used], whole.shape):
@@ -150,14 +174,16 @@ def _ways(
             yield (part,), layout
 
 
-def _runs(parts: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:
-    """Units of one kind that are used one after the other and make up a size."""
-    for name in dict.fromkeys(part.kind for part in parts):
-        like = [part for part in parts if part.kind == name]
+def _runs(parts: Sequence[Unit], whole: Unit) -> Iterator[Sequence[Unit]]:
+    """Units that are used one after the other and make up a whole; those of one kind first."""
+    kinds = sorted({part.kind for part in parts}, key=lambda name: (name != whole.kind, name))
+    seen = set()
+    for like in (*([part for part in parts if part.kind == name] for name in kinds), parts):
         for several in range(2, _MOST_PARTS + 1):
             for start in range(len(like) - several + 1):
-                run = like[start : start + several]
-                if sum(part.size for part in run) == size:
+                run = tuple(like[start : start + several])
+                if run not in seen and sum(part.size for part in run) == whole.size:
+                    seen.add(run)
                     yield run
 
 

@@ -98,7 +98,9 @@ class Layout:
             if within < 1 or length % within:
                 raise ValueError(f"{list(shape)} is no part of {list(whole)}")
             forms.append((*before, length // within, within, *after))
-        if sum(math.prod(form) for form in forms) != math.prod(whole):
+        along = self._along()
+        alike = len({form[:along] + form[along + 1 :] for form in forms}) == 1
+        if not alike or sum(math.prod(form) for form in forms) != math.prod(whole):
             raise ValueError(f"{len(parts)} parts do not make {list(whole)}")
         return forms
 

@@ -1,6 +1,5 @@
 """A Linen module as one side of a pair: bound to its variables, its collections mutable."""
 
-import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import flax.linen
 import jax
 from flax.core import DenyList, meta
 
-from models.pairing.sides import Arguments, Held, Ran, by_path, called, nested
+from models.pairing.sides import Arguments, Held, Ran, by_path, called, replaced
 from models.seam import Batch
 
 _ASKS = re.compile(r"""needs PRNG for "(\w+)"|No RngStream named '(\w+)'""")  # the latter of NNX
@@ -32,18 +31,18 @@ class LinenSide:
         self._make = make
         self._loss = loss
         self._streams = list(streams)
-        self._carried = functools.cache(self._find_carried)
+        self._known: dict[Any, Mapping[str, Any]] = {}
 
     def init(self, arguments: Arguments, key: jax.Array, batch: Batch) -> Held:
         """See Side."""
-        carried = self._carried(tuple(arguments.items()), _shapes(batch))
         variables = meta.unbox(self._init(arguments, key, batch))
-        return _held({"params": {}} | {name: variables[name] for name in ("params", *carried)
-                                       if name in variables})  # fmt: skip
+        return _held({name: variables.get(name, {}) for name in self._kept(arguments, batch)})
 
     def run(self, arguments: Arguments, held: Held, batch: Batch, key: jax.Array) -> Ran:
         """See Side."""
-        variables = {"params": nested(held.params), **nested(held.state)}
+        others = dict(self._kept(arguments, batch))
+        params = replaced(others.pop("params"), held.params)
+        variables = {"params": params, **replaced(others, held.state)}
         (loss, metrics), after = self._apply(arguments, variables, batch, key)
         kept = {name: after[name] for name in variables if name in after}
         return Ran(loss, metrics, _held(variables | kept))
@@ -93,21 +92,24 @@ class LinenSide:
                     raise
                 self._streams.append(name)
 
-    def _find_carried(self, arguments: Any, shapes: Any) -> tuple[str, ...]:
-        batch = dict(shapes)
+    def _kept(self, arguments: Arguments, batch: Batch) -> Mapping[str, Any]:
+        """The collections that are carried from step to step as shapes, parameters first."""
+        which = tuple(arguments.items())
+        if which not in self._known:
+            self._known[which] = self._find_kept(arguments, batch)
+        return self._known[which]
 
+    def _find_kept(self, arguments: Arguments, batch: Batch) -> Mapping[str, Any]:
         def both(batch: Batch) -> Any:
             key = jax.random.key(0)
-            variables = dict(meta.unbox(self._init(dict(arguments), key, batch)))
+            variables = dict(meta.unbox(self._init(arguments, key, batch)))
             variables.pop("intermediates", None)
-            _, after = self._apply(dict(arguments), variables, batch, key)
+            _, after = self._apply(arguments, variables, batch, key)
             return variables, {**variables, **after}
 
         before, after = jax.eval_shape(both, batch)
-        return tuple(
-            name for name in before
-            if name != "params" and _forms(before[name]) == _forms(after[name])
-        )  # fmt: skip
+        kept = {name: tree for name, tree in before.items() if _forms(tree) == _forms(after[name])}
+        return {"params": before.get("params", {}), **kept}
 
 
 def _held(variables: Mapping[str, Any]) -> Held:
@@ -117,7 +119,3 @@ def _held(variables: Mapping[str, Any]) -> Held:
 
 def _forms(tree: Any) -> dict[str, Any]:
     return {path: (leaf.shape, leaf.dtype) for path, leaf in by_path(tree).items()}
-
-
-def _shapes(batch: Batch) -> tuple[tuple[str, jax.ShapeDtypeStruct], ...]:
-    return tuple((name, jax.ShapeDtypeStruct(one.shape, one.dtype)) for name, one in batch.items())

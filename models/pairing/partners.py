@@ -1,13 +1,14 @@
 """Whose array is whose, by what one step does to it and, where that does not tell, by its place."""
 
 import difflib
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.pairing.layouts import Layout
+from models.pairing.layouts import Layout, Shape
 from models.pairing.links import Link, paths
 
 ALIKE = 0.02  # relative distance of what is one and the same, computed in two ways
@@ -72,13 +73,20 @@ def _by_value(a: Sight, b: Sight) -> list[Link]:
 
 
 def _turned(a: Seen, b: Seen) -> tuple[float, Layout]:
-    """The distance, and whether b is taken transposed: where that makes it nearer."""
-    plain = distance(a.evidence, b.evidence)
-    if a.evidence.ndim == 2 and a.evidence.shape == b.evidence.shape[::-1]:
-        turned = distance(a.evidence.T, b.evidence)
-        if turned < plain:
-            return turned, Layout(turned=(1, 0))
-    return plain, Layout()
+    """The distance, and whether a is taken transposed: where that makes it nearer."""
+    one, other = a.evidence, b.evidence
+    layouts = [Layout(), *(Layout(turned=order) for order in _orders(one.shape, other.shape))]
+    return min(
+        ((distance(layout.join([one], other.shape), other), layout) for layout in layouts),
+        key=lambda found: found[0],
+    )
+
+
+def _orders(a: Shape, b: Shape) -> Iterator[tuple[int, ...]]:
+    """How a is transposed, as the matrix that it folds to, into what folds to b; if it can be."""
+    for cut in range(1, len(a)):
+        if any(math.prod(a[cut:]) == math.prod(b[:place]) for place in range(1, len(b))):
+            yield (*range(cut, len(a)), *range(cut))
 
 
 def _by_order(a: Sight, b: Sight) -> list[Link]:

@@ -50,6 +50,7 @@ def test_what_does_not_fit() -> None:
     assert not Layout(axis=1).fits([(3, 8), (3, 8)], (3, 17))
     assert not Layout(axis=1).fits([(3, 5), (2, 8)], (3, 7))
     assert not Layout().fits([(3, 8)], (3, 9))
+    assert not Layout(axis=1, inner=2).fits([(8, 2, 4), (2, 4, 8)], (8, 16))  # 4 and 8 in turns
 
 
 def test_layers_of_a_list_are_those_of_a_stack() -> None:

@@ -1,5 +1,6 @@
 """Partners are found by what arrays do, whatever they are called and however they are laid out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -138,6 +139,44 @@ def test_partners_that_are_given_are_taken() -> None:
     found = learnt(side, side, {"z/kernel": "a/kernel"})
     assert "z/kernel = a/kernel  (by hand)" in links.lines(found.params)
     assert "a/kernel = z/kernel  (by order)" in links.lines(found.params)
+
+
+def _fused(act: Any) -> tuple[PlainSide, PlainSide]:
+    """Three matrices, and one of all three; a square one that is folded, and one transposed."""
+
+    def parts(key: jax.Array) -> Any:
+        shapes = {"q": (D, 2, 5), "k": (D, 2, 5), "v": (D, 2, 5), "out": (2, 3, D)}
+        return {name: jax.random.normal(key, shape) for name, shape in shapes.items()}
+
+    def whole(key: jax.Array) -> Any:
+        shapes = {"one": (D, 30), "two": (D, D)}
+        return {name: jax.random.normal(key, shape) for name, shape in shapes.items()}
+
+    def mixed(one: Sequence[jax.Array], act: Any) -> jax.Array:
+        q, k, v = one
+        return (act(q) * k + jnp.sin(v))[:, :D]
+
+    def of_parts(params: Any, x: jax.Array) -> jax.Array:
+        one = [x @ params[name].reshape(D, 10) for name in "qkv"]
+        return mixed(one, jnp.tanh) @ params["out"].reshape(D, D)
+
+    def of_whole(params: Any, x: jax.Array) -> jax.Array:
+        return mixed(jnp.split(x @ params["one"], 3, axis=1), act) @ params["two"].T
+
+    return PlainSide(parts, of_parts, loss), PlainSide(whole, of_whole, loss)
+
+
+@pytest.mark.parametrize("act", [jnp.tanh, jnp.cos])
+def test_parts_of_a_whole_are_told_by_value_and_where_models_differ_by_order(act: Any) -> None:
+    found = learnt(*_fused(act))
+    assert found.alone == ((), ())
+    assert found.agrees == (act is jnp.tanh)
+    how = "value" if found.agrees else "order"
+    fused, square = links.lines([link for link in found.params if len(link.a) > 1]), found.params
+    assert fused == [f"q + k + v = one  (3 side by side along axis 1, by {how})"]
+    if found.agrees:
+        (folded,) = [link for link in square if link.b == (("two",),)]
+        assert links.lines([folded]) == ["out = two  (taken with axes 2, 0, 1, by value)"]
 
 
 class Count(nnx.Variable[Any]):

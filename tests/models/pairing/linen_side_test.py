@@ -43,3 +43,15 @@ def test_a_stream_that_is_asked_for_is_given(module: Any) -> None:
     loss, held = jax.eval_shape(step, jax.random.key(0))
     assert loss.shape == ()
     assert sorted(path.rpartition("/")[2] for path in held.params) == ["bias", "kernel"]
+
+
+def test_a_name_may_hold_what_divides_a_path() -> None:
+    module = nn.Sequential([nn.WeightNorm(nn.Dense(2))])
+    side = LinenSide(lambda arguments: module, lambda model, batch: model(batch["x"]).sum(), ())
+    batch = {"x": jnp.ones((2, 3))}
+
+    def step(key: jax.Array) -> Held:
+        return side.run({}, side.init({}, key, batch), batch, key).held
+
+    held = jax.eval_shape(step, jax.random.key(0))
+    assert "layers_0/layer_instance/kernel/scale" in held.params
