@@ -44,7 +44,8 @@ class Run:
     state_layout: the order of an array's axes in a device's memory, JAX's usual one or the one that
     the compiler finds best for the step. What the arrays hold, and a checkpoint, are the same.
     mesh_rules: types of instances as regular expressions, each with the sizes of data and fsdp; the
-    first that matches the whole type of what is run on counts, where `parallel` says nothing.
+    first that matches the whole type of what is run on counts. Where `parallel` gives one of the
+    two, the other takes the devices that are left.
     overlap_collectives: whether the compiler is told to move tensors between devices beside the
     computation (TPU only), for a longer compilation and more memory.
     """

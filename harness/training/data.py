@@ -59,12 +59,28 @@ def make_batch(case: Case, grid: Grid) -> Batch:
 
 
 def evaluation_arrays(case: Case, grid: Grid) -> list[Batch]:
-    """The batches of an evaluation on the host; UserError for a file that holds too little."""
+    """The batches of an evaluation on the host, in microbatches where these divide them.
+
+    UserError for a file that holds too little.
+    """
+    size = global_batch(case, grid.batch_parts)
+    batches = _evaluation(case, grid, size)
+    share = size // case.data.microbatches
+    if case.data.microbatches == 1 or len(next(iter(batches[0].values()))) % share:
+        return batches
+    return [
+        {name: array[start : start + share] for name, array in batch.items()}
+        for batch in batches
+        for start in range(0, len(next(iter(batch.values()))), share)
+    ]
+
+
+def _evaluation(case: Case, grid: Grid, size: int) -> list[Batch]:
+    """The batches of an evaluation, of so many sequences where they are drawn."""
     wanted, tokens = case.eval.batches, case.eval.tokens
     if tokens is None:
         # Of the same seed, yet other numbers than those that are trained on.
         generator = np.random.Generator(np.random.PCG64([case.run.seed, 1]))
-        size = global_batch(case, grid.batch_parts)
         return [_synthetic(case, size, generator) for _ in range(wanted or 1)]
     where = f"eval.tokens={tokens}"
     if families.of(case).batch is not None:
@@ -73,10 +89,10 @@ def evaluation_arrays(case: Case, grid: Grid) -> list[Batch]:
     stacked = arrays if count > 1 else {name: array[None] for name, array in arrays.items()}
     if wanted is not None and wanted > count:
         raise UserError(f"eval.batches={wanted}: {where} holds {count}")
-    size = stacked["inputs"].shape[1]
-    if size % grid.batch_parts:
+    held = stacked["inputs"].shape[1]
+    if held % grid.batch_parts:
         raise UserError(
-            f"{where}: batches of {size} sequences, which {grid.batch_parts} devices cannot share"
+            f"{where}: batches of {held} sequences, which {grid.batch_parts} devices cannot share"
         )
     return [{name: array[n] for name, array in stacked.items()} for n in range(wanted or count)]
 

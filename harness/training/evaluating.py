@@ -1,7 +1,8 @@
 """Evaluations: a forward pass alone, on data that is not trained on, between two steps."""
 
+import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from harness.cases import families
 from harness.cases.settings import Case
 from harness.training import data, losses
 from harness.training.train_step import State, Trainer
+from models.shared import ops
 
 
 def due(case: Case, step: int) -> bool:
@@ -22,16 +24,21 @@ class Evaluation:
     """A compiled forward pass, and the batches that it is given each time."""
 
     def __init__(
-        self, compiled: jax.stages.Compiled, batches: Sequence[data.Batch], seed: Any
+        self,
+        compiled: jax.stages.Compiled,
+        batches: Sequence[data.Batch],
+        seed: Any,
+        counts: Collection[str],
     ) -> None:
         self._compiled = compiled
         self._batches = batches
         self._seed = seed
+        self._counts = counts
 
     def __call__(self, state: State) -> tuple[dict[str, float], float]:
         """The metrics of all batches, and the seconds that they took.
 
-        total_weights is their sum; the loss and all others are means over that many targets.
+        Those that count are summed; the loss and all others are means over all targets.
         """
         begun = time.perf_counter()
         variables = _variables(state)
@@ -41,12 +48,13 @@ class Evaluation:
         weights = [float(one["total_weights"]) for one in found]
         total = sum(weights)
 
-        def mean(name: str) -> float:
-            parts = zip(found, weights, strict=True)
-            return sum(float(one[name]) * weight for one, weight in parts) / (total or 1)
+        def whole(name: str) -> float:
+            values = [float(one[name]) for one in found]
+            if name in self._counts:
+                return sum(values)
+            return sum(map(operator.mul, values, weights)) / (total or 1)
 
-        means = {name: mean(name) for name in found[0] if name != "total_weights"}
-        return {**means, "total_weights": total}, seconds
+        return {name: whole(name) for name in found[0]}, seconds
 
 
 def compiled(
@@ -57,9 +65,12 @@ def compiled(
     implementation = family.get(impl)
     model = family.evaluated(trainer.model)
     own = getattr(implementation, "evaluation", None)
+    dtype = family.compute_dtype(model)
 
     def forward(variables: State, batch: data.Batch, seed: jax.Array) -> Mapping[str, jax.Array]:
         params, model_state = variables["params"], variables.get("model_state")
+        if dtype is not None:
+            params = ops.cast(params, dtype)
         key = jax.random.key(seed, impl="threefry2x32")
         if own is not None:
             outcome = own(model, params, model_state, batch, key)
@@ -75,7 +86,8 @@ def compiled(
     jitted = jax.jit(forward, in_shardings=(formats, None, None), out_shardings=grid.replicated)
     with grid.in_force():
         lowered = jitted.lower(variables, placed[0], seed)
-    return Evaluation(lowered.compile(compiler_options=trainer.compiler_options), placed, seed)
+    forward_pass = lowered.compile(compiler_options=trainer.compiler_options)
+    return Evaluation(forward_pass, placed, seed, family.counts)
 
 
 def _variables(state: State) -> State:

@@ -149,9 +149,9 @@ def rules_of(case: Case) -> Rules:
 def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     """The mesh of a case over these devices; UserError when its sizes do not fit them.
 
-    The sizes are those of `parallel` or, where that says nothing, of the case's rule for what the
-    devices are. An axis of one device is left out, but for fsdp. On several slices the slices
-    divide `data`: nothing but gradients passes between them.
+    The sizes are those of `parallel` and, where it gives neither data nor fsdp, of the case's rule
+    for what the devices are. An axis of one device is left out, but for fsdp. On several slices the
+    slices divide `data`: nothing but gradients passes between them.
     """
     sizes = _sizes(sizes_on(case, instance_type(devices)), len(devices))
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
@@ -199,14 +199,18 @@ def instance_type(devices: Sequence[Any]) -> str:
 
 
 def sizes_on(case: Case, instance: str) -> Parallel:
-    """The case's sizes, or those of its first rule that matches the type of instance."""
-    given = dataclasses.asdict(case.parallel)
-    if given != dataclasses.asdict(type(case.parallel)()):
-        return case.parallel
+    """The case's sizes, of data and fsdp those of its first rule that matches the instance's type.
+
+    Where `parallel` gives one of the two, the other takes the devices that are left.
+    """
+    given, usual = case.parallel, type(case.parallel)()
+    data_given, fsdp_given = given.data != usual.data, given.fsdp != usual.fsdp
     for pattern, data, fsdp in case.run.mesh_rules:
         if re.fullmatch(pattern, instance):
-            return dataclasses.replace(case.parallel, data=data, fsdp=fsdp)
-    return case.parallel
+            if fsdp_given and not data_given:
+                return dataclasses.replace(given, data=-1)
+            return given if data_given else dataclasses.replace(given, data=data, fsdp=fsdp)
+    return given
 
 
 def _sizes(parallel: Parallel, devices: int) -> dict[str, int]:

@@ -76,13 +76,17 @@ def test_means_are_over_all_targets_of_all_batches() -> None:
             "loss": jnp.float32(batch),
             "accuracy": jnp.float32(batch / 4),
             "total_weights": jnp.float32(3 * batch),
+            "live": jnp.float32(batch),
         }
 
     made: Any = forward
-    metrics, seconds = Evaluation(made, [1, 3], 0)({"params": {}})  # type: ignore[list-item]
-    assert metrics == {"loss": 2.5, "accuracy": 0.625, "total_weights": 12.0}
+    counts = ("live", "total_weights")
+    batches: Any = [1, 3]
+    metrics, seconds = Evaluation(made, batches, 0, counts)({"params": {}})
+    assert metrics == {"loss": 2.5, "accuracy": 0.625, "total_weights": 12.0, "live": 4.0}
     assert seconds > 0
-    assert Evaluation(made, [0], 0)({"params": {}})[0]["loss"] == 0  # type: ignore[list-item]
+    batches = [0]
+    assert Evaluation(made, batches, 0, counts)({"params": {}})[0]["loss"] == 0
 
 
 def test_data_of_its_own_or_of_a_file_of_any_size(tmp_path: Path) -> None:
@@ -103,6 +107,9 @@ def test_data_of_its_own_or_of_a_file_of_any_size(tmp_path: Path) -> None:
     assert [one["inputs"].shape for one in found] == [(16, 3)] * 3
     np.testing.assert_array_equal(found[2]["targets"], tokens[2, :, 1:])
     assert len(arrays(name, "eval.batches=1")[0]) == 1
+    shared = arrays(name, "data.global_batch=16", "data.microbatches=2")[0]
+    assert [one["inputs"].shape for one in shared] == [(8, 3)] * 6
+    np.testing.assert_array_equal(shared[5]["targets"], tokens[2, 8:, 1:])
     with pytest.raises(UserError, match=r"^eval.batches=4: eval.tokens=.* holds 3$"):
         arrays(name, "eval.batches=4")
     np.save(tmp_path / "t.npy", tokens[:, :12])

@@ -135,7 +135,16 @@ def test_what_is_run_on_chooses_the_mesh() -> None:
     for instance, wanted in sizes.items():
         found = mesh.sizes_on(case, instance)
         assert (found.data, found.fsdp) == wanted, instance
+    for override, wanted in (
+        (["fsdp=4"], (-1, 4)),
+        (["data=4"], (4, -1)),
+        (["data=2", "fsdp=4"], (2, 4)),
+        (["tensor=2"], (-1, 8)),
+    ):
+        settings = [f"parallel.{axis}" for axis in override]
+        found = mesh.sizes_on(reading.load("20_honeycrisp", overrides=settings), "tpu-v6e-256")
+        assert (found.data, found.fsdp) == wanted, override
     given = reading.load("20_honeycrisp", overrides=["parallel.fsdp=4"])
-    assert mesh.sizes_on(given, "tpu-v6e-256").fsdp == 4
+    assert dict(mesh.make(given, jax.devices()).mesh.shape) == {"data": 2, "fsdp": 4}
     assert mesh.instance_type(jax.devices()) == "cpu-8"
     assert dict(mesh.make(case, jax.devices()).mesh.shape) == {"fsdp": 8}
