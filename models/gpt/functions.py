@@ -68,7 +68,8 @@ def attention(qkv: jax.Array, config: ModelConfig, key: jax.Array) -> jax.Array:
     T, scale = query.shape[1], config.head_dim**-0.5
     if config.attention == "splash":
         query = query * jnp.asarray(scale, query.dtype)
-        return partitioning.map_over_batch(ops.splash_attention, query, keys, value)
+        axes = ("batch", "position", "heads")
+        return partitioning.map_over_batch(ops.splash_attention, query, keys, value, axes=axes)
     if config.attention == "cudnn":
         return jax.nn.dot_product_attention(
             query, keys, value, scale=scale, is_causal=True, implementation="cudnn"

@@ -142,12 +142,22 @@ def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax
     return mapped(*tensors)
 
 
-def map_over_batch(function: Callable[..., jax.Array], *tensors: jax.Array) -> jax.Array:
-    """`function` of each device's own part of the batch, for what the compiler cannot divide."""
-    if jax.sharding.get_abstract_mesh().empty:
+def map_over_batch(
+    function: Callable[..., jax.Array], *tensors: jax.Array, axes: Axes = ("batch",)
+) -> jax.Array:
+    """`function` of each device's own part of the batch, for what the compiler cannot divide.
+
+    axes: the first logical axes of the tensors and of the result, all of which are divided.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return function(*tensors)
-    batch = PartitionSpec(_RULES.get()["batch"])
+    spec = partition_spec(axes, _RULES.get())
     mapped = jax.shard_map(
-        function, in_specs=(batch,) * len(tensors), out_specs=batch, check_vma=False
+        function,
+        in_specs=(spec,) * len(tensors),
+        out_specs=spec,
+        axis_names=set(mesh.axis_names) - set(mesh.manual_axes),
+        check_vma=False,
     )
     return mapped(*tensors)
