@@ -21,6 +21,7 @@ from harness.cases.settings import (
     Data,
     Eval,
     Parallel,
+    Pipeline,
     Run,
     is_free,
     later_default,
@@ -197,6 +198,7 @@ def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[
         "model": pair.config,
         "optim": optimizers.load(optimizer).Settings,
         "parallel": _parallel(pair.mesh_axes),
+        "pipeline": Pipeline,
         "run": Run,
     }
 

@@ -135,6 +135,23 @@ class Parallel:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """In which order the stages of `parallel.stage` run microbatches.
+
+    repeats: chunks that a stage holds, of one layer each; as many as there are, when not given.
+    group: microbatches that pass a chunk before the next one has its turn; all when not given.
+    """
+
+    repeats: int | None = None
+    group: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses no chunk and an empty group."""
+        for name in ("repeats", "group"):
+            _at_least(self, name, 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """One benchmark case; `name` is its file's.
 
@@ -152,6 +169,7 @@ class Case:
     checkpoint: Checkpoint = Checkpoint()
     eval: Eval = Eval()
     parallel: Parallel = Parallel()
+    pipeline: Pipeline = Pipeline()
     family: str = "decoder"
     optimizer: str = "adamw"
     twins: str | None = None
@@ -171,6 +189,7 @@ _LATER = {
     "run.mesh_rules": [],
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
     **{f"eval.{name}": value for name, value in dataclasses.asdict(Eval()).items()},
+    **{f"pipeline.{name}": size for name, size in dataclasses.asdict(Pipeline()).items()},
 }
 NO_DEFAULT = object()
 

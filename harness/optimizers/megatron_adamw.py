@@ -70,7 +70,7 @@ def schedule(settings: Settings, steps: int) -> WarmupCosine:
     # Megatron-LM does not round the number of updates in which the rate rises.
     warmup = np.float32(settings.warmup_fraction * settings.decay_steps)
     peak_, final_, half = (np.float32(rate) for rate in (peak, final, (peak - final) * 0.5))
-    return WarmupCosine(peak_, final_, half, warmup, np.int32(settings.decay_steps + 1))
+    return WarmupCosine(peak_, final_, half, warmup, np.float32(settings.decay_steps + 1))
 
 
 def make(settings: Settings, learning_rate: LearningRate) -> Optimizer:

@@ -16,9 +16,10 @@ from harness.optimizers import loss_scale
 from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
 from harness.training import accumulation, data, losses
 from harness.training.compiler_options import Options, compiler_options
+from harness.training.parallel import pipeline
 from harness.training.parallel.mesh import Grid
-from models.seam import OWN, Batch, Implementation, Outcome, Params, Variables
-from models.shared import ops
+from models.seam import OWN, Implementation, Outcome, Params, Variables
+from models.shared import ops, partitioning
 
 if TYPE_CHECKING:
     from models.shared.stateful import Carrier
@@ -94,6 +95,7 @@ def make_trainer(
 
     def begin(seed: jax.Array) -> State:
         params, model_state = variables_of(initial.init(model, _key(seed)))
+        params = pipeline.stacked(case, params, grid.mesh)
         if initial is not implementation and hasattr(implementation, "loss"):
             own = variables_of(implementation.init(model, _key(seed)))[1]
             model_state = _with_own(model_state, own)
@@ -171,16 +173,18 @@ def update(
     """The mathematics of one step: forward, backward, and the optimizer's update."""
     family = families.of(case)
 
-    def forward(
-        params: Params, model_state: Params | None, batch: Batch, key: jax.Array
-    ) -> Outcome:
-        return losses.evaluate(family, implementation, model, (params, model_state), batch, key)
+    def forward(params: Params, model_state: Params | None, *rest: Any) -> Outcome:
+        return losses.evaluate(family, implementation, model, (params, model_state), *rest)
 
     dtype = family.compute_dtype(model)
     weights = state["params"] if dtype is None else ops.cast(state["params"], dtype)
     scale = state["loss_scale"]["scale"] if "loss_scale" in state else None
     given = (forward, weights, state.get("model_state"), batch, key)
-    if case.data.microbatches == 1:
+    if family.pipeline is not None and partitioning.is_sharded("stage"):
+        outcome, gradients = pipeline.differentiated(
+            case, implementation, model, weights, batch, key, scale
+        )
+    elif case.data.microbatches == 1:
         outcome, gradients = accumulation.differentiated(*given, scale)
     else:
         outcome, gradients = accumulation.accumulated(*given, family.counts, scale)

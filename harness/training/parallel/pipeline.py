@@ -16,13 +16,74 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
+from harness.cases import families
+from harness.cases.settings import Case
+from harness.errors import UserError
 from harness.training.parallel.schedule import Passes, Schedule
 from harness.training.parallel.spread_loss import Found
 from harness.training.parallel.stage import AXIS, Given, Model, Stage
-from models.cut import Params, at, placed, without
+from models.cut import Cut, Params, at, placed, staged, without
+from models.seam import Outcome
 from models.shared import partitioning
+
+Mesh = jax.sharding.Mesh | AbstractMesh
+
+
+def stacked(case: Case, params: Params, mesh: Mesh) -> Params:
+    """Parameters as a mesh with stages has them; as they are where it has none."""
+    if AXIS not in mesh.shape:
+        return params
+    schedule, cut = planned(case, params, mesh)
+    return staged(params, cut, schedule.stages)
+
+
+def planned(case: Case, params: Params, mesh: Mesh) -> tuple[Schedule, Cut]:
+    """The schedule of a case on a mesh with stages, and where its family is cut.
+
+    params: whatever has the parameters' shapes, their layers stacked in any way. UserError for what
+    cannot be run so.
+    """
+    stages = mesh.shape[AXIS]
+    family = families.of(case)
+    if family.pipeline is None or family.loss is not None:
+        why = "is not cut for a pipeline" if family.loss is None else "has a loss of its own"
+        raise UserError(f"parallel.stage={stages}: the family {case.family} {why}")
+    first = jax.tree.leaves(at(params, family.pipeline.layers))[0]
+    layers = first.shape[0] * first.shape[1]
+    repeats, left = divmod(layers, stages)
+    if left:
+        raise UserError(f"parallel.stage={stages}: must divide the {layers} layers")
+    if case.pipeline.repeats not in (None, repeats):
+        raise UserError(
+            f"pipeline.repeats={case.pipeline.repeats}: must be {repeats}, for {layers} layers on"
+            f" {stages} stages"
+        )
+    microbatches = case.data.microbatches
+    schedule = Schedule(stages, repeats, microbatches, case.pipeline.group or microbatches)
+    return schedule, family.pipeline
+
+
+def differentiated(
+    case: Case,
+    implementation: Any,  # Pipelined
+    config: Any,
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    scale: jax.Array | None,
+) -> tuple[Outcome, Params]:
+    """The outcome of a step's batch [M, B, T], and the gradients of its loss times `scale`.
+
+    `params` are in the type to compute in. Meshes and rules are those in force.
+    """
+    schedule, cut = planned(case, params, jax.sharding.get_abstract_mesh())
+    model = Model(implementation, config, cut)
+    factor = jnp.float32(1) if scale is None else scale
+    loss, gradients = value_and_gradients(schedule, model, params, batch, key, factor)
+    total_weights = jnp.float32(batch["targets"].size)
+    return Outcome(loss, {"total_weights": total_weights}), gradients
 
 
 def value_and_gradients(

@@ -1,3 +1,4 @@
+from functools import cache
 from typing import Any
 
 import jax
@@ -8,7 +9,10 @@ import toy_pipeline as toy
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from harness import hlo
-from harness.training.parallel import pipeline
+from harness.cases import reading
+from harness.errors import UserError
+from harness.training import train_step
+from harness.training.parallel import mesh, pipeline
 from harness.training.parallel.mesh import Grid
 from harness.training.parallel.schedule import Schedule
 from harness.training.parallel.stage import Model
@@ -87,3 +91,82 @@ def test_however_a_model_is_cut(
     in_loss = [one for one in hlo.list_collectives(program) if "/loss/psum" in one.op_name]
     assert {one.times for one in in_loss} == {schedule.microbatches}
     assert hlo.inexact(program) == []
+
+
+SMALL = (
+    "model.layers=4",
+    "model.embed=16",
+    "model.heads=4",
+    "model.head_dim=4",
+    "model.mlp=32",
+    "model.vocab=64",
+    "model.dtype=float32",
+    "data.sequence_length=8",
+    "data.global_batch=8",
+    "data.microbatches=4",
+    "optim.warmup_fraction=0",
+    "optim.learning_rate=0.01",
+)
+
+
+def trainer_of(devices: int, *overrides: str, impl: str = "nnx") -> train_step.Trainer:
+    settings = [*SMALL, "parallel.tensor=1", *overrides]
+    case = reading.load("30_pipeline", "tiny", settings)
+    return train_step.make_trainer(case, impl, mesh.make(case, jax.devices()[:devices]))
+
+
+@cache
+def losses(devices: int, *overrides: str) -> list[list[float]]:
+    """Loss and gradient norm of three steps, with everything dropped out that can be."""
+    trainer = trainer_of(devices, *overrides)
+    case = reading.load("30_pipeline", "tiny", [*SMALL, "parallel.tensor=1", *overrides])
+    inputs = train_step.make_inputs(case, trainer.grid)
+    step = train_step.trace_step(trainer).lower().compile()
+    state = train_step.lower_init(trainer).compile()(inputs.seed)
+    rows = []
+    for _ in range(3):
+        state, metrics = step(state, inputs)
+        rows.append([float(metrics["loss"]), float(metrics["grad_norm"])])
+    return rows
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("parallel.stage=4", "parallel.tensor=2"),
+        ("parallel.stage=2", "pipeline.repeats=2", "pipeline.group=2"),
+    ],
+)
+def test_a_case_trains_the_same_on_stages(overrides: tuple[str, ...]) -> None:
+    devices = 8 if "parallel.tensor=2" in overrides else 2
+    np.testing.assert_allclose(losses(devices, *overrides), losses(1), rtol=2e-6)
+
+
+def test_both_twins_are_one_program_on_stages() -> None:
+    texts = [
+        hlo.stablehlo_sha256(
+            train_step.trace_step(trainer_of(2, "parallel.stage=2", impl=impl)).lower()
+        )
+        for impl in ("linen", "nnx")
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("parallel.stage=8",), "parallel.stage=8: must divide the 4 layers"),
+        (
+            ("parallel.stage=4", "parallel.tensor=2", "pipeline.repeats=2"),
+            "pipeline.repeats=2: must be 1, for 4 layers on 4 stages",
+        ),
+        (
+            ("parallel.stage=4", "parallel.tensor=2", "pipeline.group=2"),
+            "pipeline.group=2: must be at least 4, the stages, and divide 4, the microbatches",
+        ),
+    ],
+)
+def test_what_cannot_run_on_stages_is_one_line(overrides: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UserError) as refused:
+        trainer_of(8, *overrides)
+    assert str(refused.value) == told
