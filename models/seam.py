@@ -62,8 +62,8 @@ class Variables(NamedTuple):
 class Matched(NamedTuple):
     """What is known of two implementations that were matched by experiment; each a line.
 
-    names: whose array is whose. alone: what one of them holds and the other has nothing like; it is
-    not compared. found: in what they differ, or are not what they seem.
+    names: whose array is whose. alone: what one of them alone holds, random state too; it is not
+    compared. found: in what they differ, or are not what they seem.
     """
 
     names: tuple[str, ...]

@@ -61,7 +61,7 @@ class Caution(Enum):
         "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
         "",
     )
-    NOT_COMPARED = ("not compared: {what}, which the other side has nothing like", "")
+    NOT_COMPARED = ("not compared: {what}, which is of that side alone", "")
     FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
     RANDOM = ("this implementation {what}", "")
     IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model

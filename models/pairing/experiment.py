@@ -3,7 +3,7 @@
 import functools
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -85,19 +85,24 @@ class Experiment:
     def matched(self) -> Matched:
         """What was found, in words."""
         learnt = self._learnt
-        alone = [
-            f"{name}: {path}"
-            for name, paths in zip(self._names, learnt.alone, strict=True)
-            for path in paths
-        ]
         found = self._differing(learnt)
         if learnt.started:
             more = len(learnt.started) - _FEW
             listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
             found.append(f"fresh models hold other numbers: {listed}")
-        return Matched(
-            tuple(links.lines([*learnt.params, *learnt.state])), tuple(alone), tuple(found)
-        )
+        names = links.lines([*learnt.params, *learnt.state])
+        return Matched(tuple(names), tuple(self._alone(learnt)), tuple(found))
+
+    def _alone(self, learnt: Learnt) -> Iterator[str]:
+        """What is of one side alone, keys and their counters last."""
+        example = self._example(tuple(self._small.items()))
+        for name, paths in zip(self._names, learnt.alone, strict=True):
+            yield from (f"{name}: {path}" for path in paths)
+        held = shapes_of(self._sides, self._small, example)
+        for name, random in zip(self._names, [one.random for one in held], strict=True):
+            if random:
+                more = f" and {len(random) - 1} more" if len(random) > 1 else ""
+                yield f"{name}: its random state, {min(random)}{more}"
 
     def _differing(self, learnt: Learnt) -> list[str]:
         """In which arrays the sides differ when they are given equal values; of many, the first."""

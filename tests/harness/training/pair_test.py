@@ -65,6 +65,9 @@ def test_another_momentum_of_a_running_mean() -> None:
     assert {f"model_state/state/{mean}", f"model_state/state/{var}"} == arrays
     assert not losses  # the running mean takes no part in them
     assert {line.partition(":")[0] for line in found} == {mean, var}
+    matched = families.load("momentum").matched
+    assert matched is not None
+    assert matched().alone == ("nnx: its random state, rngs/default/count and 1 more",)
 
 
 @pytest.mark.pairs
