@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -65,12 +66,12 @@ def orbax() -> Any:
 
 
 def folder(path: str | Path) -> Any:
-    """Where checkpoints lie: an absolute path on this machine, or one in a bucket.
+    """Where checkpoints lie: an absolute path on this machine, without `..`, or one in a bucket.
 
     Raises UserError as `storage.place` does.
     """
     found = storage.place(str(path))
-    return found.absolute() if isinstance(found, Path) else found
+    return Path(os.path.abspath(found)) if isinstance(found, Path) else found
 
 
 def step_numbers(directory: Any) -> list[int]:

@@ -37,7 +37,7 @@ def write(step: StoredStep, rename: Rename, path: Path) -> tuple[int, int]:
     kept = len(arrays)
     ocp = files.orbax()
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), nested(written | arrays))
+        checkpointer.save(files.folder(path), nested(written | arrays))
     return len(written) + kept, kept
 
 

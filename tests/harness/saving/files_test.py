@@ -16,7 +16,7 @@ def test_steps_are_folders_of_digits(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_that_of_a_run_or_of_its_checkpoints(tmp_path: Path) -> None:
-    assert files.folder(tmp_path) == tmp_path
+    assert files.folder(tmp_path / "one" / "..") == tmp_path  # tensorstore takes no dots
     with pytest.raises(UserError, match="must be a folder or gs://"):
         files.folder("s3://bucket")
 
