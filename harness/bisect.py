@@ -1,7 +1,8 @@
 """Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
+from argparse import BooleanOptionalAction
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,11 +14,12 @@ from harness.bisecting.parting import Distance, Parting, Row
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
+from harness.randomness import alignment
 from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
 from harness.text import capped
-from harness.training import checking, data, devices, drawing, train_step
+from harness.training import beginning, checking, data, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from models.seam import Implementation
@@ -36,6 +38,7 @@ class Found:
     b: Trace
     layer_axes: Mapping[str, int | None]
     parting: Parting | None
+    random: list[str] = field(default_factory=list)  # where the sides draw with other keys
 
 
 def parser() -> cli.Parser:
@@ -53,6 +56,12 @@ def parser() -> cli.Parser:
         "--size", default="tiny", choices=["tiny", "full"], help="full: needs its memory many times"
     )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add(
+        "--align-random",
+        action=BooleanOptionalAction,
+        default=True,
+        help="the n-th key that one side alone draws with gives the bits of the other's n-th",
+    )
     add("--restore", metavar="PATH", help="the parameters of a checkpoint, not fresh ones")
     return arguments
 
@@ -74,13 +83,16 @@ def main(argv: list[str]) -> int:
     grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)
     params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
-    found = bisect(case, names, a, b, params, _model_states(case, names, grid))
+    states = _model_states(case, names, grid)
+    found = bisect(case, names, a, b, params, states, arguments.align_random)
     print(text(found))
-    for name in names:
-        drawn = drawing.drawn(case, name, grid)
+    for name, one in zip(names, (a, b), strict=True):
+        drawn = drawing.drawn(case, one, grid)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
             print(f"random: {name} {line}")
-    return 0 if found.parting is None else 1
+    # Only what has names of its own may draw with keys of its own.
+    same = found.parting is None and (not found.random or pair.matched is not None)
+    return 0 if same else 1
 
 
 def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: str) -> Any:
@@ -120,6 +132,7 @@ def bisect(
     b: Implementation,
     params: Any,
     model_states: tuple[Any, Any] = (None, None),
+    align_random: bool = True,
 ) -> Found:
     """One step of two implementations from the same parameters, on the same batch and one device.
 
@@ -129,18 +142,27 @@ def bisect(
     grid = mesh.make(case, jax.devices()[:1])
     batches = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, grid)))
     batch = data.picked(batches, 0, data.count(case))
-    model = train_step.resolved(case, grid.platform)
-    key = jax.random.key(case.run.seed, impl="threefry2x32")
+    model = beginning.resolved(case, grid.platform)
+    key = beginning.step_key(jax.numpy.uint32(case.run.seed), 0)
+    numbers = alignment.numbered(*(drawing.drawn(case, side, grid) for side in (a, b)))
+    sides = (a, b)
+    if align_random:
+        family = families.of(case)
+        sides = (
+            drawing.as_numbered(a, family, numbers[0]),
+            drawing.as_numbered(b, family, numbers[1]),
+        )
     one, other = (
         capture(_step(side, case, model), params, batch, key, state)
-        for side, state in zip((a, b), model_states, strict=True)
+        for side, state in zip(sides, model_states, strict=True)
     )
     axes = a.logical_axes(model)
     layer_axes = {
         path: named.index("layers") if "layers" in named else None
         for path, named in checking.named_axes(axes).items()
     }
-    return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes))
+    random = drawing.differing(names, numbers)
+    return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes), random)
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:
@@ -168,8 +190,9 @@ def text(found: Found) -> str:
         for kind, rows in tables.items()
     )
     if found.parting is None:
-        return f"no difference: loss, {told} are equal bit for bit"
-    lines = [_first(found, found.parting), f"equal bit for bit: {told}"]
+        but = " but random draws" if found.random else ""
+        return "\n".join([f"no difference{but}: loss, {told} are equal bit for bit", *found.random])
+    lines = [_first(found, found.parting), f"equal bit for bit: {told}", *found.random]
     for kind, rows in tables.items():
         differing = [row for row in rows if row.distance is not None]
         if differing:

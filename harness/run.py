@@ -45,6 +45,12 @@ def parser() -> cli.Parser:
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add(
+        "--align-random",
+        action="store_true",
+        help="the n-th key that one implementation alone draws with gives the bits of the other's"
+        " n-th: the same as --set run.align_random=true",
+    )
     add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
     add("--results-dir", type=storage.place, default=Path("results"), help="or gs://BUCKET/...")
     add("--run-id", help="the run's name (default: made up); one that has not ended goes on")
@@ -142,12 +148,13 @@ def _require_limits(arguments: Namespace) -> None:
 
 
 def _options(arguments: Namespace) -> session.Options:
-    steps = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
+    more = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
+    more += ["run.align_random=true"] if arguments.align_random else []
     return session.Options(
         case=_case(arguments),
         size=arguments.size,
         recipe=arguments.recipe,
-        overrides=tuple(arguments.set + steps),
+        overrides=tuple(arguments.set + more),
         devices=arguments.devices,
         processes=_processes(arguments),
         results=arguments.results_dir,
@@ -221,7 +228,7 @@ def _check(arguments: Namespace) -> int:
         print(f"warning: {warning}")
     one = mesh.make(tiny, cpus[:1])
     for name in pair.names:
-        drawn = drawing.drawn(tiny, name, one)
+        drawn = drawing.drawn(tiny, pair.get(name), one)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
             print(f"random: {name} {line}")
     return 0

@@ -53,6 +53,7 @@ TESTED_AS = {
     "harness/slices/forecast*.py": "harness/preflight_test.py",
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
     # What only a whole run shows.
+    "harness/training/beginning.py": "harness/training/train_step_test.py",
     "harness/training/loop.py": "harness/run_test.py",
     "harness/training/attempt.py": "harness/run_test.py",
     "harness/training/session.py": "harness/run_test.py",

@@ -48,6 +48,8 @@ class Run:
     two, the other takes the devices that are left.
     overlap_collectives: whether the compiler is told to move tensors between devices beside the
     computation (TPU only), for a longer compilation and more memory.
+    align_random: whether keys that one implementation alone draws with give the bits of the other's
+    of the same number, so that two whose keys differ draw alike.
     """
 
     steps: int = 10
@@ -56,6 +58,7 @@ class Run:
     state_layout: Literal["default", "compiler"] = "default"
     overlap_collectives: bool = False
     mesh_rules: tuple[tuple[str, int, int], ...] = ()
+    align_random: bool = False
 
     def __post_init__(self) -> None:
         """Refuses an empty run, and rules that are none."""
@@ -187,6 +190,7 @@ _LATER = {
     "data.segments": Data.segments,
     "data.microbatches": Data.microbatches,
     "run.mesh_rules": [],
+    "run.align_random": Run.align_random,
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},
     **{f"eval.{name}": value for name, value in dataclasses.asdict(Eval()).items()},
     **{f"pipeline.{name}": size for name, size in dataclasses.asdict(Pipeline()).items()},

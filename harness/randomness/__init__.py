@@ -1,3 +1,3 @@
 """What a step draws at random: with which keys, in which lines, and whether they are fresh."""
 
-__all__ = ["draws", "equations", "freshness"]
+__all__ = ["alignment", "draws", "equations", "freshness"]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -25,10 +24,13 @@ class Draw(NamedTuple):
     """One place that draws, in the order of the program.
 
     words: uint32 [..., W] of the keys, of which there are several in a loop or for a batch of them.
+    path: where in the program it stands, and in the programs that it calls; whether each is a loop,
+    over whose turns an axis of the words goes.
     """
 
     line: str
-    words: jax.Array
+    words: Any
+    path: tuple[tuple[int, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def words(keys: jax.Array) -> jax.Array:
     return keys.astype(jnp.uint32)
 
 
-def place(keys: jax.Array, table: np.ndarray) -> jax.Array:
+def place(keys: jax.Array, table: Any) -> jax.Array:
     """Of keys [...], the first row of a table of words [draws, W] that is each one's."""
     known = words(keys)
     rows = jnp.asarray(table)[:, : known.shape[-1]]
@@ -103,10 +105,11 @@ class _Walk:
         def read(atom: Any) -> Any:
             return atom.val if isinstance(atom, core.Literal) else known[atom]
 
-        for equation in jaxpr.eqns:
+        for place, equation in enumerate(jaxpr.eqns):
             found, drawn = self._equation(equation, [*map(read, equation.invars)], line)
             known.update(zip(equation.outvars, found, strict=True))
-            draws += drawn
+            at = (place, equation.primitive.name == "scan")
+            draws += [draw._replace(path=(at, *draw.path)) for draw in drawn]
         return [read(atom) for atom in jaxpr.outvars], draws
 
     def _equation(self, equation: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
@@ -117,15 +120,16 @@ class _Walk:
         if not _draws_within(equation):
             return equations.bound(equation, taken), []
         inner = equations.called_from(equation, line)
-        if name == "scan":
-            return self._scan(equation.params, taken, inner)
         called = equations.called(equation)
         if called is None or (name in _CUSTOM and self.exchange is not None):
             self.unseen.add(here)
             return equations.bound(equation, taken), []
-        if name in _REMAT:
-            return self._again(equation.params, called, taken, inner)
-        return self.closed(called, taken, inner)
+        with equations.scope(equation):
+            if name == "scan":
+                return self._scan(equation.params, taken, inner)
+            if name in _REMAT:
+                return self._again(equation.params, called, taken, inner)
+            return self.closed(called, taken, inner)
 
     def _draw(self, equation: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
         if equation.primitive.name == "threefry2x32":
@@ -140,31 +144,40 @@ class _Walk:
         self, options: Any, called: core.ClosedJaxpr, taken: list[Any], line: str
     ) -> tuple[list[Any], list[Draw]]:
         """What is computed again in the backward pass stays so."""
-        lines: list[str] = []
+        told: list[Draw] = []
 
         def run(*inputs: Any) -> Any:
             outputs, draws = self.closed(called, inputs, line)
-            lines[:] = [draw.line for draw in draws]
+            told[:] = [draw._replace(words=None) for draw in draws]
             return outputs, [draw.words for draw in draws]
 
         remat = jax.checkpoint(run, prevent_cse=options["prevent_cse"], policy=options["policy"])
         outputs, drawn = remat(*taken)
-        return outputs, [*map(Draw, lines, drawn)]
+        return outputs, _with(told, drawn)
 
     def _scan(self, options: Any, taken: list[Any], line: str) -> tuple[list[Any], list[Draw]]:
         consts, carries = equations.counts(options)
         fixed, carried = taken[:consts], taken[consts : consts + carries]
-        lines: list[str] = []
+        told: list[Draw] = []
 
         def turn(carry: Any, given: Any) -> Any:
             outputs, draws = self.closed(options["jaxpr"], [*fixed, *carry, *given], line)
-            lines[:] = [draw.line for draw in draws]
+            told[:] = [draw._replace(words=None) for draw in draws]
             return outputs[:carries], (outputs[carries:], [draw.words for draw in draws])
 
         last, (stacked, drawn) = jax.lax.scan(
-            turn, carried, taken[consts + carries :], options["length"], options["reverse"]
+            turn,
+            carried,
+            taken[consts + carries :],
+            options["length"],
+            options["reverse"],
+            options["unroll"],
         )
-        return [*last, *stacked], [*map(Draw, lines, drawn)]
+        return [*last, *stacked], _with(told, drawn)
+
+
+def _with(draws: Sequence[Draw], words: Sequence[jax.Array]) -> list[Draw]:
+    return [draw._replace(words=one) for draw, one in zip(draws, words, strict=True)]
 
 
 def _draws_within(equation: Any) -> bool:

@@ -2,10 +2,11 @@
 
 import sysconfig
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
@@ -59,9 +60,19 @@ def bound(equation: Any, taken: Sequence[Any]) -> list[Any]:
     """What an equation makes of its inputs."""
     told = equation.primitive.get_bind_params(equation.params)
     functions, options = told if isinstance(told, tuple) else ((), told)  # JAX before 0.10
-    with equation.ctx.manager:
+    with equation.ctx.manager, scope(equation):
         found = equation.primitive.bind(*functions, *taken, **options)
     return list(found) if equation.primitive.multiple_results else [found]
+
+
+def scope(equation: Any) -> AbstractContextManager[object]:
+    """What is traced meanwhile has the equation's line and lies in its scope."""
+    info = equation.source_info
+    stack = source_info_util.current_name_stack() + info.name_stack
+    context: AbstractContextManager[object] = source_info_util.user_context(
+        info.traceback, name_stack=stack
+    )
+    return context
 
 
 def _is_foreign(file: str) -> bool:

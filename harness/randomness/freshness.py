@@ -1,7 +1,7 @@
 """Whether what is drawn at random is drawn anew in each step, and whether it is taken at all."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,26 @@ import numpy as np
 from jax.extend import core
 
 from harness.randomness import draws
+from harness.randomness.draws import Draw
 
 _STEPS = 3
 _TRIES = 8  # keys: a mask of few elements is often another one's too
-_WIDEST = 4  # words of a key, of any kind
+WIDEST = 4  # words of a key, of any kind
 _QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}  # it runs a few times
 
 # Of variables, any tree, and the step's key: what is told of the step, and its variables after it.
 Step = Callable[[Any, jax.Array], tuple[Any, Any]]
+
+
+class Key(NamedTuple):
+    """A key that a step draws with.
+
+    moment: larger for what is drawn later. stays: whether the next step draws with it too.
+    """
+
+    line: str
+    moment: tuple[Any, ...]
+    stays: bool
 
 
 class Drawn:
@@ -33,15 +45,20 @@ class Drawn:
         closed, told = jax.make_jaxpr(step, return_shape=True)(*jax.eval_shape(self._inputs))
         self._program = draws.live(closed)
         self._told = len(jax.tree.leaves(told[0]))
-        self._lines: list[str] = []
+        self._draws: list[Draw] = []
         self.unseen: list[str] = []
         keys_alone = draws.live(jax.make_jaxpr(self._several)())
         found = jax.jit(core.jaxpr_as_fun(keys_alone)).lower().compile(_QUICK)()
-        sites = len(self._lines)
+        sites = len(self._draws)
+        self._shapes = [words.shape[:-1] for words in found[:sites]]
         self._words = [
-            [_rows(words) for words in found[step * sites : (step + 1) * sites]]
+            [np.asarray(rows(words)) for words in found[step * sites : (step + 1) * sites]]
             for step in range(_STEPS)
         ]
+
+    @property
+    def _lines(self) -> list[str]:
+        return [draw.line for draw in self._draws]
 
     def _inputs(self) -> tuple[Any, jax.Array]:
         return self._begin(), self._key(0)
@@ -54,9 +71,26 @@ class Drawn:
             followed = draws.follow(self._program, [*variables, self._key(number)])
             variables = followed.outputs[self._told :]
             words += [draw.words for draw in followed.draws]
-            self._lines = [draw.line for draw in followed.draws]
+            self._draws = [draw._replace(words=None) for draw in followed.draws]
             self.unseen = followed.unseen
         return words
+
+    def keys(self) -> list[Key]:
+        """The keys of the first step in the order in which they are noted, draw by draw."""
+        found = []
+        for site, (draw, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
+            loops = sum(is_loop for _, is_loop in draw.path)
+            before = {row.tobytes() for row in self._words[0][site]}
+            for place, row in zip(np.ndindex(*shape), self._words[1][site], strict=True):
+                turns = iter(place[:loops])
+                path = [(at, next(turns) if is_loop else 0) for at, is_loop in draw.path]
+                moment = (*path, place[loops:])
+                found.append(Key(draw.line, moment, row.tobytes() in before))
+        return found
+
+    def words(self) -> np.ndarray:
+        """uint32 [keys, W]: the words of these keys."""
+        return np.concatenate([np.zeros((0, WIDEST), np.uint32), *self._words[0]])
 
     def stale(self) -> dict[str, tuple[int, int]]:
         """By line, how many draws have a key that the step before has there too, and of how many.
@@ -87,7 +121,7 @@ class Drawn:
 
         This computes the step, many times.
         """
-        table = np.concatenate([np.zeros((0, _WIDEST), np.uint32), *self._words[0]])
+        table = self.words()
         sites = jnp.repeat(jnp.arange(len(self._lines)), jnp.asarray([*map(len, self._words[0])]))
 
         def told(inputs: Any, changed: jax.Array, salt: jax.Array) -> list[jax.Array]:
@@ -117,8 +151,7 @@ class Drawn:
         )
 
 
-def _rows(words: Any) -> np.ndarray:
-    """uint32 [draws, W]: the words of each key, filled up with zeros."""
-    array = np.asarray(words, np.uint32)
-    rows = array.reshape(-1, array.shape[-1])
-    return np.pad(rows, ((0, 0), (0, _WIDEST - rows.shape[1])))
+def rows(words: Any) -> jax.Array:
+    """uint32 [keys, W] of the words [..., W'] of keys, filled up with zeros."""
+    flat = words.reshape(-1, words.shape[-1])
+    return jnp.pad(flat, ((0, 0), (0, WIDEST - flat.shape[1])))

@@ -2,6 +2,7 @@
 
 __all__ = [
     "accounting",
+    "beginning",
     "checking",
     "children",
     "compiler_options",

@@ -134,7 +134,7 @@ def _drawn(case: Case, impl: str, grid: Grid) -> list[str]:
     """What is amiss with the random numbers of twins from elsewhere; tests hold the project's."""
     if case.twins is None:
         return []
-    return drawing.findings(drawing.drawn(case, impl, grid))
+    return drawing.findings(drawing.drawn(case, families.of(case).get(impl), grid))
 
 
 def _counted(names: Sequence[str]) -> str:

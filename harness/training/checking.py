@@ -14,7 +14,7 @@ from harness.cases.families import of
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.text import nearest, one_line, shortlist
-from harness.training import data, train_step
+from harness.training import beginning, data
 from harness.training.parallel import mesh
 from models.seam import OWN, Implementation, Outcome
 from models.shared.trees import named_leaves
@@ -42,7 +42,7 @@ def faults(case: Case) -> list[str]:
         except Exception as error:
             found.append(f"{name}.init does not run: {one_line(error)}")
             continue
-        params, _ = train_step.variables_of(trees[name])
+        params, _ = beginning.variables_of(trees[name])
         found += [f"{name}: {fault}" for fault in _leaf_faults(params)]
         if not pair.lenient:
             found += [f"{name}: {fault}" for fault in _axes_faults(implementation, case, params)]
@@ -59,7 +59,7 @@ def faults(case: Case) -> list[str]:
 
 
 def _variable_leaves(made: Any) -> dict[str, Any]:
-    params, model_state = train_step.variables_of(made)
+    params, model_state = beginning.variables_of(made)
     return named_leaves(params) | named_leaves(
         {"model_state": {name: one for name, one in (model_state or {}).items() if name != OWN}}
     )
@@ -144,7 +144,7 @@ def _output_faults(implementation: Implementation, case: Case, made: Any) -> lis
             return found
         evaluated = of(case).evaluated(case.model)
         return _loss_faults("evaluation", implementation, case, evaluated, made)
-    params, _ = train_step.variables_of(made)
+    params, _ = beginning.variables_of(made)
     size = data.global_batch(case, 1)
     tokens = jax.ShapeDtypeStruct((size, case.data.sequence_length), np.int32)
     try:
@@ -167,7 +167,7 @@ def _loss_faults(
     """Of the implementation's `loss`, or its `evaluation`, which leaves the model's state alone."""
     grid = mesh.make(case, jax.devices()[:1])
     batches, count = data.abstract_batch(case, grid), data.count(case)
-    variables = train_step.variables_of(made)
+    variables = beginning.variables_of(made)
 
     def evaluate(variables: Any, batches: data.Batch) -> Any:
         batch = data.picked(batches, 0, count)

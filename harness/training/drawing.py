@@ -1,4 +1,4 @@
-"""What the steps of an implementation draw at random, in plain words."""
+"""What the steps of an implementation draw at random, in plain words, and how two draw alike."""
 
 from typing import Any
 
@@ -7,23 +7,81 @@ import jax.numpy as jnp
 
 from harness.cases import families
 from harness.cases.settings import Case
+from harness.errors import UserError
+from harness.randomness import alignment
+from harness.randomness.alignment import Numbers
 from harness.randomness.freshness import Drawn
-from harness.training import data, losses, train_step
+from harness.training import beginning, data, losses
 from harness.training.parallel.mesh import Grid
+from models.seam import Batch, Family, Implementation, Outcome, Params
 from models.shared.trees import perturbed
 
 
-def drawn(case: Case, impl: str, grid: Grid) -> Drawn:
+class Aligned:
+    """An implementation whose draws are made by numbers; all else is the implementation's own."""
+
+    def __init__(self, own: Implementation, family: Family, numbers: Numbers) -> None:
+        self._own, self._family, self._numbers = own, family, numbers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def loss(
+        self,
+        config: Any,
+        params: Params,
+        model_state: Params | None,
+        batch: Batch,
+        key: jax.Array,
+    ) -> Outcome:
+        """The whole forward pass."""
+
+        def evaluate(*arguments: Any) -> Any:
+            *variables, batch, key = arguments
+            return losses.evaluate(
+                self._family, self._own, config, (variables[0], variables[1]), batch, key
+            )
+
+        aligned = alignment.aligned(evaluate, self._numbers)
+        outcome: Outcome = aligned(params, model_state, batch, key)
+        return outcome
+
+
+def implementation(case: Case, impl: str, grid: Grid) -> Implementation:
+    """What the case trains: the family's own or, with run.align_random, one that draws alike."""
+    family = families.of(case)
+    own = family.get(impl)
+    if not case.run.align_random:
+        return own
+    if case.parallel.stage != 1:
+        raise UserError(f"run.align_random=true: not with parallel.stage={case.parallel.stage}")
+    numbers = aligned_numbers(case, grid)[family.names.index(impl)]
+    return as_numbered(own, family, numbers)
+
+
+def as_numbered(own: Implementation, family: Family, numbers: Numbers) -> Implementation:
+    """The implementation with its draws made by these numbers."""
+    aligned: Any = Aligned(own, family, numbers) if numbers.any else own
+    return aligned
+
+
+def aligned_numbers(case: Case, grid: Grid) -> tuple[Numbers, Numbers]:
+    """The numbers of what either side of a case draws with a key that the other has not."""
+    family = families.of(case)
+    a, b = (drawn(case, family.get(impl), grid) for impl in family.names)
+    return alignment.numbered(a, b)
+
+
+def drawn(case: Case, implementation: Implementation, grid: Grid) -> Drawn:
     """What the first steps of a run draw; its parameters are moved, that none hides a mask."""
     family = families.of(case)
-    implementation = family.get(impl)
-    model = train_step.resolved(case, grid.platform)
+    initial = family.get(family.names[0])
+    model = beginning.resolved(case, grid.platform)
     seed = jnp.uint32(case.run.seed)
     batch = data.picked(data.on_host(case, grid), 0, data.count(case))
 
     def begin() -> Any:
-        made = implementation.init(model, train_step.step_key(seed, 0))
-        params, model_state = train_step.variables_of(made)
+        params, model_state = beginning.variables(initial, implementation, model, seed)
         return perturbed(params, case.run.seed), model_state
 
     def step(variables: Any, key: jax.Array) -> tuple[Any, Any]:
@@ -31,7 +89,7 @@ def drawn(case: Case, impl: str, grid: Grid) -> Drawn:
         return (outcome.loss, outcome.metrics), (variables[0], outcome.model_state)
 
     with grid.in_force():
-        return Drawn(begin, step, lambda number: train_step.step_key(seed, number))
+        return Drawn(begin, step, lambda number: beginning.step_key(seed, number))
 
 
 def findings(found: Drawn) -> list[str]:
@@ -51,3 +109,16 @@ def findings(found: Drawn) -> list[str]:
 def idle(found: Drawn) -> list[str]:
     """A line for each place whose draws change nothing; the step is computed to see it."""
     return [f"draws random numbers that change nothing, at {line}" for line in found.idle()]
+
+
+def differing(names: tuple[str, str], numbers: tuple[Numbers, Numbers]) -> list[str]:
+    """That two sides draw with other keys, and where first; [] where their keys are the same."""
+    if not any(one.any for one in numbers):
+        return []
+    counts = " and ".join(
+        f"{len(one.lines)} of {name}" for name, one in zip(names, numbers, strict=True)
+    )
+    places = [
+        f"{name} at {one.lines[0]}" for name, one in zip(names, numbers, strict=True) if one.any
+    ]
+    return [f"keys that differ: {counts}; the first: {', '.join(places)}"]

@@ -14,11 +14,11 @@ from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.optimizers import loss_scale
 from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
-from harness.training import accumulation, data, losses
+from harness.training import accumulation, beginning, data, drawing, losses
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel import pipeline
 from harness.training.parallel.mesh import Grid
-from models.seam import OWN, Implementation, Outcome, Params, Variables
+from models.seam import Implementation, Outcome, Params
 from models.shared import ops, partitioning
 
 if TYPE_CHECKING:
@@ -86,24 +86,21 @@ def make_trainer(
             f"run.state_layout={case.run.state_layout}: not with --nnx-state {nnx_state}"
         )
     family = families.of(case)
-    implementation = family.get(impl)
+    implementation = drawing.implementation(case, impl, grid)
     initial = family.get(family.names[0]) if init == "shared" else implementation
-    model = resolved(case, grid.platform)
+    model = beginning.resolved(case, grid.platform)
     inputs = _abstract_inputs(case, grid)
     optimizer = optimizer_of(case, implementation, inputs.schedule)
     batches = data.count(case)
 
     def begin(seed: jax.Array) -> State:
-        params, model_state = variables_of(initial.init(model, _key(seed)))
+        params, model_state = beginning.variables(initial, implementation, model, seed)
         params = pipeline.stacked(case, params, grid.mesh)
-        if initial is not implementation and hasattr(implementation, "loss"):
-            own = variables_of(implementation.init(model, _key(seed)))[1]
-            model_state = _with_own(model_state, own)
         state = {"step": jnp.int32(0), "params": params, **optimizer.init(params)}
         return state if model_state is None else state | {"model_state": model_state}
 
     def step(state: State, inputs: Inputs) -> tuple[State, Metrics]:
-        key = step_key(inputs.seed, state["step"])
+        key = beginning.step_key(inputs.seed, state["step"])
         optimizer = optimizer_of(case, implementation, inputs.schedule)
         batch = data.picked(inputs.batch, state["step"], batches)
         done = update(case, implementation, model, optimizer, state, batch, key)
@@ -152,15 +149,6 @@ def _numbers(case: Case) -> tuple[np.uint32, Any]:
     return np.uint32(case.run.seed), schedule
 
 
-def _key(seed: jax.Array) -> jax.Array:
-    return jax.random.key(seed, impl="threefry2x32")
-
-
-def step_key(seed: jax.Array, step: Any) -> jax.Array:
-    """What everything random in a step follows from."""
-    return jax.random.fold_in(_key(seed), step)
-
-
 def update(
     case: Case,
     implementation: Implementation,
@@ -197,19 +185,6 @@ def update(
     return Update(after, {"loss": outcome.loss, **metrics, **outcome.metrics}, gradients)
 
 
-def variables_of(made: Params | Variables) -> tuple[Params, Params | None]:
-    """Parameters and model state of what an implementation's `init` made; None: it has no state."""
-    return (made.params, made.model_state) if isinstance(made, Variables) else (made, None)
-
-
-def _with_own(shared: Params | None, own: Params | None) -> Params | None:
-    """The state of one implementation, with what another one alone holds in place of its own."""
-    state = {name: tree for name, tree in (shared or {}).items() if name != OWN}
-    if own is not None and OWN in own:
-        state[OWN] = own[OWN]
-    return state or None
-
-
 def optimizer_of(
     case: Case, implementation: Implementation, learning_rate: LearningRate
 ) -> Optimizer:
@@ -224,14 +199,6 @@ def optimizer_of(
     if scaling is None:
         raise UserError(f"model.dtype=float16: optim.name={case.optimizer} scales no loss")
     return loss_scale.scaled(made, scaling)
-
-
-def resolved(case: Case, platform: str) -> Any:
-    """The model with "auto" settled; UserError for what the platform lacks."""
-    try:
-        return families.of(case).resolve(case.model, platform, case.data.sequence_length)
-    except ValueError as error:
-        raise UserError(f"model.{error}") from None
 
 
 def _carrier(mode: Any, case: Case, model: Any, optimizer: Optimizer, state: State) -> "Carrier":

@@ -17,7 +17,7 @@ from harness.cases import reading
 from harness.cases.settings import Case
 from harness.optimizers import adamw
 from harness.records import environment
-from harness.training import data, devices, train_step
+from harness.training import beginning, data, devices, train_step
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.losses import cross_entropy
 from harness.training.parallel import mesh
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     case = reading.load("01_baseline", "tiny", ["data.per_device_batch=2"])
     grid = mesh.make(case, here)
     # As train_step does for a run; splash and cudnn are for other devices than this one.
-    case = replace(case, model=train_step.resolved(case, here[0].platform))
+    case = replace(case, model=beginning.resolved(case, here[0].platform))
     inputs = train_step.make_inputs(case, grid)
     batch = inputs.batch
     ways = [

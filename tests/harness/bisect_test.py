@@ -11,11 +11,12 @@ import commands
 import jax
 import jax.numpy as jnp
 import pytest
+from small_pairs import module, pair
 
 from harness import bisect
 from harness.bisecting import parting
 from harness.cases import families, reading
-from harness.training import train_step
+from harness.training import beginning
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
 from models.shared import ops
@@ -36,7 +37,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
     case = case_of(name, twins_name)
     pair = families.of(case)
     a = pair.get(pair.names[0])
-    model = train_step.resolved(case, "cpu")
+    model = beginning.resolved(case, "cpu")
     fresh = jax.jit(lambda: a.init(model, jax.random.key(0)))()
     params = perturbed(fresh, 0)
     return bisect.bisect(
@@ -306,3 +307,28 @@ def test_bad_input_is_one_line(arguments: list[str], complaint: str) -> None:
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bisect.devices, "prepare", lambda _: jax.devices())
+
+
+@pytest.mark.usefixtures("in_process")
+def test_of_a_pair_whose_keys_alone_differ_just_that_is_said(capsys: Any) -> None:
+    assert bisect.main(["--twins", module("bisected", pair(both={"rate": 0.5}))]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert re.match(r"no difference but random draws: loss, (\d) of \1 activations", told[0])
+    at = "tests/helpers/small_pairs.py"
+    first = f"the first: linen at {at}:29, nnx at {at}:47"
+    assert told[1:] == [f"keys that differ: 1 of linen and 1 of nnx; {first}"]
+
+
+@pytest.mark.bisect
+@pytest.mark.usefixtures("in_process")
+def test_what_draws_with_its_own_keys_parts_at_its_mask(capsys: Any) -> None:
+    twins = module("own_keys", pair(both={"rate": 0.5}))
+    assert bisect.main(["--twins", twins, "--no-align-random"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert "before Dense_1/kernel" in told[0]
+    assert "small_pairs.py:30" in told[1]

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from harness.cases import families, reading
-from harness.training import checking, train_step
+from harness.training import beginning, checking
 from harness.training.parallel import mesh
 from models.seam import USUAL_NAMES
 from models.shared.partitioning import mesh_axes
@@ -36,7 +36,7 @@ def test_parameter_table(family: str, impl: str, request: pytest.FixtureRequest)
     full = found.resolve(found.config(), "cpu", 2048)
     implementation = found.get(impl)
     shapes = jax.eval_shape(lambda: implementation.init(full, jax.random.key(0)))
-    params, _ = train_step.variables_of(shapes)
+    params, _ = beginning.variables_of(shapes)
     axes = checking.named_axes(implementation.logical_axes(full))
     rules = {**mesh.RULES, **found.rules}
     lines = ["path | shape | dtype | logical axes | physical axes\n"]

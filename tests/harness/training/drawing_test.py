@@ -1,19 +1,27 @@
 """The random numbers of whole models, in plain words."""
 
+import functools
+from dataclasses import replace
+from typing import Any
+
 import jax
 import pytest
 from flax import nnx
 from small_pairs import Nnx, module, pair
 
 from harness.cases import families, reading
+from harness.cases.settings import Parallel
+from harness.errors import UserError
 from harness.randomness.freshness import Drawn
-from harness.training import drawing
+from harness.training import beginning, data, drawing
 from harness.training.parallel import mesh
+
+KEY = jax.random.key(1)
 
 
 def drawn(name: str, impl: str, twins: str | None = None) -> Drawn:
     case = reading.load(name, "tiny", ("data.sequence_length=16",), twins=twins)
-    return drawing.drawn(case, impl, mesh.make(case, jax.devices()[:1]))
+    return drawing.drawn(case, families.of(case).get(impl), mesh.make(case, jax.devices()[:1]))
 
 
 @pytest.mark.parametrize("name", ["03_dropout", "04_int8"])
@@ -57,3 +65,32 @@ def test_random_state_that_is_lost() -> None:
     lines = drawing.findings(drawn(reading.PAIR_CASE, "nnx", twins))
     at = "tests/harness/training/drawing_test.py:51"
     assert lines == [f"draws the same random numbers in every step, at {at}"]
+
+
+def losses(twins: str, setting: str) -> list[float]:
+    """Both sides' losses of the same parameters."""
+    case = reading.load(reading.PAIR_CASE, "tiny", (setting,), twins=twins)
+    grid = mesh.make(case, jax.devices()[:1])
+    batch, family = data.on_host(case, grid), families.of(case)
+    params, _ = beginning.variables_of(family.get("linen").init(case.model, KEY))
+    found = []
+    for impl in family.names:
+        side: Any = drawing.implementation(case, impl, grid)
+        _, state = beginning.variables_of(side.init(case.model, KEY))
+        loss = jax.jit(functools.partial(side.loss, case.model))
+        found.append(float(loss(params, state, batch, KEY).loss))
+    return found
+
+
+def test_two_that_draw_with_other_keys_can_draw_alike() -> None:
+    twins = module("alike", pair(both={"rate": 0.5}))
+    assert len({*losses(twins, "run.align_random=true")}) == 1
+    assert len({*losses(twins, "run.align_random=false")}) == 2
+
+
+def test_stages_do_not_draw_alike() -> None:
+    case = reading.load("03_dropout", "tiny", ("run.align_random=true", "parallel.stage=2"))
+    with pytest.raises(UserError, match=r"run.align_random=true: not with parallel.stage=2"):
+        drawing.implementation(
+            case, "nnx", mesh.make(replace(case, parallel=Parallel()), jax.devices()[:1])
+        )

@@ -11,7 +11,7 @@ import pytest
 from harness import hlo
 from harness.cases import families, reading
 from harness.optimizers import adamw
-from harness.training import data, train_step
+from harness.training import beginning, data, train_step
 from harness.training.parallel import mesh
 from models.seam import USUAL_NAMES
 
@@ -111,7 +111,7 @@ def test_total_weights_and_loss_are_those_of_the_batch() -> None:
     case = reading.load("01_baseline", "tiny")
     batch = data.make_batch(case, mesh.make(case, jax.devices()))
     assert metrics[0]["total_weights"] == 8 * case.data.sequence_length
-    model = train_step.resolved(case, "cpu")
+    model = beginning.resolved(case, "cpu")
     inputs = jax.device_put(batch["inputs"], jax.devices()[0])
     linen = families.of(case).get("linen")
     logits = linen.apply(model, states[0]["params"], inputs, jax.random.key(0))
