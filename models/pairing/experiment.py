@@ -1,6 +1,7 @@
 """A pair that is tried out once, small, before anything of it is trained."""
 
 import functools
+import math
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -106,6 +107,13 @@ class Experiment:
 
     def _differing(self, learnt: Learnt) -> list[str]:
         """In which arrays the sides differ when they are given equal values; of many, the first."""
+        losses = "{:.9g} and {:.9g}".format(*learnt.loss)
+        if not all(map(math.isfinite, learnt.loss)):
+            return [
+                f"the values that both are tried with make losses of {losses}: they tell nothing"
+            ]
+        if not learnt.differing and not learnt.agrees:
+            return [f"{' and '.join(self._names)} make losses of {losses} of equal values"]
         what = (
             f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
         )

@@ -1,6 +1,7 @@
 """The pairs that come as examples, as anybody would try them first."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,6 +66,30 @@ def _plain(first: str, second: str) -> tuple[Any, Any]:
         return {first: jax.random.normal(key, (2, 3)), second: jax.random.normal(key, (3, 2))}
 
     return init, lambda params, x: jax.numpy.tanh(x @ params[first]) @ params[second]
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (lambda x: (x**2).mean() + 1, "a and b make losses of "),
+        (lambda x: jax.numpy.log(-(x**2)).mean(), "the values that both are tried with make "),
+    ],
+    ids=["constant", "nan"],
+)
+def test_losses_that_differ_by_a_constant_or_are_no_numbers_are_told(
+    second: Callable[[jax.Array], jax.Array], told: str
+) -> None:
+    family = Pair(
+        sides={"a": _plain("x", "y"), "b": _plain("x", "y")},
+        batch=lambda rng, size: {"x": rng.standard_normal((size, 2))},
+        loss={
+            "a": lambda model, batch: (model(batch["x"]) ** 2).mean(),
+            "b": lambda model, batch: second(model(batch["x"])),
+        },
+    ).family("plain")
+    assert family.matched is not None
+    (found,) = [line for line in family.matched().found if "losses" in line]
+    assert found.startswith(told)
 
 
 def test_what_is_trained_and_what_is_frozen_is_renamed_too() -> None:
