@@ -73,12 +73,12 @@ _LOSS_SCALE = 2**12
 def main(argv: list[str]) -> int:
     """Compares what the arguments say; 1 when there is a difference."""
     arguments = parser().parse_args(argv)
-    pair = families.load(arguments.twins)
+    name = reading.given(arguments.case, arguments.twins)
+    case = mesh.alone(reading.load(name, arguments.size, arguments.set, twins=arguments.twins))
+    pair = families.of(case)
     names = (arguments.a or pair.names[0], arguments.b or pair.names[1])
     for name in names:
         families.chosen(pair, name)
-    name = reading.given(arguments.case, arguments.twins)
-    case = reading.load(name, arguments.size, arguments.set, twins=arguments.twins)
     checking.require(case)
     grid = mesh.make(case, devices.prepare(None)[:1])
     a, b = (pair.get(name) for name in names)

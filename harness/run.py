@@ -51,7 +51,8 @@ def parser() -> cli.Parser:
         help="the n-th key that one implementation alone draws with gives the bits of the other's"
         " n-th: the same as --set run.align_random=true",
     )
-    add("--devices", type=int, metavar="N", help="forced on a CPU, checked elsewhere")
+    add("--devices", type=int, metavar="N", help="forced on a CPU (as many as the"
+        " sizes of parallel.* make), checked elsewhere")  # fmt: skip
     add("--results-dir", type=storage.place, default=Path("results"), help="or gs://BUCKET/...")
     add("--run-id", help="the run's name (default: made up); one that has not ended goes on")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
@@ -113,6 +114,9 @@ def main(argv: list[str]) -> int:
     check_writable(arguments.results_dir)
     variants = _variants(arguments, argv)
     case = _load(arguments)  # refused now, not by each process
+    if arguments.devices is None and devices.platform() == "cpu" and case.parallel.fixed > 1:
+        arguments.devices = case.parallel.fixed
+        argv = [*argv, "--devices", str(arguments.devices)]
     if len(variants) * arguments.repeats == 1:
         return session.run(_options(arguments), arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:
@@ -226,7 +230,7 @@ def _check(arguments: Namespace) -> int:
         warnings = [f"not compiled for {len(cpus)} devices: {error}"]
     for warning in warnings:
         print(f"warning: {warning}")
-    one = mesh.make(tiny, cpus[:1])
+    one = mesh.make(mesh.alone(tiny), cpus[:1])
     for name in pair.names:
         drawn = drawing.drawn(tiny, pair.get(name), one)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:

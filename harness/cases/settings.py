@@ -1,6 +1,7 @@
 """A case: one frozen tree of settings, each checked where it is made."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from models.shared.settings import is_pattern, require
@@ -135,6 +136,11 @@ class Parallel:
             require(self, field.name, size >= 1 or size == -1, "must be at least 1, or -1")
         for name in free[1:]:
             require(self, name, False, f"only one may be -1, and {free[0]} is")
+
+    @property
+    def fixed(self) -> int:
+        """How many devices the sizes that are not left open make: the fewest that will do."""
+        return math.prod(size for size in dataclasses.asdict(self).values() if size != -1)
 
 
 @dataclasses.dataclass(frozen=True)

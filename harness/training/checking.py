@@ -4,6 +4,7 @@ Nothing is computed: shapes and types say it all.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ def require(case: Case) -> None:
 
 def faults(case: Case) -> list[str]:
     """A line for each thing that the pair of a case lacks; [] when it can be trained."""
-    pair = of(case)
+    pair, case = of(case), _resolved(case)
     trees: dict[str, Any] = {}
     found: list[str] = []
     for name in pair.names:
@@ -56,6 +57,16 @@ def faults(case: Case) -> list[str]:
         for name in pair.names
         for fault in _output_faults(pair.get(name), case, trees[name])
     ]
+
+
+def _resolved(case: Case) -> Case:
+    """The case with its model as on the first platform that has all that it asks for."""
+    for platform in ("cpu", "gpu", "tpu"):
+        try:
+            return replace(case, model=beginning.resolved(case, platform))
+        except UserError:
+            continue
+    return case
 
 
 def _variable_leaves(made: Any) -> dict[str, Any]:

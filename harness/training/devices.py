@@ -30,15 +30,15 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
     `device_count` is forced on a CPU (1 a process when not given) and checked elsewhere. Raises
     UserError when it is not what is there.
     """
-    platform = _platform()
-    if platform == "cpu":
+    kind = platform()
+    if kind == "cpu":
         processes = processes or told_as_on_gke()
         jax.config.update("jax_platforms", "cpu")
         process_count = processes.count if processes else 1
         _force_cpu_devices(device_count or process_count, process_count)
     _use_compilation_cache()
     if processes is not None:
-        if platform == "cpu":
+        if kind == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(
             processes.coordinator,
@@ -46,11 +46,11 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
             processes.index,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
-    elif platform == "tpu" and len(_hosts()) > 1:
+    elif kind == "tpu" and len(_hosts()) > 1:
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     devices = jax.devices()
     if device_count is not None and device_count != len(devices):
-        raise UserError(f"--devices {device_count}: there are {len(devices)} {platform} devices")
+        raise UserError(f"--devices {device_count}: there are {len(devices)} {kind} devices")
     return devices
 
 
@@ -67,7 +67,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"
 
 
-def _platform() -> str:
+def platform() -> str:
     """What JAX will run on: JAX_PLATFORMS if set, else what hardware the machine shows.
 
     Asking JAX itself costs seconds where a TPU's library is installed and no TPU is there.

@@ -79,6 +79,8 @@ def drawn(case: Case, implementation: Implementation, grid: Grid) -> Drawn:
     model = beginning.resolved(case, grid.platform)
     seed = jnp.uint32(case.run.seed)
     batch = data.picked(data.on_host(case, grid), 0, data.count(case))
+    if case.data.microbatches > 1:  # one is like the other, but for its key
+        batch = jax.tree.map(lambda array: array[0], batch)
 
     def begin() -> Any:
         params, model_state = beginning.variables(initial, implementation, model, seed)

@@ -17,6 +17,7 @@ from harness import bisect
 from harness.bisecting import parting
 from harness.cases import families, reading
 from harness.training import beginning
+from harness.training.parallel import mesh
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
 from models.shared import ops
@@ -27,7 +28,7 @@ GPT2 = "models.examples.gpt2"
 
 @cache
 def case_of(name: str, twins_name: str | None) -> Any:
-    found = reading.load(name, "tiny", ["data.sequence_length=16"], twins=twins_name)
+    found = mesh.alone(reading.load(name, "tiny", ["data.sequence_length=16"], twins=twins_name))
     if twins_name is None:
         found = replace(found, model=replace(found.model, attention="xla"))
     return found

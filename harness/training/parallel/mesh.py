@@ -166,6 +166,12 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     return Grid(made, rules)
 
 
+def alone(case: Case) -> Case:
+    """The case on one device, whatever sizes it says."""
+    run = dataclasses.replace(case.run, mesh_rules=())
+    return dataclasses.replace(case, parallel=type(case.parallel)(), run=run)
+
+
 def batch_parts(case: Case, devices: int) -> int:
     """Into how many parts a mesh of so many devices divides the batch, by `parallel` alone."""
     sizes = _sizes(case.parallel, devices)

@@ -29,6 +29,7 @@ def test_cases_of_the_project() -> None:
         "20_honeycrisp",
         "21_honeycrisp_flash",
         "30_pipeline",
+        "31_pipeline_bf16",
     ]
 
 

@@ -48,3 +48,8 @@ def test_settings_that_came_later_are_told_only_at_other_values() -> None:
 def test_how_long_and_what_is_saved_make_no_other_experiment() -> None:
     free = ["run.steps", "checkpoint.period", "run.seed", "model.embed"]
     assert [settings.is_free(key) for key in free] == [True, True, False, False]
+
+
+def test_the_sizes_that_are_given_make_the_fewest_devices() -> None:
+    assert Parallel().fixed == 1
+    assert Parallel(data=-1, fsdp=1, tensor=2, stage=4).fixed == 8

@@ -20,11 +20,11 @@ KEY = jax.random.key(1)
 
 
 def drawn(name: str, impl: str, twins: str | None = None) -> Drawn:
-    case = reading.load(name, "tiny", ("data.sequence_length=16",), twins=twins)
+    case = mesh.alone(reading.load(name, "tiny", ("data.sequence_length=16",), twins=twins))
     return drawing.drawn(case, families.of(case).get(impl), mesh.make(case, jax.devices()[:1]))
 
 
-@pytest.mark.parametrize("name", ["03_dropout", "04_int8"])
+@pytest.mark.parametrize("name", ["03_dropout", "04_int8", "30_pipeline"])
 @pytest.mark.parametrize("impl", ["linen", "nnx"])
 def test_what_the_project_draws_is_fresh(name: str, impl: str) -> None:
     found = drawn(name, impl)

@@ -99,3 +99,12 @@ def test_an_axis_that_does_not_divide_is_named() -> None:
     )
     with pytest.raises(UserError, match=r"heads of 6 cannot be divided by the 4 devices"):
         train_step.make_trainer(case, "linen", mesh.make(case, jax.devices()))
+
+
+def test_a_case_of_many_devices_can_be_taken_on_one() -> None:
+    case = reading.load("30_pipeline", "tiny")
+    with pytest.raises(UserError, match="must make 1, the devices"):
+        mesh.make(case, jax.devices()[:1])
+    assert dict(mesh.make(mesh.alone(case), jax.devices()[:1]).mesh.shape) == {"fsdp": 1}
+    ruled = mesh.alone(reading.load("20_honeycrisp"))
+    assert dict(mesh.make(ruled, jax.devices()[:1]).mesh.shape) == {"fsdp": 1}
