@@ -130,7 +130,12 @@ def _right(
 def _nearest(
     whole: Unit, parts: Sequence[Unit], is_a_whole: bool, found: Sequence[Link], score: Score
 ) -> Chosen:
-    """The likeliest way to make a unit of several, unless another one is clearly nearer."""
+    """The likeliest way to make a unit of several, unless another one is clearly nearer.
+
+    None where a single one could be it.
+    """
+    if any(part.size == whole.size for part in parts):
+        return None
     ways = [
         (used, _links(whole, used, layout, is_a_whole, "order"))
         for used, layout in _ways(whole, parts, is_a_whole)

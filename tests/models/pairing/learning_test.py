@@ -179,6 +179,25 @@ def test_parts_of_a_whole_are_told_by_value_and_where_models_differ_by_order(act
         assert links.lines([folded]) == ["out = two  (taken with axes 2, 0, 1, by value)"]
 
 
+def test_what_one_model_has_more_is_no_part_of_what_both_have() -> None:
+    def init(key: jax.Array) -> Any:
+        return {"two": {"bias": jnp.ones(2 * D)}}
+
+    def init_more(key: jax.Array) -> Any:
+        halves = {name: {"bias": jnp.ones(D)} for name in "ab"}
+        return {**init(key), **halves, "c": {"scale": jnp.ones(2 * D)}}
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        return (jnp.tile(x, 2) + params["two"]["bias"][None])[:, :D]
+
+    def apply_more(params: Any, x: jax.Array) -> jax.Array:
+        halves = params["a"]["bias"] + params["b"]["bias"]
+        return apply(params, x + halves[None]) * params["c"]["scale"][None, :D]
+
+    found = learnt(PlainSide(init, apply, loss), PlainSide(init_more, apply_more, loss))
+    assert found.alone == ((), ("a/bias", "b/bias", "c/scale"))
+
+
 class Count(nnx.Variable[Any]):
     pass
 
