@@ -17,7 +17,12 @@ __all__ = [
     "tflop_per_step",
 ]
 
-rules = {"table_rows": ("stage", "tensor"), "stage": "stage", "qkv": None}
+rules = {
+    "table_rows": ("stage", "tensor"),
+    "stage": "stage",
+    "qkv": None,
+    "stream_position": "tensor",
+}
 # Part -> words of an operation's path: modules, named scopes, arrays, and JAX's own operations.
 parts: dict[str, tuple[str, ...]] = {
     "attention": ("qkv", "out", "attention"),

@@ -52,6 +52,22 @@ def dropout(x: jax.Array, rate: float, key: jax.Array, site: Site) -> jax.Array:
     return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
+def heads(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """Queries, keys and values [B, T, N, 3, H] of x [B, T, D], by kernel [D, N, 3, H] and bias.
+
+    The barrier keeps one matrix product of it. XLA for TPU would make a convolution along the
+    heads, each of which is narrower than its unit multiplies.
+    """
+    D, *features = kernel.shape
+    flat = jnp.einsum("btd,df->btf", x, kernel.reshape(D, -1)) + bias.reshape(-1)[None, None]
+    return grouped.barrier(flat).reshape(*x.shape[:2], *features)
+
+
+def stream(x: jax.Array) -> jax.Array:
+    """The residual stream [B, T, D], its positions divided where the layers' matmuls are."""
+    return partitioning.constrain_evenly(x, ("batch", "stream_position", "activation_embed"))
+
+
 @jax.named_scope("gelu")
 def gelu(x: jax.Array) -> jax.Array:
     """GELU in its tanh form; in float16 its derivative would be NaN where x^2 overflows."""
@@ -90,8 +106,7 @@ def embed(
     `key` is that of what lies outside the layers.
     """
     x = grouped.lookup(words, tokens) + places[None, : tokens.shape[1]]
-    x = partitioning.constrain(x, ops.STREAM_AXES)
-    return dropout(x, config.hidden_dropout, key, Site.EMBEDDING)
+    return dropout(stream(x), config.hidden_dropout, key, Site.EMBEDDING)
 
 
 def tables(params: Params) -> tuple[jax.Array, jax.Array]:

@@ -49,9 +49,27 @@ class Table(nn.Module):
         return self.embedding.astype(self.config.dtype)
 
 
+class Heads(nn.Module):
+    """The matmul that makes queries, keys and values of all heads."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config = self.config
+        shape = (config.heads, 3, config.head_dim)
+        kernel = normal(config.initial_spread)
+        self.kernel = self.param("kernel", kernel, (config.embed, *shape))
+        self.bias = self.param("bias", zeros, shape)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Queries, keys and values [B, T, N, 3, H] of x [B, T, D]."""
+        kernel, bias = (array.astype(self.config.dtype) for array in (self.kernel, self.bias))
+        return functions.heads(x, kernel, bias)
+
+
 def dense(
     config: ModelConfig,
-    features: int | tuple[int, ...],
+    features: int,
     spread: float,
     axis: int | tuple[int, ...] = -1,
 ) -> nn.DenseGeneral:
@@ -66,9 +84,8 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        D, N, H = config.embed, config.heads, config.head_dim
-        self.qkv = dense(config, (N, 3, H), config.initial_spread)
-        self.out = dense(config, D, config.last_spread, axis=(-2, -1))
+        self.qkv = Heads(config)
+        self.out = dense(config, config.embed, config.last_spread, axis=(-2, -1))
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         """Mixes the positions of x [B, T, D]; `key` is the layer's."""
@@ -107,8 +124,9 @@ class Layer(nn.Module):
         """One step of the residual stream x [B, T, D]; `key` is the layer's."""
         rate = self.config.hidden_dropout
         mixed = self.self_attention(self.pre_attention_norm(x), key)
-        x = x + functions.dropout(mixed, rate, key, Site.AFTER_ATTENTION)
-        return x + functions.dropout(self.mlp(self.pre_mlp_norm(x)), rate, key, Site.AFTER_MLP)
+        x = functions.stream(x + functions.dropout(mixed, rate, key, Site.AFTER_ATTENTION))
+        mixed = self.mlp(self.pre_mlp_norm(x))
+        return functions.stream(x + functions.dropout(mixed, rate, key, Site.AFTER_MLP))
 
 
 class Decoder(nn.Module):

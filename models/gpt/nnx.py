@@ -49,10 +49,26 @@ class Table(nnx.Module):
         return self.embedding[...].astype(self.config.dtype)
 
 
+class Heads(nnx.Module):
+    """The matmul that makes queries, keys and values of all heads."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.config = config
+        shape = (config.heads, 3, config.head_dim)
+        kernel = normal(config.initial_spread)
+        self.kernel = nnx.Param(kernel(rngs.params(), (config.embed, *shape)))
+        self.bias = nnx.Param(jnp.zeros(shape))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Queries, keys and values [B, T, N, 3, H] of x [B, T, D]."""
+        kernel, bias = (array[...].astype(self.config.dtype) for array in (self.kernel, self.bias))
+        return functions.heads(x, kernel, bias)
+
+
 def dense(
     config: ModelConfig,
     in_features: int | tuple[int, ...],
-    features: int | tuple[int, ...],
+    features: int,
     spread: float,
     rngs: nnx.Rngs,
     axis: int | tuple[int, ...] = -1,
@@ -69,7 +85,7 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         D, N, H = config.embed, config.heads, config.head_dim
-        self.qkv = dense(config, D, (N, 3, H), config.initial_spread, rngs)
+        self.qkv = Heads(config, rngs)
         self.out = dense(config, (N, H), D, config.last_spread, rngs, axis=(-2, -1))
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
@@ -106,8 +122,9 @@ class Layer(nnx.Module):
         """One step of the residual stream x [B, T, D]; `key` is the layer's."""
         rate = self.config.hidden_dropout
         mixed = self.self_attention(self.pre_attention_norm(x), key)
-        x = x + functions.dropout(mixed, rate, key, Site.AFTER_ATTENTION)
-        return x + functions.dropout(self.mlp(self.pre_mlp_norm(x)), rate, key, Site.AFTER_MLP)
+        x = functions.stream(x + functions.dropout(mixed, rate, key, Site.AFTER_ATTENTION))
+        mixed = self.mlp(self.pre_mlp_norm(x))
+        return functions.stream(x + functions.dropout(mixed, rate, key, Site.AFTER_MLP))
 
 
 class Decoder(nnx.Module):

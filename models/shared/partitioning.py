@@ -4,6 +4,7 @@ The models name axes ("embed", "mlp"); which mesh axis a name lies on is decided
 rules in force while a step is traced. Without a mesh in force everything here is the identity.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -78,6 +79,18 @@ def constrain(x: jax.Array, axes: Axes) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, partition_spec(axes, _RULES.get()))
+
+
+def constrain_evenly(x: jax.Array, axes: Axes) -> jax.Array:
+    """`constrain`, with an axis that its devices cannot divide evenly left whole."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    spec = [
+        over if size % math.prod(mesh.shape[one] for one in mesh_axes(over)) == 0 else None
+        for size, over in zip(x.shape, partition_spec(axes, _RULES.get()), strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
 def gather(x: jax.Array, axes: Axes) -> jax.Array:

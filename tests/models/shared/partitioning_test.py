@@ -72,6 +72,7 @@ def test_without_a_mesh_everything_is_the_identity() -> None:
     x = jnp.ones((2, 4))
     with partitioning.axis_rules(RULES):
         assert partitioning.constrain(x, ("batch", "embed")) is x
+        assert partitioning.constrain_evenly(x, ("batch", "embed")) is x
         assert partitioning.gather(x, ("embed", "mlp")) is x
         assert partitioning.map_over_batch(lambda one: one, x) is x
         assert not partitioning.is_sharded("embed")
@@ -85,6 +86,39 @@ def test_a_tensor_is_held_where_its_axes_say() -> None:
     assert held == PartitionSpec(("data", "fsdp"), None, "tensor")
     assert partitioning.is_sharded("embed")
     assert not partitioning.is_sharded("norm")
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_an_axis_that_its_devices_cannot_divide_stays_whole() -> None:
+    def held(x: jax.Array) -> jax.Array:
+        return partitioning.constrain_evenly(x, ("batch", "mlp"))
+
+    assert lies(held, jnp.ones((4, 8))) == PartitionSpec(("data", "fsdp"), "tensor")
+    assert lies(held, jnp.ones((4, 7))) == PartitionSpec(("data", "fsdp"))
+    assert lies(held, jnp.ones((6, 8))) == PartitionSpec(None, "tensor")
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_nothing_lies_on_axes_that_are_divided_by_hand() -> None:
+    assert partitioning.lies_on("batch") == ("data", "fsdp")
+    with partitioning.by_hand({"data", "tensor"}):
+        assert partitioning.lies_on("batch") == ("fsdp",)
+        assert partitioning.lies_on("mlp") == ()
+    assert partitioning.lies_on("mlp") == ("tensor",)
+
+
+@pytest.mark.usefixtures("on_three_axes")
+def test_what_is_mapped_may_be_divided_along_more_than_the_batch() -> None:
+    x = jnp.arange(32.0).reshape(4, 8)
+    seen = []
+
+    def doubled(x: jax.Array) -> jax.Array:
+        seen.append(x.shape)
+        return 2 * x
+
+    mapped = jax.jit(lambda x: partitioning.map_over_batch(doubled, x, axes=("batch", "mlp")))
+    np.testing.assert_array_equal(mapped(x), 2 * np.asarray(x))
+    assert seen == [(1, 4)]
 
 
 @pytest.mark.usefixtures("on_three_axes")
