@@ -31,6 +31,7 @@ class Caution(Enum):
         "",
     )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
+    NO_BUBBLE = ("pipeline.bubble_percent.measured is null: nothing tells how long a tick took", "")
     UNKNOWN_DEVICE = (
         "device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown",
         "",

@@ -21,7 +21,7 @@ from harness.records.recorder import Recorder
 from harness.slices import compilation, prediction
 from harness.slices.compilation import CompiledStep
 from harness.slices.topology import Slice
-from harness.training import accounting, describing, train_step
+from harness.training import accounting, describing, pipeline_figures, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from harness.training.timing import Stopwatch
@@ -107,7 +107,7 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
         recorder.note("timing", compile_seconds=twin.record["timing"]["compile_seconds"])
         recorder.warn(Caution.SAME_TEXT, twin=twin.question.impl)
         if twin.program is not None:
-            _warn(recorder, twin.program, trainer.grid)
+            _tell(recorder, twin.program, trainer.grid)
         return answer(twin.program)
     compiled = compilation.find(stablehlo, trainer.compiler_options, on)
     if compiled is not None:
@@ -134,12 +134,13 @@ def _read(recorder: Recorder, compiled: CompiledStep, trainer: Trainer, case: Ca
         recorder.note("prediction", prediction.predict(parsed, trainer.grid.kind))
     by_part = parts.cycles_by_part(parsed, families.of(case).parts)
     recorder.note("prediction", cycles_by_part=by_part)
-    _warn(recorder, parsed, trainer.grid)
+    _tell(recorder, parsed, trainer.grid)
     return parsed
 
 
-def _warn(recorder: Recorder, program: Program, grid: Grid) -> None:
+def _tell(recorder: Recorder, program: Program, grid: Grid) -> None:
     """What a reader must know of the program and of what is predicted of it."""
+    pipeline_figures.note_compiled(program, recorder)
     describing.warn(program, recorder)
     if grid.slices > 1:
         recorder.warn(Caution.ACROSS_SLICES)

@@ -13,6 +13,7 @@ __all__ = [
     "drawing",
     "losses",
     "parallel",
+    "pipeline_figures",
     "session",
     "several",
     "timing",

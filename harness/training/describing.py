@@ -13,7 +13,7 @@ from harness.cases.settings import Case
 from harness.records.cautions import Caution
 from harness.records.record import blank
 from harness.records.recorder import Recorder
-from harness.training import accounting, data, train_step
+from harness.training import accounting, data, pipeline_figures, train_step
 from harness.training.compiler_options import Options
 from harness.training.parallel.mesh import Grid
 from harness.training.train_step import Trainer
@@ -40,6 +40,7 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     )
     if tflop is None:
         recorder.warn(Caution.NO_FLOPS)
+    pipeline_figures.describe(case, trainer, recorder)
     family = families.of(case)
     matched = None if family.matched is None else family.matched()
     if matched is not None:

@@ -18,7 +18,7 @@ from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
-from harness.training import accounting, data, describing, evaluating, train_step
+from harness.training import accounting, data, describing, evaluating, pipeline_figures, train_step
 from harness.training.agreement import agreed
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Observer as StepObserver
@@ -132,6 +132,7 @@ def train(
         ready.running.trainer.compiler_options,
     )
     recorder.note("program", described)
+    pipeline_figures.note_compiled(program, recorder)
     describing.warn(program, recorder)
 
 

@@ -106,12 +106,14 @@ SMALL = (
     "data.microbatches=4",
     "optim.warmup_fraction=0",
     "optim.learning_rate=0.01",
+    "parallel.tensor=1",
+    "parallel.stage=1",
+    "pipeline.group=4",
 )
 
 
 def trainer_of(devices: int, *overrides: str, impl: str = "nnx") -> train_step.Trainer:
-    settings = [*SMALL, "parallel.tensor=1", *overrides]
-    case = reading.load("30_pipeline", "tiny", settings)
+    case = reading.load("30_pipeline", "tiny", [*SMALL, *overrides])
     return train_step.make_trainer(case, impl, mesh.make(case, jax.devices()[:devices]))
 
 
@@ -119,7 +121,7 @@ def trainer_of(devices: int, *overrides: str, impl: str = "nnx") -> train_step.T
 def losses(devices: int, *overrides: str) -> list[list[float]]:
     """Loss and gradient norm of three steps, with everything dropped out that can be."""
     trainer = trainer_of(devices, *overrides)
-    case = reading.load("30_pipeline", "tiny", [*SMALL, "parallel.tensor=1", *overrides])
+    case = reading.load("30_pipeline", "tiny", [*SMALL, *overrides])
     inputs = train_step.make_inputs(case, trainer.grid)
     step = train_step.trace_step(trainer).lower().compile()
     state = train_step.lower_init(trainer).compile()(inputs.seed)
