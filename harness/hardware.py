@@ -12,13 +12,14 @@ class Chip:
 
     clock_hz: of the TensorCore. link_bytes_per_second: of one inter-chip link, one way.
     hop_seconds: until the next chip has the first byte. matrix_unit: its width; products with
-    fewer rows or columns leave the rest of it idle.
+    fewer rows or columns leave the rest of it idle. assumed: no run that is known checks them.
     """
 
     clock_hz: float
     link_bytes_per_second: float
     hop_seconds: float
     matrix_unit: int
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,11 @@ _V4_CUBES = ("4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x12", "8x8x16", "8x16x16")
 # About TPUs" (v5e 5e10, v6e 1e11 bytes/s one way; the same as a quarter of half the bidirectional
 # figure in Google's "System architecture" tables) and "Sharded Matrices" (about 1 microsecond a
 # hop). Widths: the same. Clocks: the published bfloat16 peak over the operations of a cycle (v5e 4
-# units of 128 x 128, v6e 4 of 256 x 256, two each). Chips of two cores have none: how these share
-# a program's estimated cycles is not published.
+# units of 128 x 128, v6e 4 of 256 x 256, two each). Of v5p: a sixth of half the bidirectional
+# figure, and 8 units of 128 x 128 of both cores, since a program's estimated cycles are of both
+# together: a product of [8192, 4096] by [4096, 4096] in bfloat16, compiled for v5p-8, is estimated
+# at 254,778 operations a cycle, 97 % of what 8 units do. No run of it checks that. Other chips of
+# two cores have none.
 DEVICES = (
     Device(
         kinds=("TPU v4",),
@@ -119,6 +123,9 @@ DEVICES = (
         hbm_bytes=95 * _GIB,
         hbm_bytes_per_second=2.765e12,
         family=Family("v5p", "v5p", "v5p", 2, (*_BELOW_A_CUBE, *_cubes([*range(1, 97), 108, 140]))),
+        chip=Chip(
+            1.75e9, link_bytes_per_second=1e11, hop_seconds=1e-6, matrix_unit=128, assumed=True
+        ),
     ),
     Device(
         kinds=("TPU v6 lite", "TPU v6e"),

@@ -70,6 +70,14 @@ def attention(
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, scale=1.0, is_causal=True, implementation="cudnn"
         )
+    tensors = (query, key, value) + (() if segments is None else (segments,))
+    return partitioning.map_over_sequences(_plain, *tensors)
+
+
+def _plain(
+    query: jax.Array, key: jax.Array, value: jax.Array, segments: jax.Array | None = None
+) -> jax.Array:
+    """`attention` whose scores are written out."""
     B, T, N, H = query.shape
     grouped = query.reshape(B, T, key.shape[2], -1, H)
     scores = jnp.einsum("btkgh,bskh->bkgts", grouped, key)  # [B, K, N/K, T, T]

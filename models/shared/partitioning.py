@@ -174,3 +174,24 @@ def map_over_batch(
         check_vma=False,
     )
     return mapped(*tensors)
+
+
+def map_over_sequences(function: Callable[..., jax.Array], *tensors: jax.Array) -> jax.Array:
+    """`function` of the batch, on each device one sequence after the other.
+
+    What it makes in between lies in memory for one sequence alone, forward and backward. Where the
+    mesh divides more than the batch, the compiler divides the whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    batch = () if mesh.empty else lies_on("batch")
+    if len(tensors[0]) == 1 or {*mesh.axis_names} - {*batch}:
+        return function(*tensors)
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def one(tensors: tuple[jax.Array, ...]) -> jax.Array:
+        return function(*(x[None] for x in tensors))[0]
+
+    def own(*tensors: jax.Array) -> jax.Array:
+        return function(*tensors) if len(tensors[0]) == 1 else jax.lax.map(one, tensors)
+
+    return map_over_batch(own, *tensors)

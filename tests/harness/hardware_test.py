@@ -67,12 +67,12 @@ def test_a_rate_above_the_peak_of_its_precision_is_a_warning(
         assert kind in warning
 
 
-@pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v6 lite"])
-def test_a_clock_and_a_matrix_unit_give_the_peak(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "units"), [("TPU v5 lite", 4), ("TPU v5", 8), ("TPU v6 lite", 4)])
+def test_a_clock_and_a_matrix_unit_give_the_peak(kind: str, units: int) -> None:
     device = hardware.find(kind)
     assert device is not None
     assert device.chip is not None
-    operations = 2 * 4 * device.chip.matrix_unit**2  # of one cycle of four units
+    operations = 2 * units * device.chip.matrix_unit**2  # of one cycle
     peak = device.chip.clock_hz * operations / 1e12
     assert peak == pytest.approx(device.bf16_tflop_per_second, rel=0.01)
 

@@ -183,15 +183,19 @@ def _slices(devices: Iterable[Any]) -> int:
 
 
 def _mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device], slices: int) -> Mesh:
-    types = (AxisType.Auto,) * len(sizes)
-    if slices == 1:
-        return jax.make_mesh(tuple(sizes.values()), tuple(sizes), types, devices=devices)
+    """As JAX lays it over the chips' links; one row of them may be cut for two axes."""
     from jax.experimental import mesh_utils
 
     within = [size // slices if axis == "data" else size for axis, size in sizes.items()]
     between = [slices if axis == "data" else 1 for axis in sizes]
-    placed: np.ndarray = mesh_utils.create_hybrid_device_mesh(within, between, devices)
-    return Mesh(placed, tuple(sizes), axis_types=types)
+    placed: np.ndarray
+    if slices == 1:
+        placed = mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
+    else:
+        placed = mesh_utils.create_hybrid_device_mesh(
+            within, between, devices, allow_split_physical_axes=True
+        )
+    return Mesh(placed, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def instance_type(devices: Sequence[Any]) -> str:

@@ -213,6 +213,14 @@ def test_a_chip_without_published_constants_gets_no_time() -> None:
     assert prediction.predict(hlo.parse(PROGRAM), "TPU7x") == {"step_seconds": None}
 
 
+def test_assumed_constants_are_told() -> None:
+    found = prediction.predict(hlo.parse(PROGRAM), "TPU v5")
+    assert found["step_seconds"] > 0
+    assert found["constants"]["assumed"]
+    assert "assumed: no published run" in found["caution"]
+    assert found["checked_against"] == []
+
+
 def test_the_errors_on_published_runs_are_small_or_explained() -> None:
     runs = {run["run"]: run for run in predicted()["checked_against"]}
     assert len(runs) == 3

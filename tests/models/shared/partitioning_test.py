@@ -181,3 +181,25 @@ def test_each_device_computes_its_own_part_of_the_batch() -> None:
     assert seen == [((2, 1), (2, 1))]
     assert found.sharding.spec == PartitionSpec("fsdp")
     np.testing.assert_array_equal(found, 2 * np.asarray(x))
+
+
+@pytest.mark.parametrize("shape", [{"fsdp": 4}, {"fsdp": 2, "tensor": 2}])
+def test_sequences_one_after_the_other_are_the_batch(shape: dict[str, int]) -> None:
+    seen = []
+
+    def function(x: jax.Array, y: jax.Array) -> jax.Array:
+        seen.append(len(x))
+        return jnp.tanh(x) * y
+
+    x = jnp.arange(24.0).reshape(8, 3) / 24
+    mesh = jax.make_mesh(tuple(shape.values()), tuple(shape), (AxisType.Auto,) * len(shape))
+    rules = {"batch": "fsdp"}
+    with jax.set_mesh(mesh), partitioning.axis_rules(rules):
+        total = jax.jit(
+            jax.value_and_grad(lambda x: partitioning.map_over_sequences(function, x, x).sum())
+        )
+        found = total(x)
+    wanted = jax.value_and_grad(lambda x: (jnp.tanh(x) * x).sum())(x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, wanted)
+    assert {*seen} == ({1} if "tensor" not in shape else {8})
+    assert partitioning.map_over_sequences(function, x[:1], x[:1]).shape == (1, 3)

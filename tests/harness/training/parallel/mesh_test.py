@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from harness.cases import reading
 from harness.errors import UserError
+from harness.slices import topology
 from harness.training import train_step
 from harness.training.parallel import mesh
 from models.shared.partitioning import Rules, partition_spec
@@ -108,3 +109,9 @@ def test_a_case_of_many_devices_can_be_taken_on_one() -> None:
     assert dict(mesh.make(mesh.alone(case), jax.devices()[:1]).mesh.shape) == {"fsdp": 1}
     ruled = mesh.alone(reading.load("20_honeycrisp"))
     assert dict(mesh.make(ruled, jax.devices()[:1]).mesh.shape) == {"fsdp": 1}
+
+
+def test_a_row_of_chips_may_be_cut_for_two_axes() -> None:
+    pytest.importorskip("libtpu", reason="libtpu describes slices; it comes with the extra tpu")
+    grid = mesh.make(reading.load("20_honeycrisp"), topology.find("v6e-256").devices())  # 16 x 16
+    assert dict(grid.mesh.shape) == {"data": 32, "fsdp": 8}
