@@ -11,7 +11,8 @@ PAIR = Pair(
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from models.seam import Family, SeamError
@@ -146,7 +147,7 @@ def _faults(pair: Pair) -> list[str]:
     found += _losses_faults("loss", pair.loss, names)
     if pair.evaluation is not None:
         found += _losses_faults("evaluation", pair.evaluation, names)
-    found += _size_faults(pair.sizes)
+    found += _option_faults(pair)
     for one, model in pair.both.items() if not found else ():
         found += [f"{one}: {fault}" for fault in _side_faults(one, model)]
     return found
@@ -174,6 +175,24 @@ def _loss_faults(what: str, loss: Any) -> list[str]:
     return []
 
 
+def _option_faults(pair: Pair) -> list[str]:
+    options = {"sizes": pair.sizes, "axes": pair.axes, "names": pair.names}
+    for name, one in options.items():
+        if not isinstance(one, Mapping):
+            return [f"{name} is a {type(one).__name__}; must be a dict"]
+    found = _size_faults(pair.sizes)
+    partners = list(pair.names.values())
+    twice = {one for one in partners if partners.count(one) > 1}
+    found += [f"names: {one!r} is the partner of several" for one in sorted(map(str, twice))]
+    if isinstance(pair.streams, str):
+        found.append(f"streams is a text; must be a tuple of names, ({pair.streams!r},)")
+    try:
+        re.compile(pair.trained or "")
+    except (re.error, TypeError) as error:
+        found.append(f"trained={pair.trained!r}: is no regular expression: {error}")
+    return found
+
+
 def _size_faults(sizes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     found = [
         f"sizes[{size!r}]: known are full and tiny" for size in sizes.keys() - {"full", "tiny"}
@@ -182,7 +201,12 @@ def _size_faults(sizes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     missing = [key for key in sizes.get("tiny", {}) if key not in full]
     if missing:
         found.append(f"sizes['full'] lacks {', '.join(missing)}, which sizes['tiny'] has")
-    return found
+    return found + [
+        f"sizes[{size!r}][{name!r}] is a {type(one).__name__}; must be what cannot change"
+        for size, values in sizes.items()
+        for name, one in values.items()
+        if not isinstance(one, Hashable)
+    ]
 
 
 def _side_faults(name: str, model: Any) -> list[str]:

@@ -169,22 +169,34 @@ class Experiment:
             if probe.is_random or probe.state:
                 what = "draws random numbers" if probe.is_random else "holds a state"
                 self._changing.append(f"{name} {what}")
-        unknown = self._unknown_names(probes[0], probes[1])
-        if unknown:
-            raise SeamError(unknown)
+        faults = self._option_faults(probes[0], probes[1])
+        if faults:
+            raise SeamError(faults)
         learnt = learning.learn(probes[0], probes[1], self._pair.names)
         faults = self._unlinked(learnt, probes[0], probes[1])
         if faults:
             raise SeamError(faults)
         return learnt
 
-    def _unknown_names(self, a: Probe, b: Probe) -> list[str]:
-        return [
-            f"{self._where}: names: {path!r} is no array of {name}"
-            for number, (name, probe) in enumerate(zip(self._names, (a, b), strict=True))
-            for path in [pair[number] for pair in self._pair.names.items()]
-            if path not in probe.params | probe.state
-        ]
+    def _option_faults(self, a: Probe, b: Probe) -> list[str]:
+        """What the pair says of arrays that are not so."""
+        found = []
+        for pair in self._pair.names.items():
+            arrays = [probe.params | probe.state for probe in (a, b)]
+            unknown = [n for n in (0, 1) if pair[n] not in arrays[n]]
+            found += [f"{pair[n]!r} is no array of {self._names[n]}" for n in unknown]
+            if not unknown and (
+                arrays[0][pair[0]].size != arrays[1][pair[1]].size
+                or (pair[0] in a.params) != (pair[1] in b.params)
+            ):
+                found.append(f"{pair[0]} and {pair[1]} are of other sizes, or one is no parameter")
+        found = [f"{self._where}: names: {one}" for one in found]
+        pattern = self._pair.trained or ""
+        if a.params and not any(re.search(pattern, path) for path in a.params):
+            found.append(
+                f"{self._where}: trained={pattern!r}: is in no parameter of {self._names[0]}"
+            )
+        return found
 
     def _unlinked(self, learnt: Learnt, a: Probe, b: Probe) -> list[str]:
         """A line for each parameter that has no partner, or one of another type."""

@@ -158,6 +158,19 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"sizes": {"tiny": {"width": 1}}}, "sizes['full'] lacks width, which sizes['tiny'] has"),
     ({"sizes": {"huge": {}}}, "sizes['huge']: known are full and tiny"),
     ({"names": {"Dense_9/kernel": "last/kernel"}}, "names: 'Dense_9/kernel' is no array of linen"),
+    (
+        {"names": {"Dense_1/kernel": "last/bias"}},
+        "names: Dense_1/kernel and last/bias are of other",
+    ),
+    ({"names": {"a": "x", "b": "x"}}, "names: 'x' is the partner of several"),
+    ({"names": ["a"]}, "names is a list; must be a dict"),
+    ({"streams": "noise"}, "streams is a text; must be a tuple of names, ('noise',)"),
+    ({"trained": "["}, "trained='[': is no regular expression"),
+    ({"trained": "none"}, "trained='none': is in no parameter of linen"),
+    (
+        {"sizes": {"full": {"widths": [1]}}},
+        "sizes['full']['widths'] is a list; must be what cannot",
+    ),
 ]
 
 
