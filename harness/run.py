@@ -114,9 +114,6 @@ def main(argv: list[str]) -> int:
     check_writable(arguments.results_dir)
     variants = _variants(arguments, argv)
     case = _load(arguments)  # refused now, not by each process
-    if arguments.devices is None and devices.platform() == "cpu" and case.parallel.fixed > 1:
-        arguments.devices = case.parallel.fixed
-        argv = [*argv, "--devices", str(arguments.devices)]
     if len(variants) * arguments.repeats == 1:
         return session.run(_options(arguments), arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:

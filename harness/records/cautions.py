@@ -32,6 +32,11 @@ class Caution(Enum):
     )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
     NO_BUBBLE = ("pipeline.bubble_percent.measured is null: nothing tells how long a tick took", "")
+    FLOAT16_ON_TPU = (
+        "model.dtype=float16: how a TPU multiplies float16 cannot be seen in a program, and nothing"
+        " has checked its numbers",
+        "bfloat16 is what it multiplies",
+    )
     UNKNOWN_DEVICE = (
         "device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown",
         "",

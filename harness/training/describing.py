@@ -51,6 +51,8 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     kind = trainer.grid.kind
     device = hardware.find(kind)
     recorder.note("memory", capacity_bytes=device and device.hbm_bytes)
+    if trainer.grid.platform == "tpu" and family.compute_dtype(case.model) == "float16":
+        recorder.warn(Caution.FLOAT16_ON_TPU)
     if device is None and kind != "cpu":  # a CPU has no peaks that would mean anything
         recorder.warn(Caution.UNKNOWN_DEVICE, kind=kind)
 

@@ -24,21 +24,23 @@ class Processes:
     index: int
 
 
-def prepare(device_count: int | None, processes: Processes | None = None) -> list[jax.Device]:
+def prepare(
+    device_count: int | None, processes: Processes | None = None, fewest: int = 1
+) -> list[jax.Device]:
     """Starts JAX on the machine's devices and returns them, those of all processes.
 
-    `device_count` is forced on a CPU (1 a process when not given) and checked elsewhere. Raises
-    UserError when it is not what is there.
+    `device_count` is forced on a CPU (when not given, the `fewest` that will do, or 1 a process)
+    and checked elsewhere. Raises UserError when it is not what is there.
     """
-    kind = platform()
-    if kind == "cpu":
+    platform = _platform()
+    if platform == "cpu":
         processes = processes or told_as_on_gke()
         jax.config.update("jax_platforms", "cpu")
         process_count = processes.count if processes else 1
-        _force_cpu_devices(device_count or process_count, process_count)
+        _force_cpu_devices(device_count or max(fewest, process_count), process_count)
     _use_compilation_cache()
     if processes is not None:
-        if kind == "cpu":
+        if platform == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(
             processes.coordinator,
@@ -46,11 +48,11 @@ def prepare(device_count: int | None, processes: Processes | None = None) -> lis
             processes.index,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
-    elif kind == "tpu" and len(_hosts()) > 1:
+    elif platform == "tpu" and len(_hosts()) > 1:
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     devices = jax.devices()
     if device_count is not None and device_count != len(devices):
-        raise UserError(f"--devices {device_count}: there are {len(devices)} {kind} devices")
+        raise UserError(f"--devices {device_count}: there are {len(devices)} {platform} devices")
     return devices
 
 
@@ -67,7 +69,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"
 
 
-def platform() -> str:
+def _platform() -> str:
     """What JAX will run on: JAX_PLATFORMS if set, else what hardware the machine shows.
 
     Asking JAX itself costs seconds where a TPU's library is installed and no TPU is there.

@@ -1,5 +1,6 @@
 """What a run keeps of its start when it goes on with other devices or more steps."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,13 @@ def as_begun(case: Case, begun: Mapping[str, Any], devices: int | None, grid: Gr
         )
     steps = begun.get("schedule_steps") or begun["config"]["run.steps"]
     return replace(case, global_batch=batch, schedule_steps=steps)
+
+
+def fewest_devices(path: Any) -> int:
+    """How many devices the case of a record needs at least; 1 where no record is to tell."""
+    config = record_module.read(path)["case"]["config"] if path.exists() else {}
+    sizes = [size for key, size in config.items() if key.startswith("parallel.")]
+    return math.prod(size for size in sizes if size != -1)
 
 
 def check_same(before: Record, case: Case, start: Mapping[str, str], where: Any) -> None:

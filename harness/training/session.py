@@ -27,11 +27,13 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
     A run of this name that has not ended goes on, so that whatever restarts a job need not know
     how far it was. One that is complete is left as it is; so is another experiment's: UserError.
     """
-    run_devices = devices.prepare(options.devices, options.processes)
+    given = (options.overrides, options.recipe, options.twins)
+    fewest = reading.load(options.case, "full", *given).parallel.fixed
+    run_devices = devices.prepare(options.devices, options.processes, fewest)
     size = options.size
     if size == "auto":
         size = "tiny" if run_devices[0].platform == "cpu" else "full"
-    case = reading.load(options.case, size, options.overrides, options.recipe, options.twins)
+    case = reading.load(options.case, size, *given)
     grid = mesh.make(case, run_devices)
     checking.require(case)
     start = {"impl": impl, "size": size, "recipe": options.recipe, "init": options.init}
@@ -78,11 +80,12 @@ def resume(options: Options, run_id: str) -> int:
     The case, size, implementation and start are the run's own; only `run.steps` and `checkpoint.*`
     may be overridden. Raises UserError for a run that is not there or is complete.
     """
-    run_devices = devices.prepare(options.devices, options.processes)
+    path = options.results / run_id / "record.json"
+    fewest = going_on.fewest_devices(path)
+    run_devices = devices.prepare(options.devices, options.processes, fewest)
     with Owner() as owner:
 
         def find() -> Record:
-            path = options.results / run_id / "record.json"
             before = _taken(options.results, run_id, owner) if path.exists() else None
             if before is None:
                 raise UserError(f"--resume {run_id}: {path} is not there")

@@ -47,7 +47,8 @@ def run(options: Options, run_ids: tuple[str, str], percent: float, seconds: flo
 def _measure(
     options: Options, run_ids: tuple[str, str], percent: float, seconds: float | None
 ) -> None:
-    run_devices = devices.prepare(options.devices, options.processes)
+    fewest = going_on.fewest_devices(options.results / run_ids[0] / "record.json")
+    run_devices = devices.prepare(options.devices, options.processes, fewest)
     if seconds is None:
         seconds = CPU_SECONDS if run_devices[0].platform == "cpu" else USUAL_SECONDS
     with Owner() as of_a, Owner() as of_b:

@@ -3,7 +3,8 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import commands
 import jax
@@ -11,6 +12,8 @@ import pytest
 
 from harness import hlo, run
 from harness.cases import reading
+from harness.records.record import blank
+from harness.records.recorder import Recorder
 from harness.slices import compilation, topology
 from harness.training import describing, devices, train_step
 from harness.training.parallel import mesh
@@ -169,3 +172,20 @@ def test_a_check_says_what_is_wasted(
     told = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
     assert [line.split(":")[1] for line in told] == [" one", " two"]
     assert all("largest collective: all-reduce of f32[64,64,256]" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "told"),
+    [("tpu", "float16", True), ("tpu", "bfloat16", False), ("gpu", "float16", False)],
+)
+def test_float16_on_a_tpu_is_told_of(platform: str, dtype: str, told: bool) -> None:
+    case = mesh.alone(reading.load("30_pipeline", "tiny", [f"model.dtype={dtype}"]))
+    trainer = train_step.make_trainer(case, "nnx", mesh.make(case, jax.devices()[:1]))
+    grid: Any = SimpleNamespace(
+        platform=platform, kind="a kind", batch_parts=1, devices=1, mesh=trainer.grid.mesh
+    )
+    recorder = Recorder(blank("a-run", "failed"))
+    recorder.set(warnings=[])
+    describing.describe_model(case, trainer._replace(grid=grid), recorder)
+    warned = [line for line in recorder.record["warnings"] if "model.dtype=float16" in line]
+    assert bool(warned) is told

@@ -13,6 +13,7 @@ from commands import record_of
 from harness import run as command
 from harness.cases import reading
 from harness.errors import UserError
+from harness.records import record
 from harness.training import devices, going_on
 from harness.training.parallel import mesh
 from harness.training.watcher import Watcher
@@ -140,3 +141,13 @@ def test_an_older_record_tells_its_batch_by_its_devices() -> None:
 def test_what_restore_takes_is_only_asked_of_a_checkpoint() -> None:
     with pytest.raises(UserError, match="--restore-what all: only with --restore"):
         command.main([*CASE, "--restore-what", "all"])
+
+
+def test_the_devices_that_a_record_needs_are_those_of_its_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert going_on.fewest_devices(path) == 1
+    for name, devices_ in (("01_baseline", 1), ("30_pipeline", 8)):
+        case = reading.load(name, "tiny")
+        made = record.blank("a", "failed") | {"case": reading.described(case, "tiny", "reference")}
+        record.write(path, made)
+        assert going_on.fewest_devices(path) == devices_

@@ -12,22 +12,28 @@ import commands
 import pytest
 
 STEPS = 24
-CASE = (
-    *("--case", "08_checkpoint_async_true", "--size", "tiny", "--steps", str(STEPS)),
-    *("--set", "checkpoint.period=3", "--set", "model.dropout_rate=0.1"),
+EVERY = ("--size", "tiny", "--steps", str(STEPS), "--set", "checkpoint.period=3")
+CASE = ("--case", "08_checkpoint_async_true", *EVERY, "--set", "model.dropout_rate=0.1")
+# Over stages; after two good steps its scale doubles, and gradients soon overflow again.
+PIPELINE = (
+    *("--case", "30_pipeline", *EVERY, "--set", "optim.initial_loss_scale=4e6"),
+    *("--set", "optim.loss_scale_window=2"),
 )
 
 
 @pytest.mark.parametrize(
-    ("impl", "kills"),
+    ("impl", "case", "kills"),
     [
-        ("nnx", 2),
-        pytest.param("linen", 100, marks=pytest.mark.faults),
-        pytest.param("nnx", 100, marks=pytest.mark.faults),
+        ("nnx", CASE, 2),
+        pytest.param("linen", CASE, 100, marks=pytest.mark.faults),
+        pytest.param("nnx", CASE, 100, marks=pytest.mark.faults),
+        pytest.param("nnx", PIPELINE, 40, marks=pytest.mark.faults),
     ],
 )
-def test_a_killed_run_resumes_to_the_same_end(impl: str, kills: int, tmp_path: Path) -> None:
-    whole = commands.run(*CASE, "--impl", impl, "--results-dir", tmp_path, "--run-id", "whole")
+def test_a_killed_run_resumes_to_the_same_end(
+    impl: str, case: tuple[str, ...], kills: int, tmp_path: Path
+) -> None:
+    whole = commands.run(*case, "--impl", impl, "--results-dir", tmp_path, "--run-id", "whole")
     assert whole.returncode == 0, whole.stderr
     undisturbed = commands.record_of(tmp_path / "whole")
     chance = random.Random(f"{impl} {kills}")
@@ -35,7 +41,7 @@ def test_a_killed_run_resumes_to_the_same_end(impl: str, kills: int, tmp_path: P
     while done < kills:
         folder = tmp_path / str(number)
         newest = None
-        while not _runs_to_its_end(impl, folder, chance, done < kills):
+        while not _runs_to_its_end(case, impl, folder, chance, done < kills):
             done += 1
             assert newest is None or newest in _committed(folder), "a committed step is lost"
             newest = max(_committed(folder), default=None)
@@ -75,13 +81,15 @@ def test_of_two_starts_of_one_name_one_goes_on_undamaged(tmp_path: Path) -> None
         shutil.rmtree(tmp_path / name)
 
 
-def _runs_to_its_end(impl: str, folder: Path, chance: random.Random, kill: bool) -> bool:
+def _runs_to_its_end(
+    case: tuple[str, ...], impl: str, folder: Path, chance: random.Random, kill: bool
+) -> bool:
     """Starts or resumes a run; kills it at a random moment, which may be after its end."""
     where = ("--results-dir", folder.parent)
     if (folder / "record.json").exists():
         child = commands.start("--resume", folder.name, *where)
     else:
-        child = commands.start(*CASE, "--impl", impl, *where, "--run-id", folder.name)
+        child = commands.start(*case, "--impl", impl, *where, "--run-id", folder.name)
     with child:
         if kill:
             _wait_for_a_moment(child, chance)
@@ -110,5 +118,5 @@ def _committed(folder: Path) -> set[int]:
 
 
 def _trajectory(record: dict[str, Any]) -> list[tuple[Any, ...]]:
-    names = ("step", "loss", "grad_norm", "learning_rate", "total_weights")
-    return [tuple(step[name] for name in names) for step in record["steps"]]
+    names = ("step", "loss", "grad_norm", "learning_rate", "total_weights", "loss_scale", "skipped")
+    return [tuple(step.get(name) for name in names) for step in record["steps"]]
