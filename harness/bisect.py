@@ -1,16 +1,15 @@
 """Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
 from argparse import BooleanOptionalAction
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 
 from harness import cli
-from harness.bisecting import parting
-from harness.bisecting.capture import Node, Trace, capture
-from harness.bisecting.parting import Distance, Parting, Row
+from harness.bisecting import parting, telling
+from harness.bisecting.capture import capture
+from harness.bisecting.telling import Found
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.errors import UserError
@@ -18,27 +17,11 @@ from harness.randomness import alignment
 from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
-from harness.text import capped
 from harness.training import beginning, checking, data, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
-from models.seam import Implementation
+from models.seam import OWN, Implementation
 from models.shared.trees import perturbed
-
-_KINDS = ("activations", "gradients", "updates")
-_LONGEST_TABLE = 8
-
-
-@dataclass(frozen=True)
-class Found:
-    """Two traces of one step, and where they part; None: nowhere."""
-
-    names: tuple[str, str]
-    a: Trace
-    b: Trace
-    layer_axes: Mapping[str, int | None]
-    parting: Parting | None
-    random: list[str] = field(default_factory=list)  # where the sides draw with other keys
 
 
 def parser() -> cli.Parser:
@@ -85,13 +68,13 @@ def main(argv: list[str]) -> int:
     params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
     states = _model_states(case, names, grid)
     found = bisect(case, names, a, b, params, states, arguments.align_random)
-    print(text(found))
+    print(telling.text(found))
     for name, one in zip(names, (a, b), strict=True):
         drawn = drawing.drawn(case, one, grid)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
             print(f"random: {name} {line}")
     # Only what has names of its own may draw with keys of its own.
-    same = found.parting is None and (not found.random or pair.matched is not None)
+    same = found.is_rounding and (not found.random or pair.matched is not None)
     return 0 if same else 1
 
 
@@ -152,17 +135,25 @@ def bisect(
             drawing.as_numbered(a, family, numbers[0]),
             drawing.as_numbered(b, family, numbers[1]),
         )
-    one, other = (
-        capture(_step(side, case, model), params, batch, key, state)
+    runs = [
+        partial(capture, _step(side, case, model), params, batch, key, state)
         for side, state in zip(sides, model_states, strict=True)
-    )
+    ]
+    one, other = (run() for run in runs)
     axes = a.logical_axes(model)
     layer_axes = {
         path: named.index("layers") if "layers" in named else None
         for path, named in checking.named_axes(axes).items()
     }
-    random = drawing.differing(names, numbers)
-    return Found(names, one, other, layer_axes, parting.part(one, other, layer_axes), random)
+    return Found(
+        names,
+        one,
+        other,
+        layer_axes,
+        parting.part(one, other, layer_axes),
+        drawing.differing(names, numbers),
+        (lambda change: runs[0](change=change), lambda change: runs[1](change=change)),
+    )
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:
@@ -177,66 +168,16 @@ def _step(implementation: Implementation, case: Case, model: Any) -> Any:
             state["model_state"] = model_state
         done = train_step.update(case, implementation, model, optimizer, state, batch, key)
         updates = jax.tree.map(jax.numpy.subtract, done.state["params"], params)
-        return {"loss": done.metrics["loss"], "gradients": done.gradients, "updates": updates}
+        held = done.state.get("model_state", {})
+        shared = {name: tree for name, tree in held.items() if name != OWN}
+        return {
+            "loss": done.metrics["loss"],
+            "gradients": done.gradients,
+            "updates": updates,
+            "state": shared,
+        }
 
     return step
-
-
-def text(found: Found) -> str:
-    """What was found, for a terminal."""
-    tables = {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
-    told = ", ".join(
-        f"{sum(row.distance is None for row in rows)} of {len(rows)} {kind}"
-        for kind, rows in tables.items()
-    )
-    if found.parting is None:
-        but = " but random draws" if found.random else ""
-        return "\n".join([f"no difference{but}: loss, {told} are equal bit for bit", *found.random])
-    lines = [_first(found, found.parting), f"equal bit for bit: {told}", *found.random]
-    for kind, rows in tables.items():
-        differing = [row for row in rows if row.distance is not None]
-        if differing:
-            lines.append(f"\n{kind} that differ, in order:")
-            lines += capped(list(map(_difference, differing)), _LONGEST_TABLE)
-    return "\n".join(lines)
-
-
-def _first(found: Found, first: Parting) -> str:
-    kind = "" if first.kind == "activations" else f"{first.kind.removesuffix('s')} of "
-    lines = [f"first difference: {kind}{_layer(first.layer)}{first.tensor}"]
-    if first.distance is not None:
-        lines[0] += f": {_distance(first.distance)}"
-    for name, node in zip(found.names, (first.a, first.b), strict=True):
-        lines.append(f"  {name}: {_operation(node)}")
-    return "\n".join(lines)
-
-
-def _operation(node: Node | None) -> str:
-    if node is None:
-        return "every value on the way is one that the other side has too"
-    shape = f"{node.values.dtype}{list(node.values.shape)}"
-    with_ = [*sorted(node.parameters), *(f"{float(one):.9g}" for one in node.literals)]
-    of = f" with {', '.join(with_)}" if with_ else ""
-    scope = f", in {node.at.scope}" if node.at.scope else ""
-    return f"{node.operation} {shape}{of}, at {node.at.source or '?'}{scope}"
-
-
-def _difference(row: Row) -> str:
-    return f"{_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
-
-
-def _layer(layer: int | None) -> str:
-    return "" if layer is None else f"layer {layer}, "
-
-
-def _distance(distance: Distance | None) -> str:
-    if distance is None or distance.relative != distance.relative:
-        return "of another type or shape"
-    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps apart"
-    return (
-        f"{100 * distance.relative:.3g} % relative,"
-        f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
-    )
 
 
 if __name__ == "__main__":

@@ -69,6 +69,9 @@ class Node:
         return hashlib.blake2b(told + values.tobytes(), digest_size=16).digest()
 
 
+Change = Callable[[Node], Any]
+
+
 @dataclass(frozen=True)
 class Trace:
     """All values of one computation in order, and its outputs by path."""
@@ -77,11 +80,20 @@ class Trace:
     outputs: dict[str, Node]
 
 
-def capture(function: Callable[..., Any], params: Any, tokens: Any, *rest: Any) -> Trace:
-    """Computes `function(params, tokens, *rest)`, a dict of trees, and keeps every value."""
+def capture(
+    function: Callable[..., Any],
+    params: Any,
+    tokens: Any,
+    *rest: Any,
+    change: Change | None = None,
+) -> Trace:
+    """Computes `function(params, tokens, *rest)`, a dict of trees, and keeps every value.
+
+    change: of each node as it is computed, the array that is computed on with.
+    """
     arguments = (params, tokens, *rest)
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    walk = _Walk()
+    walk = _Walk(change)
     inputs = [
         walk.add(_PARAMETERS, leaf, named=path) for path, leaf in named_leaves(params).items()
     ]
@@ -94,8 +106,9 @@ def capture(function: Callable[..., Any], params: Any, tokens: Any, *rest: Any) 
 class _Walk:
     """An interpreter of jaxprs that remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, change: Change | None) -> None:
         self.nodes: list[Node] = []
+        self._change = change
 
     def add(self, operation: str, array: Any, named: str | None = None, **about: Any) -> Node:
         inputs: tuple[Node, ...] = about.get("inputs", ())
@@ -108,6 +121,8 @@ class _Walk:
             parameters=parameters if named is None else frozenset([named]),
             **about,
         )
+        if self._change is not None:
+            node.array = self._change(node)
         self.nodes.append(node)
         return node
 

@@ -7,7 +7,7 @@ passed over.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -46,7 +46,8 @@ class Row:
 class Parting:
     """The first difference: `a` and `b` are the operations, None where a side has none of its own.
 
-    kind: activations, gradients or updates; tensor: the parameter that it is about, or lies beside.
+    kind: activations, gradients, updates or state; tensor: the parameter that it is about, or lies
+    beside.
     """
 
     kind: str
@@ -93,7 +94,7 @@ def part(a: Trace, b: Trace, layer_axes: Mapping[str, int | None]) -> Parting | 
         if path in differing:
             node, other = roots(a, b, [path])
             return _parting("activations", node, other, a, b)
-    for kind in ("gradients", "updates"):
+    for kind in ("gradients", "updates", "state"):
         paths = [path for path in differing if path.startswith(f"{kind}/")]
         if paths:
             return _of_tensors(kind, paths, a, b, layer_axes)
@@ -105,19 +106,22 @@ def roots(a: Trace, b: Trace, paths: Iterable[str]) -> tuple[Node | None, Node |
     found = []
     for one, other in ((a, b), (b, a)):
         known = {node.fingerprint for node in other.nodes}
-        lacking = _lacking([one.outputs[path] for path in paths], known)
-        following = [node for node in lacking if node.follows_tokens]
-        found.append(min(following or lacking, key=lambda node: node.order, default=None))
+        way = lacking(
+            [one.outputs[path] for path in paths],
+            lambda node, known=known: node.fingerprint in known,  # type: ignore[misc]
+        )
+        following = [node for node in way if node.follows_tokens]
+        found.append(min(following or way, key=lambda node: node.order, default=None))
     return found[0], found[1]
 
 
-def _lacking(outputs: list[Node], known: set[bytes]) -> list[Node]:
+def lacking(outputs: list[Node], is_known: Callable[[Node], bool]) -> list[Node]:
     """What leads to the outputs by values that are not known."""
     seen: dict[int, Node] = {}
     waiting = list(outputs)
     while waiting:
         node = waiting.pop()
-        if node.order not in seen and node.fingerprint not in known:
+        if node.order not in seen and not is_known(node):
             seen[node.order] = node
             waiting += node.inputs
     return list(seen.values())
@@ -237,16 +241,26 @@ def _row(tensor: str, layer: int | None, order: int, a: np.ndarray, b: np.ndarra
     return Row(tensor, layer, order, None if equal else apart or unlike)
 
 
+def partners(a: Trace, b: Trace) -> dict[int, Node]:
+    """The nodes of a that are known to be b's, by the order of these: outputs and activations."""
+    sides = (_taken(a), _taken(b))
+    found = {node.order: sides[0][name] for name, node in sides[1].items() if name in sides[0]}
+    return found | {node.order: a.outputs[path] for path, node in b.outputs.items()}
+
+
+def _taken(trace: Trace) -> dict[tuple[str, int | None], Node]:
+    """What each parameter is first taken into in the forward pass."""
+    taken: dict[tuple[str, int | None], Node] = {}
+    for node in trace.nodes[: trace.outputs["loss"].order + 1]:
+        if node.follows_tokens and node.parameters:
+            tensor = ", ".join(sorted(node.parameters))
+            taken.setdefault((tensor, layer_of(node, tensor)), node)
+    return taken
+
+
 def _activation_rows(a: Trace, b: Trace) -> list[Row]:
     """What each parameter is first taken into, on both sides."""
-    sides: list[dict[tuple[str, int | None], Node]] = []
-    for trace in (a, b):
-        taken: dict[tuple[str, int | None], Node] = {}
-        for node in trace.nodes[: trace.outputs["loss"].order + 1]:
-            if node.follows_tokens and node.parameters:
-                tensor = ", ".join(sorted(node.parameters))
-                taken.setdefault((tensor, layer_of(node, tensor)), node)
-        sides.append(taken)
+    sides = (_taken(a), _taken(b))
     return [
         _row(tensor, layer, node.order, node.values, sides[1][tensor, layer].values)
         for (tensor, layer), node in sides[0].items()

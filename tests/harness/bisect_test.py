@@ -14,7 +14,7 @@ import pytest
 from small_pairs import module, pair
 
 from harness import bisect
-from harness.bisecting import parting
+from harness.bisecting import parting, telling
 from harness.cases import families, reading
 from harness.training import beginning
 from harness.training.parallel import mesh
@@ -34,7 +34,7 @@ def case_of(name: str, twins_name: str | None) -> Any:
     return found
 
 
-def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
+def compare(name: str, twins_name: str | None, b: Any = None) -> telling.Found:
     case = case_of(name, twins_name)
     pair = families.of(case)
     a = pair.get(pair.names[0])
@@ -56,7 +56,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> bisect.Found:
 def test_the_twins_do_not_differ_in_any_case(name: str) -> None:
     found = compare(name, None)
     assert found.parting is None
-    assert re.match(r"no difference: loss, (\d+) of \1 activations", bisect.text(found))
+    assert re.match(r"no difference: loss, (\d+) of \1 activations", telling.text(found))
 
 
 @pytest.mark.bisect
@@ -278,7 +278,7 @@ def test_a_planted_fault_is_named(
     plant(monkeypatch)
     found = compare("03_dropout", GPT2)
     assert found.parting is not None
-    assert tensor in found.parting.tensor, bisect.text(found)
+    assert tensor in found.parting.tensor, telling.text(found)
     assert found.parting.layer == layer
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.bisecting.capture import capture
+from harness.bisecting.capture import Node, capture
 
 PARAMS = {"embed": jnp.eye(3), "layers": {"w": jnp.stack([2 * jnp.eye(3), 3 * jnp.eye(3)])}}
 TOKENS = jnp.asarray([0, 2], jnp.int32)
@@ -65,3 +65,14 @@ def test_the_branch_that_is_taken_is_walked_through() -> None:
     names = {node.operation for node in capture(branching, {"x": jnp.ones(2)}, TOKENS).nodes}
     assert "cos" in names
     assert "sin" not in names
+
+
+def test_a_value_can_be_another_one_from_where_it_is_made() -> None:
+    def doubled(params: dict, tokens: jax.Array) -> dict[str, jax.Array]:
+        return {"out": jnp.sin(tokens * 2.0) + 1}
+
+    def change(node: Node) -> jax.Array:
+        return jnp.zeros_like(node.array) if node.operation == "sin" else node.array
+
+    out = capture(doubled, {}, jnp.ones(2), change=change).outputs["out"]
+    np.testing.assert_array_equal(out.values, [1, 1])

@@ -1,0 +1,129 @@
+"""What was found of two traces of one step, in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.bisecting import judging, parting
+from harness.bisecting.capture import Node, Trace
+from harness.bisecting.judging import Judged, Run
+from harness.bisecting.parting import Distance, Parting, Row
+from harness.text import capped, counted
+
+_KINDS = ("activations", "gradients", "updates", "state")
+_LONGEST_TABLE = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """Two traces of one step, and where they part; None: nowhere.
+
+    random: where the sides draw with other keys, a line each. runs: compute either side anew.
+    """
+
+    names: tuple[str, str]
+    a: Trace
+    b: Trace
+    layer_axes: Mapping[str, int | None]
+    parting: Parting | None
+    random: list[str]
+    runs: tuple[Run, Run]
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """Every operation that differs given equal inputs, what is furthest from rounding first."""
+        if self.parting is None:
+            return []
+        partners = parting.partners(self.a, self.b)
+        found = judging.judge(self.a, *self.runs, partners)
+        return sorted(found, key=lambda one: (one.is_rounding, -one.times))
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether nothing differs by more than rounding."""
+        return all(one.is_rounding for one in self.judged)
+
+
+def text(found: Found) -> str:
+    """What was found, for a terminal."""
+    tables = {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
+    told = ", ".join(
+        f"{sum(row.distance is None for row in rows)} of {len(rows)} {kind}"
+        for kind, rows in tables.items()
+        if rows
+    )
+    if found.parting is None:
+        but = " but random draws" if found.random else ""
+        return "\n".join([f"no difference{but}: loss, {told} are equal bit for bit", *found.random])
+    lines = [*_verdict(found), "", _first(found, found.parting)]
+    lines += [f"equal bit for bit: {told}", *found.random]
+    for kind, rows in tables.items():
+        differing = [row for row in rows if row.distance is not None]
+        if differing:
+            lines.append(f"\n{kind} that differ, in order:")
+            lines += capped(list(map(_difference, differing)), _LONGEST_TABLE)
+    return "\n".join(lines)
+
+
+def _verdict(found: Found) -> list[str]:
+    """Whether all that differs is rounding, and what is not."""
+    beyond = [one for one in found.judged if not one.is_rounding]
+    many = counted(len(found.judged), "operation")
+    if not beyond:
+        most = max((one.times for one in found.judged), default=0.0)
+        return [
+            f"equal up to rounding: {many} of {len(found.b.nodes)} differ given equal inputs, by at"
+            f" most {most:.2g} of what moving values by a unit in the last place makes there"
+        ]
+    lines = [f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
+             " rounding; the furthest first:"]  # fmt: skip
+    return lines + capped([_judged(found, one) for one in beyond], _LONGEST_TABLE)
+
+
+def _judged(found: Found, one: Judged) -> str:
+    tensor, layer = parting.place(one.at, found.a)
+    lines = [node.at.source or "?" for node in (one.a, one.b)]
+    places = ", ".join(f"{name} at {line}" for name, line in zip(found.names, lines, strict=True))
+    if one.times <= judging.LIMIT and one.formats is not None:
+        far = f"computed in {one.formats[0]} and in {one.formats[1]}"
+    else:
+        far = f"{one.times:,.3g} times what rounding makes ({one.error:.2g}, {one.rounding:.2g})"
+    return f"{_layer(layer)}{tensor}: {far}; {places}"
+
+
+def _first(found: Found, first: Parting) -> str:
+    kind = "" if first.kind == "activations" else f"{first.kind.removesuffix('s')} of "
+    lines = [f"first difference: {kind}{_layer(first.layer)}{first.tensor}"]
+    if first.distance is not None:
+        lines[0] += f": {_distance(first.distance)}"
+    for name, node in zip(found.names, (first.a, first.b), strict=True):
+        lines.append(f"  {name}: {_operation(node)}")
+    return "\n".join(lines)
+
+
+def _operation(node: Node | None) -> str:
+    if node is None:
+        return "every value on the way is one that the other side has too"
+    shape = f"{node.values.dtype}{list(node.values.shape)}"
+    with_ = [*sorted(node.parameters), *(f"{float(one):.9g}" for one in node.literals)]
+    of = f" with {', '.join(with_)}" if with_ else ""
+    scope = f", in {node.at.scope}" if node.at.scope else ""
+    return f"{node.operation} {shape}{of}, at {node.at.source or '?'}{scope}"
+
+
+def _difference(row: Row) -> str:
+    return f"{_layer(row.layer)}{row.tensor}: {_distance(row.distance)}"
+
+
+def _layer(layer: int | None) -> str:
+    return "" if layer is None else f"layer {layer}, "
+
+
+def _distance(distance: Distance | None) -> str:
+    if distance is None or distance.relative != distance.relative:
+        return "of another type or shape"
+    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps apart"
+    return (
+        f"{100 * distance.relative:.3g} % relative,"
+        f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
+    )
