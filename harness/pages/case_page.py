@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from harness.pages import anatomy, curves, rendering, turns
+from harness.pages import anatomy, curves, rendering, schedules, turns
 from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
 from harness.records import figures
-from harness.records.record import at
+from harness.records.record import Record, at
 
 _LISTED = 200  # runs in the table
 _CROSSINGS = {  # what crosses jit, by nnx_state
@@ -38,6 +38,7 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         published_charts=curves.charts_of(case.published, "published", all_kinds=False),
         published_saving=anatomy.saving([(run.short, run) for run in case.published]),
         published_memory=anatomy.memory([(run.short, run) for run in case.published]),
+        pipeline=schedules.shown(_pipeline(case, measured), case.orders),
         runs=measured[:_LISTED],
         left_out=len(measured) - _LISTED,
         step_seconds=figures.step_seconds,
@@ -104,6 +105,14 @@ def _measured_on(case: Case) -> dict[str, list[Run]]:
         if full and on in found and figures.step_seconds(run.record) is not None:
             found[on].append(run)
     return found
+
+
+def _pipeline(case: Case, measured: list[Run]) -> Record | None:
+    """The pipeline of the newest run of full size, else of a slice, else of any run."""
+    full = [run for run in measured if run.record["size"] == "full"]
+    compiled = [run for sides in case.preflights.values() for run in sides.values()]
+    told = (run.record.get("pipeline") for run in [*full, *compiled, *measured])
+    return next((one for one in told if one is not None), None)
 
 
 def _model_errors(slices: dict[str, Run]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ class Group:
 
 @dataclass
 class Case:
-    """What is known of one case."""
+    """What is known of one case; orders: documents, of whatever case, that log a pipeline's."""
 
     name: str
     title: str
@@ -52,6 +52,7 @@ class Case:
     # By what was compiled for, as `compiled_for` says, then by implementation.
     preflights: dict[str, dict[str, Run]] = field(default_factory=dict)
     preflight_pairs: dict[str, Pair] = field(default_factory=dict)
+    orders: list[Run] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def gather(paths: Iterable[Path]) -> Collection:
             by_case[run.record["case"]["name"]].append(run)
     names = sorted({*by_case, *reading.case_names()})
     cases = [_case(name, by_case[name], warnings) for name in names]
+    orders = [run for run in runs if run.source["schedule"]]
+    for case in cases:
+        case.orders.extend(orders)
     others = [run for run in runs if run.record["case"]["name"] is None]
     return Collection(cases, runs, others, warnings)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.pages import anatomy, curves, log, rendering, words
+from harness.pages import anatomy, curves, log, rendering, schedules, words
 from harness.pages.gathering import Case
 from harness.pages.sources import Run
 from harness.records import figures
@@ -43,6 +43,8 @@ def page(run: Run, case: Case | None) -> str:
         step_seconds=figures.step_seconds(content),
         last_loss=figures.last_loss(content),
         source=run.source if "source" in content else None,
+        pipeline=schedules.shown(content.get("pipeline"), case.orders if case else []),
+        orders=schedules.logged(run) if "source" in content else [],
     )
 
 
