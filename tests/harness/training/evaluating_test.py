@@ -43,6 +43,12 @@ def test_evaluations_are_due_every_so_many_steps_and_after_the_last(
     assert [step for step in range(5) if evaluating.due(case, step)] == steps
 
 
+def test_a_published_policy_is_kept() -> None:
+    case = reading.load("20_honeycrisp", overrides=["run.steps=60000"])
+    due = [step for step in range(60000) if evaluating.due(case, step)]
+    assert due == [24_999, 49_999, 59_999]  # after so many steps, as AXLearn counts, and the last
+
+
 def test_both_twins_evaluate_alike_bit_for_bit_without_dropout() -> None:
     settings = [*SIZES, "eval.every=2", "eval.batches=2", "model.dropout_rate=0.5"]
     case = reading.load("03_dropout", "tiny", settings)

@@ -51,7 +51,8 @@ def test_ten_steps_by_the_command_are_axlearns(tokens: Path, tmp_path: Path) -> 
     given = tmp_path / "given.npz"
     arrays: dict[str, Any] = inputs.parameters()
     np.savez(given, **arrays)
-    settings = [*FLOAT32, f"data.tokens={tokens}", "checkpoint.enabled=false"]
+    alone = ["checkpoint.enabled=false", "eval.every=null"]
+    settings = [*FLOAT32, f"data.tokens={tokens}", *alone]
     done = commands.run(
         *("--case", "20_honeycrisp", "--size", "tiny", "--impl", "linen", "--devices", "1"),
         *("--restore", given, "--results-dir", tmp_path, "--run-id", "a", "--steps", "10"),
@@ -74,13 +75,12 @@ def test_updates_over_a_mesh_are_axlearns_and_go_on_over_another(
     trainer = trainer_of("nnx", (2, 2), *FLOAT32, f"data.tokens={tokens}")
     step = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
     given = train_step.make_inputs(trainer_case(tokens), trainer.grid)
-    state = train_step.compile_step(train_step.lower_init(trainer), trainer)(given.seed)
-    params = jax.tree.map(
-        jax.device_put,
-        nested(inputs.parameters()),
-        jax.tree.map(lambda p: p.sharding, state["params"]),
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), trainer.state)
+    state = jax.tree.map(
+        lambda array, leaf: jax.device_put(array, leaf.sharding),
+        zeros | {"params": nested(inputs.parameters())},
+        trainer.state,
     )
-    state = state | {"params": params}
     for told in STEPS:
         before = jax.device_get(state["params"])
         state, metrics = step(state, given)
