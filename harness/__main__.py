@@ -1,6 +1,7 @@
-"""Lists the commands: `python -m harness`."""
+"""Lists the commands, or runs one: `python -m harness doctor`."""
 
 import ast
+import importlib
 from pathlib import Path
 
 from harness import cli
@@ -24,7 +25,10 @@ def commands() -> dict[str, tuple[str, str]]:
 
 
 def main(argv: list[str]) -> int:
-    """Prints a line for each command; returns the exit code."""
+    """Prints a line for each command, or runs the one that is named; returns the exit code."""
+    if argv and argv[0] in commands():
+        code: int = importlib.import_module(f"harness.{argv[0]}").main(argv[1:])
+        return code
     cli.Parser(prog="python -m harness", description="Lists the commands.").parse_args(argv)
     rows = [(example, what) for what, example in commands().values()]
     print("\n".join([*aligned(rows), "--help after any of them says more"]))

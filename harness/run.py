@@ -22,7 +22,6 @@ from harness.training import (
     turns_session,
 )
 from harness.training.children import Children
-from harness.training.devices import Processes
 from harness.training.parallel import mesh
 from models.seam import Family
 
@@ -80,9 +79,7 @@ def parser() -> cli.Parser:
         f" {turns_session.CPU_SECONDS:g} on a CPU, {turns_session.USUAL_SECONDS:g} elsewhere)",
     )
     add("--in-turns", nargs=2, metavar="RUN_ID", help="run two complete runs again, in turns")
-    add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
-    add("--processes", type=int, metavar="N", help="how many processes train together")
-    add("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    devices.add_options(arguments)
     return arguments
 
 
@@ -124,7 +121,7 @@ def main(argv: list[str]) -> int:
     wanted = several.Wanted(
         variants, arguments.repeats, arguments.run_id, in_turns=not arguments.no_turns
     )
-    return several.run(wanted, Children(argv, _processes(arguments)))
+    return several.run(wanted, Children(argv, devices.told(arguments)))
 
 
 def _require_nnx(arguments: Namespace) -> None:
@@ -157,7 +154,7 @@ def _options(arguments: Namespace) -> session.Options:
         recipe=arguments.recipe,
         overrides=tuple(arguments.set + more),
         devices=arguments.devices,
-        processes=_processes(arguments),
+        processes=devices.told(arguments),
         results=arguments.results_dir,
         init=arguments.init,
         restore=arguments.restore,
@@ -175,19 +172,6 @@ def _case(arguments: Namespace) -> str:
         return ""
     usual = "01_baseline" if arguments.check and arguments.twins is None else None
     return reading.given(arguments.case or usual, arguments.twins)
-
-
-def _processes(arguments: Namespace) -> Processes | None:
-    given = (arguments.coordinator, arguments.processes, arguments.process_id)
-    if given == (None, None, None):
-        return None
-    if None in given:
-        raise UserError("--coordinator, --processes and --process-id go together")
-    if not 0 <= arguments.process_id < arguments.processes:
-        raise UserError(
-            f"--process-id {arguments.process_id}: must lie in [0, {arguments.processes})"
-        )
-    return Processes(*given)
 
 
 def _profile(text: str | None) -> range:

@@ -143,7 +143,12 @@ def flatten(case: Case) -> dict[str, Any]:
 
 def flat_text(case: Case) -> str:
     """`flatten` as lines of `path: value`."""
-    return "".join(f"{key}: {converting.line(value)}\n" for key, value in flatten(case).items())
+    return lines(flatten(case))
+
+
+def lines(config: Mapping[str, Any]) -> str:
+    """A flattened case as lines of `path: value`."""
+    return "".join(f"{key}: {converting.line(value)}\n" for key, value in config.items())
 
 
 def described(case: Case, size: str, recipe: str) -> dict[str, Any]:
@@ -161,13 +166,17 @@ def case_hash(case: Case, size: str, recipe: str) -> str:
     Left out: the implementation, what `is_free`, and where things lie (the tokens of a file count
     by their content).
     """
-    settings = {key: value for key, value in flatten(case).items() if not is_free(key)}
+    config = flatten(case)
     if case.data.tokens is not None:
-        settings["data.tokens"] = _file_sha256(case.data.tokens)
-    lines = [f"{key}: {converting.line(value)}" for key, value in settings.items()]
-    return hashlib.sha256(
-        "\n".join([*lines, f"size: {size}", f"recipe: {recipe}"]).encode()
-    ).hexdigest()
+        config["data.tokens"] = _file_sha256(case.data.tokens)
+    return config_hash(config, size, recipe)
+
+
+def config_hash(config: Mapping[str, Any], size: str, recipe: str) -> str:
+    """`case_hash` of a flattened case, which holds the sha256 of its tokens where it has a file."""
+    own = {key: value for key, value in config.items() if not is_free(key)}
+    text = f"{lines(own)}size: {size}\nrecipe: {recipe}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:

@@ -20,6 +20,11 @@ class Caution(Enum):
         "no step was timed: the first three and those after a save do not count",
         "run more than {enough} steps",
     )
+    STOPPED = (
+        "the process did not run for a while (stopped, under a debugger, or with its machine"
+        " suspended): {count} of the steps, the first of them {first}, are no samples",
+        "",
+    )
     DROPPED = (
         "{count} of the steps, the first of them {first}, were dropped for their gradients: they"
         " changed nothing",
@@ -79,6 +84,11 @@ class Caution(Enum):
     ALL_TAKEN = (
         "{path}: {whose}; its whole state was taken: the run goes on after its step {step}",
         "--restore-what params takes the parameters alone",
+    )
+    DAMAGED = ("of what earlier starts left, {what}", "")
+    UNCOUNTED_SAVE = (
+        "save of step {step}: made by a start that was killed before it could say what it cost",
+        "",
     )
     OTHER_DEVICES = (
         "begun on {begun}, goes on with {now}: the batch stays {batch} sequences a step, and the"

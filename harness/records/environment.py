@@ -48,6 +48,11 @@ def collect(devices: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def is_installed(distribution: str) -> bool:
+    """Whether a distribution, such as libtpu, is installed."""
+    return _version(distribution) is not None
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)

@@ -29,9 +29,9 @@ def figure(record: Record, path: str) -> float | None:
 def step_samples(record: Record) -> list[float]:
     """The seconds of the steps that the record's `step_seconds` counts.
 
-    The first step of the last start, its warm-up and the steps after a save or an evaluation are
-    none; what remains are the last ones, as many as the record says. In a log that does not say,
-    all but the first.
+    The first step of the last start, its warm-up, the steps after a save or an evaluation and those
+    in which the process was stopped are none; what remains are the last ones, as many as the record
+    says. In a log that does not say, all but the first.
     """
     evaluated = sorted(entry["step"] for entry in record.get("evals", ()))
     steps = []
@@ -40,7 +40,8 @@ def step_samples(record: Record) -> list[float]:
         follows_evaluation = bisect_left(evaluated, before) < bisect_left(evaluated, entry["step"])
         before = entry["step"]
         seconds = number(entry["step_seconds"])
-        if seconds is not None and not entry["after_save"] and not follows_evaluation:
+        counts = not (entry["after_save"] or entry.get("stopped") or follows_evaluation)
+        if seconds is not None and counts:
             steps.append(seconds)
     count = record["timing"]["step_seconds"]["samples"]
     if count is None:

@@ -1,7 +1,6 @@
 """Finds records: of one run, of repeats, or all below a folder; bad ones are told and skipped."""
 
 import gc
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.records import history
 from harness.records import record as record_module
 from harness.records.record import Record, RecordError
 from harness.text import nearest, safe
+
+_RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found], list
     """Reads every record at or below the paths: files, runs' folders, folders of these.
 
     Returns them in the order of their paths, and a warning for each file that is no good record:
-    truncated, foreign, of a later version, or changed by hand. Raises UserError for a path that is
-    not there.
+    truncated, foreign, of a later version, or changed by hand; also for what is damaged beside a
+    good one. Raises UserError for a path that is not there.
     """
     found, warnings = [], []
     with _without_collector():
@@ -35,17 +37,22 @@ def load_all(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found], list
             for file in _record_files(Path(path)):
                 try:
                     found.append(load(file))
+                    warnings += _damaged(found[-1])
                 except RecordError as error:
                     warnings.append(f"skipped {error}")
     return found, warnings
 
 
 def load(path: Path) -> Found:
-    """Reads one record; raises RecordError also for one that contradicts itself."""
-    record = record_module.read(path)
-    problem = _contradiction(record)
-    if problem is not None:
-        raise RecordError(f"{path}: changed by hand? {problem}")
+    """Reads one record; raises RecordError for a bad one, with what makes it again."""
+    try:
+        record = record_module.read(path)
+    except RecordError as error:
+        if not (path.parent / history.METRICS).is_file():
+            raise
+        raise RecordError(
+            f"{error}; --resume {path.parent.name} makes it again from the rest"
+        ) from None
     return Found(path, record)
 
 
@@ -59,11 +66,10 @@ def find(reference: str, results: Path, twins: str | None = None) -> tuple[list[
     record.
     """
     folder = Path(reference)
-    if os.path.isfile(reference):
-        return [load(folder)], []
-    for place in (folder, results / reference):
-        if os.path.isfile(place / "record.json"):
-            return [load(place / "record.json")], []
+    one = next((place / _RECORD for place in (folder, results / reference) if _is_run(place)), None)
+    if one is not None or os.path.isfile(reference):
+        single = load(one or folder)
+        return [single], _damaged(single)
     if os.path.isdir(reference):
         return _repeats(reference, *load_all([folder]))
     name, _, impl = reference.rpartition(":")
@@ -128,22 +134,6 @@ def _repeats(
     return ended, warnings
 
 
-def _contradiction(record: Record) -> str | None:
-    """What cannot be true of a record as this program writes it."""
-    numbers = [entry["step"] for entry in record["steps"]]
-    if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
-        return "its steps are not in order"
-    summary = record["timing"]["step_seconds"]
-    seconds = [entry["step_seconds"] for entry in record["steps"]]
-    known = [value for value in seconds if value is not None]
-    median = summary["median"]
-    if median is not None and known and not min(known) <= median <= max(known):
-        return "the median of its steps is that of none"
-    if (summary["samples"] or 0) > len(numbers) > 0:
-        return "it counts more samples than steps"
-    return None
-
-
 def _record_files(path: Path) -> Iterator[Path]:
     """The record files at or below a path; what lies in a run's folder is its own affair."""
     if not os.path.exists(path):
@@ -153,9 +143,20 @@ def _record_files(path: Path) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(path):
         folders.sort()
-        if "record.json" in files:
+        if _RECORD in files or _is_run(Path(folder)):
             folders.clear()
-            yield Path(folder, "record.json")
+            yield Path(folder, _RECORD)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run lies there, be it without its record."""
+    names = [_RECORD], [history.METRICS, history.STATUS]
+    return any(all(os.path.isfile(folder / name) for name in some) for some in names)
+
+
+def _damaged(found: Found) -> list[str]:
+    folder = found.path.parent
+    return [f"{folder}: {fault}" for fault in history.changed(found.record, folder)]
 
 
 def _runs(results: Path) -> list[Path]:

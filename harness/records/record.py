@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import os
 import re
 import secrets
@@ -11,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.records import atomic
+from harness.records import atomic, sealing
 
 SCHEMA_VERSION = 2
 
 Record = dict[str, Any]
+Part = Literal["steps", "evals", "saves"]
 Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
 
 _SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
@@ -92,6 +92,17 @@ def validate(record: object) -> None:
         raise RecordError(_reason(error.message)) from None
 
 
+def fits(part: Part, entry: object) -> bool:
+    """Whether an entry may stand in that list of a record."""
+    import fastjsonschema
+
+    try:
+        _part_validator(part)(entry)
+    except fastjsonschema.JsonSchemaValueException:
+        return False
+    return True
+
+
 def twins(record: Record) -> str | None:
     """The module of the pair that was run, None for the project's own."""
     module: str | None = (record["case"]["config"] or {}).get("twins")
@@ -114,7 +125,7 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
     """
     try:
         validate(record)
-        atomic.write(path, _text(record))
+        atomic.write(path, _text(sealing.sealed(record)))
     except (RecordError, ValueError, TypeError) as error:
         raise RecordError(f"{path}: not written: {error}") from None
     except OSError as error:
@@ -124,26 +135,36 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
 def read(path: str | os.PathLike[str]) -> Record:
     """Reads and validates a record; raises RecordError naming the path and what is wrong."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        record = json.loads(text, parse_float=_finite, parse_constant=_finite)
-        validate(record)
+        return parse(Path(path).read_bytes())
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
+
+
+def parse(content: bytes) -> Record:
+    """The record that a file holds; raises RecordError saying what is wrong with it.
+
+    One of an older version carries no checksum.
+    """
+    try:
+        record = sealing.parse(content.decode())
+        validate(record)
+        if sealing.SEAL in record:
+            record = sealing.opened(record)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        raise RecordError(f"{path}: truncated or not JSON, at {where}") from None
+        raise RecordError(f"truncated or not JSON, at {where}") from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not a record: {error}") from None
-    return record
+        raise RecordError(f"not a record: {error}") from None
+    except sealing.Broken as error:
+        raise RecordError(f"{error}: its {sealing.SEAL} is another one's") from None
+    from harness.records import sense
 
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is not a finite number")
-    return value
+    problem = sense.contradiction(record)
+    if problem is not None:
+        raise RecordError(f"contradicts itself, changed by hand? {problem}")
+    return dict(record)
 
 
 def _text(record: Record) -> str:
@@ -177,6 +198,17 @@ def _validator() -> Callable[[object], object]:
     import fastjsonschema
 
     validator: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
+    return validator
+
+
+@functools.cache
+def _part_validator(part: str) -> Callable[[object], object]:
+    import fastjsonschema
+
+    held = schema()["properties"]
+    of_saves = held["checkpoint"]["properties"]["saves"]
+    items = (of_saves if part == "saves" else held[part])["items"]
+    validator: Callable[[object], object] = fastjsonschema.compile(items, use_default=False)
     return validator
 
 

@@ -6,8 +6,13 @@ from typing import Any
 
 from harness.records.cautions import Caution
 from harness.records.record import Record, keys
+from harness.records.sense import is_nonfinite
 
 _FREE = ("prediction",)  # sections that hold what their maker finds
+_OF_A_SAVE = (
+    *("step", "bytes", "bytes_per_second"),
+    *("blocking_seconds", "background_seconds", "waited_for_previous_seconds"),
+)
 _USUAL = ("loss", "grad_norm", "learning_rate", "total_weights")
 
 
@@ -57,7 +62,7 @@ class Recorder:
             **values,
         }
         self._record["steps"].append(entry)
-        if entry["loss"] is None or (entry["grad_norm"] is None and not entry.get("skipped")):
+        if is_nonfinite(entry):
             self._record["nonfinite_steps"] += 1
         return entry
 
@@ -71,14 +76,20 @@ class Recorder:
     def earlier(
         self, steps: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Takes over what a resumed run does not do again."""
-        self._record["steps"].extend(dict(entry) for entry in steps)
-        if evaluations:
+        """Takes over what an earlier start of the run has recorded."""
+        self._record["steps"] = [dict(entry) for entry in steps]
+        self._record["nonfinite_steps"] = sum(map(is_nonfinite, steps))
+        if evaluations or "evals" in self._record:
             self._record["evals"] = [dict(entry) for entry in evaluations]
 
+    def rewind(self, step: int) -> None:
+        """Takes back this step and the later ones: they are run again."""
+        told = self._record["steps"], self._record.get("evals", ())
+        self.earlier(*([entry for entry in some if entry["step"] < step] for some in told))
+
     def save(self, entry: Mapping[str, Any]) -> None:
-        """Keeps what one save cost."""
-        self._record["checkpoint"]["saves"].append(dict(entry))
+        """Keeps what one save cost; null stands for what is not told."""
+        self._record["checkpoint"]["saves"].append(dict.fromkeys(_OF_A_SAVE) | dict(entry))
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

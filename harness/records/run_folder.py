@@ -5,51 +5,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import UserError
-from harness.records import atomic, storage
+from harness.records import atomic, history, sealing, storage
 from harness.records import record as record_module
+from harness.records.journal import Journal
 from harness.records.ownership import Owner
 from harness.records.record import Record
 
-_METRICS, _EVALUATIONS = "metrics.jsonl", "evals.jsonl"
 KILLED = "killed before it could end"  # a record's error until its run has ended
-
-
-class _Lines:
-    """A file of one JSON object a line, each of a step."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def append(self, entry: dict[str, Any]) -> None:
-        """Adds a line, at once."""
-        if self._file is None:
-            self._file = self._path.open("a")
-            if self._file.tell():
-                self._file.write("\n")  # ends the line of a run that was killed in it
-        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def read(self) -> list[dict[str, Any]]:
-        """The last line of each step; one torn by a killed run is left out."""
-        entries = {}
-        for line in self._path.read_text().splitlines() if self._path.exists() else ():
-            try:
-                entry = json.loads(line)
-                entries[entry["step"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-        return [entries[step] for step in sorted(entries)]
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class RunFolder:
@@ -74,6 +41,7 @@ class RunFolder:
         self.home = results / run_id
         self._is_primary = process == 0
         self._owner = owner
+        self._journals: dict[str, Journal] = {}
         self._mirror: storage.Mirror | None = None
         name = "log.txt" if self._is_primary else f"log.{process}.txt"
         with storage.errors_told(f"--results-dir {results}"):
@@ -81,14 +49,12 @@ class RunFolder:
                 raise UserError(f"--run-id {run_id}: {self.home} already holds a run")
             if storage.is_remote(self.home):
                 self.path = Path(tempfile.mkdtemp(prefix="harness-"))
-                self._fetch([name, *((_METRICS, _EVALUATIONS) if self._is_primary else ())])
+                self._fetch([name, *(history.JOURNALS if self._is_primary else ())])
                 self._mirror = storage.Mirror(self.path, self.home, owner.check)
             else:
                 self.path = self.home
                 self.path.mkdir(parents=True, exist_ok=True)
             self.log: TextIO = (self.path / name).open("a", encoding="utf-8")
-            self._metrics = _Lines(self.path / _METRICS)
-            self._evaluations = _Lines(self.path / _EVALUATIONS)
         self.sync()
 
     @property
@@ -115,27 +81,31 @@ class RunFolder:
     def write_status(self, state: str, step: int | None, exit_code: int | None = None) -> None:
         """Replaces status.json: the state, the last finished step, the exit code once there."""
         if self._is_primary:
-            status = {"state": state, "step": step, "exit_code": exit_code}
+            status = sealing.sealed({"state": state, "step": step, "exit_code": exit_code})
             # After every step: training must not wait for a disk.
-            atomic.write(self.path / "status.json", json.dumps(status) + "\n", to_disk=False)
+            atomic.write(self.path / history.STATUS, json.dumps(status) + "\n", to_disk=False)
 
-    def append_metrics(self, entry: dict[str, Any]) -> None:
+    def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Adds a step's line to metrics.jsonl, at once."""
-        if self._is_primary:
-            self._metrics.append(entry)
+        self._append(history.METRICS, entry)
 
-    def append_evaluation(self, entry: dict[str, Any]) -> None:
+    def append_evaluation(self, entry: Mapping[str, Any]) -> None:
         """Adds an evaluation's line to evals.jsonl, at once."""
+        self._append(history.EVALUATIONS, entry)
+
+    def append_save(self, entry: Mapping[str, Any]) -> None:
+        """Adds to saves.jsonl what a save has cost, once it is committed."""
+        self._append(history.SAVES, entry)
+
+    def _append(self, name: str, entry: Mapping[str, Any]) -> None:
         if self._is_primary:
-            self._evaluations.append(entry)
+            if name not in self._journals:
+                self._journals[name] = Journal(self.path / name)
+            self._journals[name].append(entry)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The last line of each step in metrics.jsonl."""
-        return self._metrics.read() if self._is_primary else []
-
-    def read_evaluations(self) -> list[dict[str, Any]]:
-        """The last line of each step in evals.jsonl."""
-        return self._evaluations.read() if self._is_primary else []
+    def digests(self) -> dict[str, str]:
+        """The record's `files`; to be asked once nothing more is written but the record."""
+        return history.digests(self.path)
 
     def write_record(self, record: Record) -> None:
         """Writes the record, whole or not at all."""
@@ -155,8 +125,8 @@ class RunFolder:
     def close(self) -> None:
         """Closes the files; raises UserError when a bucket does not take the last of them."""
         self.log.close()
-        self._metrics.close()
-        self._evaluations.close()
+        for journal in self._journals.values():
+            journal.close()
         if self._mirror is not None:
             self._mirror.close()
             shutil.rmtree(self.path, ignore_errors=True)
@@ -170,10 +140,18 @@ class RunFolder:
 
 
 def earlier_record(results: Any, run_id: str) -> Record | None:
-    """What a run of this name has left so far, None when there is none."""
+    """The record of a run of this name, None when there is none; RecordError for a bad one."""
     path = results / run_id / "record.json"
     with storage.errors_told(path):
         return record_module.read(storage.local_copy(path)) if path.exists() else None
+
+
+def set_aside(results: Any, run_id: str) -> None:
+    """Keeps a copy of a record that cannot be read, which is about to be written anew."""
+    path = results / run_id / "record.json"
+    with storage.errors_told(path):
+        if path.exists():
+            (path.parent / f"{path.name}.bad").write_bytes(path.read_bytes())
 
 
 def replace_record(results: Any, record: Record) -> None:

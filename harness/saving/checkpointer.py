@@ -17,6 +17,7 @@ import jax
 
 from harness.cases.settings import Checkpoint
 from harness.errors import UserError
+from harness.records import sealing
 from harness.saving import digest, files, restoring, waiting
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored, What
@@ -147,6 +148,11 @@ class Checkpointer:
         self.saves.append(save)
         if self._settings.async_:
             self._pending = save, waiting.start(lambda: self._commit(save))
+        else:
+            self.committed(save)
+
+    def committed(self, save: Save) -> None:
+        """Is called with each save once it is safe, for whoever keeps account of them."""
 
     def check(self) -> None:
         """Raises CheckpointError when a save in the background has failed; takes no time."""
@@ -158,6 +164,7 @@ class Checkpointer:
         if self._pending is not None:
             (save, outcome), self._pending = self._pending, None
             self._wait(outcome, f"{self._directory / str(save.step)}: not committed")
+            self.committed(save)
 
     def resume(self, state: Any) -> Restored | None:
         """The newest good state in this run's folder, None before the first save.
@@ -199,7 +206,7 @@ class Checkpointer:
         ocp = files.orbax()
         items = {
             files.STATE: ocp.args.StandardSave(nested(arrays)),
-            files.METADATA: ocp.args.JsonSave(files.sealed(metadata)),
+            files.METADATA: ocp.args.JsonSave(sealing.sealed(metadata)),
         }
         if self._manager is None:
             self._manager = self._make_manager(ocp)

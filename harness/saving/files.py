@@ -1,7 +1,6 @@
 """What lies in a checkpoint folder, read without a model and without trusting any of it."""
 
 import functools
-import hashlib
 import importlib
 import json
 import logging
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from harness.errors import UserError
-from harness.records import storage
+from harness.records import sealing, storage
 from harness.saving import foreign
 from harness.saving.digest import Digests
 from harness.saving.faults import CheckpointError, Damaged
@@ -191,27 +190,15 @@ def _each(step: StoredStep, work: Mapping[str, Callable[[], Any]]) -> dict[str, 
     return done
 
 
-def sealed(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata as JSON keeps it, with a checksum of its own."""
-    plain = json.loads(json.dumps(metadata))
-    return {**plain, "sha256": _checksum(plain)}
-
-
 def _read_metadata(path: Any) -> dict[str, Any]:
     try:
-        metadata = json.loads((path / METADATA / METADATA).read_text())
-        seal = metadata.pop("sha256")
+        return sealing.opened(json.loads((path / METADATA / METADATA).read_text()))
     except FileNotFoundError:
         raise Damaged("incomplete: its metadata is missing") from None
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except ValueError:
         raise Damaged("its metadata cannot be read") from None
-    if seal != _checksum(metadata):
-        raise Damaged("its metadata has changed since it was saved")
-    return dict(metadata)
-
-
-def _checksum(metadata: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+    except sealing.Broken:
+        raise Damaged("its metadata has changed since it was saved") from None
 
 
 def _described_by(digest: str) -> jax.ShapeDtypeStruct:

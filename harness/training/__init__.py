@@ -11,6 +11,7 @@ __all__ = [
     "describing",
     "devices",
     "drawing",
+    "joining",
     "losses",
     "parallel",
     "pipeline_figures",

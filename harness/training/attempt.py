@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -15,10 +15,10 @@ from harness.records import environment
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder
-from harness.saving.checkpointer import Checkpointer
+from harness.saving.checkpointer import Checkpointer, Save
 from harness.saving.faults import CheckpointError
 from harness.saving.restoring import What
-from harness.training import drawing, going_on, loop
+from harness.training import drawing, going_on, leftover, loop
 from harness.training.agreement import termination
 from harness.training.console import Console
 from harness.training.devices import Processes
@@ -58,20 +58,20 @@ def run(
     folder: RunFolder,
     grid: Grid,
     earlier: list[Mapping[str, Any]],
-    resume: bool = False,
+    begun: int | None = None,
 ) -> int:
-    """Trains a case and returns the exit code; earlier: as of `going_on.note`."""
+    """Trains a case and returns the exit code; earlier: see `going_on.note`, begun: `loop.Plan`."""
     record = recorder.record
     recorder.note("case", reading.described(case, record["size"], record["recipe"]))
     going_on.note(case, earlier, grid, recorder)
     recorder.note("environment", environment.collect([*grid.mesh.devices.flat]))
     recorder.note("environment", mesh=dict(grid.mesh.shape))
     recorder.note("timing", import_seconds=process_age_seconds())
-    recorder.set(nonfinite_steps=0, error=KILLED)  # what stands there if it is
+    recorder.set(error=KILLED)  # what stands there if it is
     folder.write_config(reading.flat_text(case))
     folder.write_record(record)
     with Console(folder.log, quiet=jax.process_index() != 0) as console:
-        code = _told(options, case, recorder, folder, grid, resume, console)
+        code = _told(options, case, recorder, folder, grid, begun, console)
     try:
         folder.close()
     except UserError as error:  # what is not kept is not done
@@ -86,7 +86,7 @@ def _told(
     recorder: Recorder,
     folder: RunFolder,
     grid: Grid,
-    resume: bool,
+    begun: int | None,
     console: Console,
 ) -> int:
     """Trains and says so, from the first line to the summary; returns the exit code."""
@@ -106,9 +106,10 @@ def _told(
         recorder.warn(Caution.RANDOM, what=line)
     checkpointer = _Checkpointer(
         folder,
-        case.checkpoint.directory or folder.home / "checkpoints",
+        recorder,
+        case.checkpoint.directory or folder.home / leftover.CHECKPOINTS,
         case.checkpoint,
-        {name: record[name] for name in ("run_id", "impl", "size", "case", "environment")},
+        {name: record[name] for name in leftover.ABOUT},
     )
     plan = loop.Plan(
         case=case,
@@ -117,13 +118,15 @@ def _told(
         grid=grid,
         restore=options.restore,
         restore_what=options.restore_what,
-        resume=resume,
+        begun=begun,
         profile=options.profile,
         profile_directory=str(folder.path / "profile"),
         nnx_state=record["nnx_state"],
     )
     code = _train(plan, recorder, watcher, checkpointer, console)
     _summarise_wall_time(recorder, watcher.step_seconds)
+    if record["status"] == "completed":
+        recorder.set(files=folder.digests())
     folder.write_record(record)
     folder.write_status(record["status"], watcher.last_step, code)
     watcher.close(with_summary=code != EXIT_BAD_INPUT)
@@ -147,15 +150,22 @@ def _counted(names: Sequence[str]) -> str:
 
 
 class _Checkpointer(Checkpointer):
-    """Saves nothing before the steps that lead there are kept: a resumed run reads them again."""
+    """Saves nothing before the steps that lead there are kept, twice; tells what a save cost."""
 
-    def __init__(self, folder: RunFolder, *arguments: Any) -> None:
+    def __init__(self, folder: RunFolder, recorder: Recorder, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._folder = folder
+        self._recorder = recorder
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
+        self._folder.write_record(self._recorder.record)
         self._folder.sync()
         super().save(step, state)
+
+    def committed(self, save: Save) -> None:
+        entry = asdict(save) | {"bytes_per_second": save.bytes_per_second}
+        self._recorder.save(entry)
+        self._folder.append_save(entry)
 
 
 def _summarise_wall_time(recorder: Recorder, step_seconds: float) -> None:

@@ -2,16 +2,16 @@
 
 import glob
 import os
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
 from harness.errors import UserError
+from harness.training import joining
 
 _MOST_CPU_DEVICES = 512
-# How long a silent process is waited for before the others abort, so that the job can restart.
-_HEARTBEAT_SECONDS = 20
 _COORDINATOR_PORT = "8482"  # JAX's own
 
 
@@ -24,35 +24,55 @@ class Processes:
     index: int
 
 
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options that tell several processes of each other."""
+    add = parser.add_argument
+    add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
+    add("--processes", type=int, metavar="N", help="how many processes train together")
+    add("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+
+
+def told(arguments: Namespace) -> Processes | None:
+    """What these options say; UserError where they do not fit together."""
+    given = (arguments.coordinator, arguments.processes, arguments.process_id)
+    if given == (None, None, None):
+        return None
+    if None in given:
+        raise UserError("--coordinator, --processes and --process-id go together")
+    if not 0 <= arguments.process_id < arguments.processes:
+        raise UserError(
+            f"--process-id {arguments.process_id}: must lie in [0, {arguments.processes})"
+        )
+    return Processes(*given)
+
+
 def prepare(
-    device_count: int | None, processes: Processes | None = None, fewest: int = 1
+    device_count: int | None,
+    processes: Processes | None = None,
+    fewest: int = 1,
+    join_seconds: float = joining.SECONDS,
 ) -> list[jax.Device]:
     """Starts JAX on the machine's devices and returns them, those of all processes.
 
     `device_count` is forced on a CPU (when not given, the `fewest` that will do, or 1 a process)
     and checked elsewhere. Raises UserError when it is not what is there.
     """
-    platform = _platform()
-    if platform == "cpu":
+    kind = platform()
+    if kind == "cpu":
         processes = processes or told_as_on_gke()
         jax.config.update("jax_platforms", "cpu")
         process_count = processes.count if processes else 1
         _force_cpu_devices(device_count or max(fewest, process_count), process_count)
     _use_compilation_cache()
     if processes is not None:
-        if platform == "cpu":
+        if kind == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(
-            processes.coordinator,
-            processes.count,
-            processes.index,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-        )
-    elif platform == "tpu" and len(_hosts()) > 1:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+        joining.join(join_seconds, processes.coordinator, processes.count, processes.index)
+    elif kind == "tpu":
+        joining.join(join_seconds)  # JAX knows where a slice's hosts are told of each other
     devices = jax.devices()
     if device_count is not None and device_count != len(devices):
-        raise UserError(f"--devices {device_count}: there are {len(devices)} {platform} devices")
+        raise UserError(f"--devices {device_count}: there are {len(devices)} {kind} devices")
     return devices
 
 
@@ -69,7 +89,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linen-nnx-harness"
 
 
-def _platform() -> str:
+def platform() -> str:
     """What JAX will run on: JAX_PLATFORMS if set, else what hardware the machine shows.
 
     Asking JAX itself costs seconds where a TPU's library is installed and no TPU is there.

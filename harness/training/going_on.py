@@ -1,5 +1,6 @@
 """What a run keeps of its start when it goes on with other devices or more steps."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +15,9 @@ from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.cautions import Caution
-from harness.records.record import Record
+from harness.records.record import Record, RecordError
 from harness.records.recorder import Recorder
+from harness.records.run_folder import earlier_record
 from harness.training import data
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
@@ -40,9 +42,12 @@ def as_begun(case: Case, begun: Mapping[str, Any], devices: int | None, grid: Gr
     return replace(case, global_batch=batch, schedule_steps=steps)
 
 
-def fewest_devices(path: Any) -> int:
-    """How many devices the case of a record needs at least; 1 where no record is to tell."""
-    config = record_module.read(path)["case"]["config"] if path.exists() else {}
+def fewest_devices(results: Any, run_id: str) -> int:
+    """How many devices the case of a run needs at least; 1 where no record is to tell."""
+    record = None
+    with contextlib.suppress(RecordError):
+        record = earlier_record(results, run_id)
+    config = {} if record is None else record["case"]["config"]
     sizes = [size for key, size in config.items() if key.startswith("parallel.")]
     return math.prod(size for size in sizes if size != -1)
 
@@ -96,6 +101,7 @@ def attempt_of(before: Record) -> dict[str, Any]:
         "wall_seconds": before["timing"]["wall_seconds"],
         "devices": environment["device_count"],
         "device_kind": environment["device_kind"],
+        "warnings": before["warnings"],
     }
 
 

@@ -6,21 +6,23 @@ Prints nothing: whoever watches gets a call at each phase and each step.
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 
 from harness import hlo
 from harness.cases.settings import Case
+from harness.errors import UserError
+from harness.records import history
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving import digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
 from harness.training import accounting, data, describing, evaluating, pipeline_figures, train_step
-from harness.training.agreement import agreed
 from harness.training.parallel.mesh import Grid
+from harness.training.pauses import Pauses
 from harness.training.stepping import Observer as StepObserver
 from harness.training.stepping import Running, Steps
 from harness.training.timing import Stopwatch
@@ -33,10 +35,6 @@ class Observer(StepObserver, Protocol):
 
     def phase(self, name: str) -> None:
         """A part of the run begins that may take long."""
-        ...
-
-    def begin(self, first_step: int) -> None:
-        """The steps begin, with this one."""
         ...
 
     def program(self, text: str) -> None:
@@ -54,7 +52,8 @@ class Plan:
     grid: Grid
     restore: str | None = None  # the checkpoint to start from
     restore_what: What | None = None  # see restoring.restore
-    resume: bool = False  # go on from the newest checkpoint of the run's own
+    # The first step that the run ever trained, where it goes on from its own newest checkpoint.
+    begun: int | None = None
     profile: range = range(0)  # the steps to profile, into profile_directory
     profile_directory: str | None = None
     nnx_state: NnxState = "dict"
@@ -92,7 +91,7 @@ def train(
             yield
         recorder.note("timing", stopwatch.seconds)
 
-    checkpointer.open(resume=plan.resume)
+    checkpointer.open(resume=plan.begun is not None)
     held_out = (
         None if plan.case.eval.every is None else data.evaluation_arrays(plan.case, plan.grid)
     )
@@ -103,24 +102,32 @@ def train(
             trainer = ready.running.trainer
             evaluation = evaluating.compiled(plan.case, plan.impl, trainer, ready.state, held_out)
     recorder.note("memory", in_use_after_init_bytes=_largest_in_use(plan.grid, peak=False))
-    observer.begin(ready.first_step)
-    steps = Steps(plan.case, plan.profile, plan.profile_directory, recorder, observer, evaluation)
+    recorder.rewind(ready.first_step)
+    pauses = Pauses()
+    steps = Steps(
+        plan.case,
+        plan.profile,
+        plan.profile_directory,
+        recorder,
+        observer,
+        evaluation,
+        pauses.came,
+    )
     try:
-        if plan.resume and evaluation is not None:
-            last = ready.first_step - 1
-            told = agreed(lambda: [one["step"] for one in recorder.record.get("evals", ())])
-            if last >= 0 and last not in told and evaluating.due(plan.case, last):
-                steps.evaluate(last, ready.state)
-        state = steps.run(ready.running, ready.state, ready.first_step, checkpointer, stop_asked)
+        with pauses:
+            if plan.begun is not None and evaluation is not None:
+                last = ready.first_step - 1
+                told = [one["step"] for one in recorder.record.get("evals", ())]
+                if last >= 0 and last not in told and evaluating.due(plan.case, last):
+                    steps.evaluate(last, ready.state)
+            state = steps.run(
+                ready.running, ready.state, ready.first_step, checkpointer, stop_asked
+            )
         observer.phase("finish")
     finally:
         steps.summarise(plan.grid)
         recorder.note("memory", peak_in_use_bytes=_largest_in_use(plan.grid, peak=True))
-        try:
-            checkpointer.finish()  # also of a run that failed: what is being saved is good
-        finally:
-            for save in checkpointer.saves:
-                recorder.save(asdict(save) | {"bytes_per_second": save.bytes_per_second})
+        checkpointer.finish()  # also of a run that failed: what is being saved is good
     _note_state(state, recorder)
     text = hlo.text(ready.running.compiled)
     observer.program(text)
@@ -222,7 +229,11 @@ def _restored(
     plan: Plan, trainer: Trainer, checkpointer: Checkpointer, recorder: Recorder
 ) -> Restored | None:
     """The state to begin with, None for a fresh one; its "params" alone where no more is taken."""
-    restored = checkpointer.resume(trainer.state) if plan.resume else None
+    restored = None
+    if plan.begun is not None:
+        restored = checkpointer.resume(trainer.state)
+        if restored is not None:
+            _require_recorded(restored, plan.begun, recorder)
     if restored is None and plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
     if restored is not None:
@@ -230,6 +241,21 @@ def _restored(
         for warning in restored.warnings:
             recorder.warn(Caution.RESTORED, what=warning)
     return restored
+
+
+def _require_recorded(restored: Restored, begun: int, recorder: Recorder) -> None:
+    """Raises UserError unless all steps up to a checkpoint of the run's own are known."""
+    record, step = recorder.record, restored.step or 0
+    lost = history.lacking(record["steps"], begun, step + 1)
+    if lost is not None:
+        raise UserError(
+            f"{record['run_id']}: neither record.json nor {history.METRICS} has {lost} of those"
+            f" up to checkpoint {step}: it cannot go on as a whole; --run-id OTHER --restore"
+            f" {restored.path} --restore-what all goes on from there as a run of its own"
+        )
+    if step not in [save["step"] for save in record["checkpoint"]["saves"]]:
+        recorder.warn(Caution.UNCOUNTED_SAVE, step=step)
+        recorder.save({"step": step})
 
 
 def _largest_in_use(grid: Grid, peak: bool) -> int | None:

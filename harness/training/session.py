@@ -9,14 +9,18 @@ from harness.cases import reading
 from harness.cases.settings import Case
 from harness.errors import UserError
 from harness.records import record as record_module
+from harness.records import storage
+from harness.records.cautions import Caution
 from harness.records.ownership import Owner
 from harness.records.record import Record
 from harness.records.recorder import Recorder
-from harness.records.run_folder import RunFolder, earlier_record
+from harness.records.run_folder import RunFolder
 from harness.saving import restoring
-from harness.training import attempt, checking, devices, going_on
+from harness.text import safe
+from harness.training import attempt, checking, devices, going_on, joining, leftover
 from harness.training.agreement import agreed
 from harness.training.attempt import Options as Options
+from harness.training.leftover import Left
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 
@@ -40,38 +44,31 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
 
     with Owner() as owner:
 
-        def find() -> tuple[str, Record | None]:
+        def find() -> tuple[str, Left | None]:
             if run_id is None:
                 name = record_module.new_run_id(case.name, impl)
                 owner.take(options.results / name)
                 return name, None
-            before = _taken(options.results, run_id, owner)
-            if before is not None:
+            left = leftover.find(options.results, run_id, owner)
+            if left is not None:
                 same = start | {"nnx_state": options.nnx_state}
-                going_on.check_same(before, case, same, options.results / run_id)
-            return run_id, before
+                going_on.check_same(left.record, case, same, options.results / run_id)
+            return run_id, left
 
-        name, before = agreed(find)
-        if before is None:
-            recorder = Recorder(record_module.blank(name, "failed", **start))
-            recorder.set(nnx_state=options.nnx_state)
-            case, earlier = _with_checkpoint(options, case, start, grid)
-            folder = RunFolder(options.results, name, owner, jax.process_index())
-            return attempt.run(options, case, recorder, folder, grid, earlier)
-        if before["status"] == "completed":
+        name, found = agreed(find)
+        if found is not None:
+            left = Left(*found)
+            if left.record["status"] != "completed":
+                return _go_on(options, case, left, grid, owner)
             if jax.process_index() == 0:
                 print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
             return 0
-        return _go_on(options, case, before, grid, owner)
-
-
-def _taken(results: Any, run_id: str, owner: Owner) -> Record | None:
-    """What a run of this name has left; it is taken over unless it is complete."""
-    before = earlier_record(results, run_id)
-    if before is not None and before["status"] == "completed":
-        return before
-    owner.take(results / run_id)
-    return earlier_record(results, run_id)
+        recorder = Recorder(record_module.blank(name, "failed", **start))
+        recorder.set(nnx_state=options.nnx_state, nonfinite_steps=0)
+        case, earlier = _with_checkpoint(options, case, start, grid)
+        _require_shared(options, case, name)
+        folder = RunFolder(options.results, name, owner, jax.process_index())
+        return attempt.run(options, case, recorder, folder, grid, earlier)
 
 
 def resume(options: Options, run_id: str) -> int:
@@ -81,31 +78,40 @@ def resume(options: Options, run_id: str) -> int:
     may be overridden. Raises UserError for a run that is not there or is complete.
     """
     path = options.results / run_id / "record.json"
-    fewest = going_on.fewest_devices(path)
+    fewest = going_on.fewest_devices(options.results, run_id)
     run_devices = devices.prepare(options.devices, options.processes, fewest)
     with Owner() as owner:
 
-        def find() -> Record:
-            before = _taken(options.results, run_id, owner) if path.exists() else None
-            if before is None:
+        def find() -> Left:
+            there = (options.results / run_id).is_dir()
+            left = leftover.find(options.results, run_id, owner) if there else None
+            if left is None:
                 raise UserError(f"--resume {run_id}: {path} is not there")
-            if before["status"] == "completed":
+            if left.record["status"] == "completed":
                 raise UserError(f"--resume {run_id}: the run is complete")
-            return before
+            return left
 
-        before = agreed(find)
-        case = reading.from_flat(
-            before["case"]["name"], before["case"]["config"], options.overrides
-        )
-        if reading.case_hash(case, before["size"], before["recipe"]) != before["case"]["hash"]:
-            raise UserError(
-                f"--resume {run_id}: --set {' '.join(options.overrides)} makes it another"
-                " experiment; only run.steps and checkpoint.* may change"
-            )
-        return _go_on(options, case, before, mesh.make(case, run_devices), owner)
+        left = Left(*agreed(find))
+        case = _case_of(left.record, options.overrides)
+        return _go_on(options, case, left, mesh.make(case, run_devices), owner)
 
 
-def _go_on(options: Options, case: Case, before: Record, grid: Grid, owner: Owner) -> int:
+def _case_of(record: Record, overrides: tuple[str, ...]) -> Case:
+    """The case of a run that goes on, with overrides; UserError for another experiment."""
+    run_id, begun = record["run_id"], record["case"]
+    case = reading.from_flat(begun["name"], begun["config"], overrides)
+    if reading.case_hash(case, record["size"], record["recipe"]) == begun["hash"]:
+        return case
+    if not overrides:
+        raise UserError(f"--resume {run_id}: the record's case.config is not that of its hash")
+    raise UserError(
+        f"--resume {run_id}: --set {' '.join(overrides)} makes it another experiment;"
+        " only run.steps and checkpoint.* may change"
+    )
+
+
+def _go_on(options: Options, case: Case, left: Left, grid: Grid, owner: Owner) -> int:
+    before = left.record
     case = going_on.as_begun(case, before["case"], before["environment"]["device_count"], grid)
     names = ("impl", "size", "recipe", "init")
     record = record_module.blank(
@@ -114,10 +120,22 @@ def _go_on(options: Options, case: Case, before: Record, grid: Grid, owner: Owne
     attempts = [*before["attempts"], going_on.attempt_of(before)]
     recorder = Recorder(record)
     recorder.set(nnx_state=record_module.at(before, "nnx_state"), attempts=attempts)
+    recorder.earlier(before["steps"], before.get("evals", ()))
     for save in before["checkpoint"]["saves"]:
         recorder.save(save)
-    folder = RunFolder(options.results, before["run_id"], owner, jax.process_index(), resume=True)
-    return attempt.run(options, case, recorder, folder, grid, attempts, resume=True)
+    for fault in left.faults:
+        recorder.warn(Caution.DAMAGED, what=safe(fault, 300))
+    run_id, index = before["run_id"], jax.process_index()
+    _require_shared(options, case, run_id)
+    folder = RunFolder(options.results, run_id, owner, index, resume=True)
+    return attempt.run(options, case, recorder, folder, grid, attempts, left.begun)
+
+
+def _require_shared(options: Options, case: Case, name: str) -> None:
+    """Raises UserError unless all hosts have one place for the checkpoints, where there are any."""
+    if case.checkpoint.enabled:
+        given = case.checkpoint.directory
+        joining.require_shared(options.results / name if given is None else storage.place(given))
 
 
 def _with_checkpoint(

@@ -93,14 +93,16 @@ class Steps:
         recorder: Recorder,
         observer: Observer,
         evaluation: Evaluation | None = None,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Paused: see `StepClock`."""
         self._case = case
         self._evaluation = evaluation
         self._profile = profile
         self._profile_directory = profile_directory
         self._recorder = recorder
         self._observer = observer
-        self._clock = StepClock()
+        self._clock = StepClock(paused=paused)
         self._walk: Walk | None = None
         self._ended = False
 
@@ -182,12 +184,13 @@ class Steps:
         """
         values = fetched(metrics)
         time = self._clock.finished()
+        told = {"after_eval": time.after_eval, "stopped": time.stopped}
         entry = self._recorder.step(
             step,
             values,
             step_seconds=time.seconds,
             after_save=time.after_save,
-            **({"after_eval": True} if time.after_eval else {}),
+            **{name: True for name, holds in told.items() if holds},
         )
         self._observer.step(entry)
         may_be_nonfinite = self._case.run.allow_nonfinite or values.get("dropped", False)
@@ -206,7 +209,11 @@ class Steps:
             step_seconds=seconds,
             host_dispatch_seconds=summarise(dispatches[1:])["median"],
         )
-        for metric, caution in (("dropped", Caution.DROPPED), ("skipped", Caution.SKIPPED)):
+        for metric, caution in (
+            ("dropped", Caution.DROPPED),
+            ("skipped", Caution.SKIPPED),
+            ("stopped", Caution.STOPPED),
+        ):
             found = [entry["step"] for entry in recorder.record["steps"] if entry.get(metric)]
             if found:
                 recorder.warn(caution, count=len(found), first=found[0])

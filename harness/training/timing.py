@@ -59,6 +59,7 @@ class StepTime:
     seconds: float
     after_save: bool
     after_eval: bool
+    stopped: bool  # the process did not run for a while, in this step or the one before
     is_sample: bool
 
 
@@ -76,11 +77,17 @@ class StepClock:
             clock.finished()
 
     The first WARM_UP_STEPS and the first one after each `start` are no samples: the device was not
-    yet at its pace, or the host's dispatch is part of the interval.
+    yet at its pace, or the host's dispatch is part of the interval. No sample either is a step in
+    which the process did not run, as `paused` says when it is asked, and the one after it, which
+    the device did meanwhile.
     """
 
-    def __init__(self, clock: Clock = time.perf_counter) -> None:
+    def __init__(
+        self, clock: Clock = time.perf_counter, paused: Callable[[], bool] = lambda: False
+    ) -> None:
         self._clock = clock
+        self._paused = paused
+        self._was_paused = False
         self._last: float | None = None
         self._from_idle = False
         self._after_save = self._after_eval = False
@@ -91,16 +98,21 @@ class StepClock:
         self._last = self._clock()
         self._from_idle = True
         self._after_save, self._after_eval = after_save, after_eval
+        self._paused()  # what came before is in no step
+        self._was_paused = False
 
     def finished(self) -> StepTime:
         """Ends a step; call as soon as the wait for it has returned."""
         if self._last is None:
             raise RuntimeError("StepClock.finished() before start()")
         now = self._clock()
+        paused = self._paused()
+        stopped = paused or self._was_paused
         warm = len(self._times) >= WARM_UP_STEPS
-        is_sample = warm and not self._from_idle
-        step = StepTime(now - self._last, self._after_save, self._after_eval, is_sample)
+        is_sample = warm and not self._from_idle and not stopped
+        step = StepTime(now - self._last, self._after_save, self._after_eval, stopped, is_sample)
         self._times.append(step)
+        self._was_paused = paused
         self._last, self._from_idle = now, False
         self._after_save = self._after_eval = False
         return step

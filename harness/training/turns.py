@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,11 +62,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Turns:
-    """The blocks of each side in the order of time, those of A first in the first round."""
+    """The blocks of each side in the order of time, those of A first in the first round.
+
+    left_out: the rounds in which the process was stopped, whose blocks are not among them.
+    """
 
     block_steps: int
     a: list[Block]
     b: list[Block]
+    left_out: int = 0
 
     def told(self, own: str, partner: str) -> dict[str, Any]:
         """The `turns` of the record of side `own`, "A" or "B"."""
@@ -93,18 +97,29 @@ class Turns:
 
 
 class Side:
-    """One of the two, with its state on the devices; `losses` of all its steps, by their number."""
+    """One of the two, with its state on the devices; `losses` of all its steps, by their number.
 
-    def __init__(self, walk: Walks, first_step: int, clock: Clock = time.perf_counter) -> None:
+    paused: see `StepClock`; was_stopped: whether it said so in the last block.
+    """
+
+    def __init__(
+        self,
+        walk: Walks,
+        first_step: int,
+        clock: Clock = time.perf_counter,
+        paused: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._walk = walk
         self._step = first_step
-        self._clock = StepClock(clock)
+        self._clock = StepClock(clock, paused)
         self.losses: dict[int, float] = {}
+        self.was_stopped = False
 
     def block(self, steps: int) -> Block:
         """Takes one step of warm-up and `steps` more, and ends with an idle device."""
         waiting: Metrics | None = None
         seconds = []
+        self.was_stopped = False
         self._clock.start()
         for _ in range(1 + steps):
             metrics = self._walk.step()
@@ -118,7 +133,9 @@ class Side:
     def _finish(self, metrics: Metrics) -> float:
         self.losses[self._step] = fetched(metrics)["loss"]
         self._step += 1
-        return self._clock.finished().seconds
+        time_ = self._clock.finished()
+        self.was_stopped = self.was_stopped or time_.stopped
+        return time_.seconds
 
     def block_steps(self, tried: Block) -> int:
         """How many steps make a block of this side long enough."""
@@ -143,25 +160,31 @@ def measure(
         side.block(_TRIED_STEPS)  # in which the device comes to its pace
     block_steps = _agreed(max(side.block_steps(side.block(_TRIED_STEPS)) for side in (a, b)))
     turns = Turns(block_steps, [], [])
+    left_out = 0
     to_check = statistics.min_turns()
     gc.collect()
     gc.freeze()  # as in a run: the collector need not walk what lives to the end
     try:
         for rounds in itertools.count(1):
+            was_stopped = False
             for letter in _ROUND:
                 side, blocks = (a, turns.a) if letter == "A" else (b, turns.b)
                 blocks.append(side.block(block_steps))
+                was_stopped = was_stopped or side.was_stopped
+            if _agreed(was_stopped):
+                del turns.a[-2:], turns.b[-2:]
+                left_out += 1
             if stop_asked(rounds):
                 raise Stopped("asked to stop")
             is_enough = clock() - begun >= limits.seconds
             if rounds >= to_check:
                 is_enough = is_enough or turns.is_narrow(limits.percent)
                 to_check = math.ceil(_MORE_ROUNDS * rounds)
-            if _agreed(is_enough):
+            if turns.a and _agreed(is_enough):
                 break
     finally:
         gc.unfreeze()
-    return turns
+    return replace(turns, left_out=left_out)
 
 
 def _agreed(own: Any) -> Any:

@@ -16,11 +16,12 @@ from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
 from harness.saving.checkpointer import Checkpointer
-from harness.text import one_line, percent, size
+from harness.text import counted, one_line, percent, size
 from harness.training import accounting, checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
 from harness.training.attempt import Options
 from harness.training.parallel import mesh
+from harness.training.pauses import Pauses
 from harness.training.stepping import Walk
 from harness.training.turns import Limits, Side
 
@@ -47,7 +48,7 @@ def run(options: Options, run_ids: tuple[str, str], percent: float, seconds: flo
 def _measure(
     options: Options, run_ids: tuple[str, str], percent: float, seconds: float | None
 ) -> None:
-    fewest = going_on.fewest_devices(options.results / run_ids[0] / "record.json")
+    fewest = going_on.fewest_devices(options.results, run_ids[0])
     run_devices = devices.prepare(options.devices, options.processes, fewest)
     if seconds is None:
         seconds = CPU_SECONDS if run_devices[0].platform == "cpu" else USUAL_SECONDS
@@ -60,10 +61,11 @@ def _measure(
         recorders = Recorder(a), Recorder(b)
         if _fits(recorders):
             _tell(f"in turns, for at most {seconds:g} s ...")
-            sides = _side(options, a, run_devices), _side(options, b, run_devices)
-            with termination() as stop_asked:
-                measured = turns.measure(*sides, Limits(percent, seconds), stop_asked)
-            for recorder, side, own in zip(recorders, sides, "AB", strict=True):
+            pauses = Pauses()
+            side_a, side_b = (_side(options, one, run_devices, pauses) for one in (a, b))
+            with termination() as stop_asked, pauses:
+                measured = turns.measure(side_a, side_b, Limits(percent, seconds), stop_asked)
+            for recorder, side, own in zip(recorders, (side_a, side_b), "AB", strict=True):
                 partner = (b if own == "A" else a)["run_id"]
                 recorder.set(turns=measured.told(own, partner))
                 _compare_losses(recorder, side, partner)
@@ -115,7 +117,7 @@ def _limit() -> int | None:
     return limit
 
 
-def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Side:
+def _side(options: Options, record: Record, run_devices: list[jax.Device], pauses: Pauses) -> Side:
     """The run's step, compiled, and the state that it began with."""
     case = _case(record)
     grid = mesh.make(case, run_devices)
@@ -141,7 +143,7 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device]) -> Si
         return nullcontext()
 
     ready = loop.prepare(plan, own, saves_nothing, phase)
-    return Side(Walk(ready.running, ready.state), ready.first_step)
+    return Side(Walk(ready.running, ready.state), ready.first_step, paused=pauses.came)
 
 
 def _case(record: Record) -> Case:
@@ -161,6 +163,8 @@ def _compare_losses(recorder: Recorder, side: Side, partner: str) -> None:
 def _summary(measured: turns.Turns) -> str:
     ratio = measured.ratio(0.0)
     words = f"in turns: {len(measured.a)} blocks of {measured.block_steps} steps each"
+    if measured.left_out:
+        words += f", {counted(measured.left_out, 'round')} left out as the process was stopped"
     if ratio is None:
         return words
     words += f", step time {percent(ratio.value)}"

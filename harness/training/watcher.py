@@ -12,7 +12,7 @@ from harness.training.console import Console
 
 # What every step tells.
 _USUAL = {"step", "loss", "grad_norm", "learning_rate", "step_seconds", "total_weights"}
-_USUAL |= {"after_save", "after_eval"}
+_USUAL |= {"after_save", "after_eval", "stopped"}
 
 
 class Watcher:
@@ -43,19 +43,11 @@ class Watcher:
         self._console.begin(name)
         self._folder.write_status(name, self.last_step)
 
-    def begin(self, first_step: int) -> None:
-        """Takes over the steps of a resumed run that are not run again."""
-        kept = (
-            [entry for entry in entries if entry["step"] < first_step]
-            for entries in (self._folder.read_metrics(), self._folder.read_evaluations())
-        )
-        self._recorder.earlier(*kept)
-
     def step(self, entry: dict[str, Any]) -> None:
         """Writes a step's line wherever one is kept."""
         self._console.end()
         self.last_step = entry["step"]
-        self.step_seconds += entry["step_seconds"]
+        self.step_seconds += 0.0 if entry.get("stopped") else entry["step_seconds"]
         self._folder.append_metrics(entry)
         self._folder.write_status("running", self.last_step)
         rates = self._rates(entry)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fetching import Fetched, Source
+from fetching import Fetched, Source, damaged
 from outcome import Outcome, judge
 
 from harness import cli
@@ -39,10 +39,12 @@ def main(argv: list[str]) -> int:
     for one in submission["workloads"]:
         fetched, outcome = _collect(one, output, arguments.results_dir, submission["chips"])
         print(f"{one['name']:{width}}  {outcome.state:9}  {outcome.detail}".rstrip())
-        for name in fetched.differing:
-            print(f"{'':{width}}  {name} was changed here: left as it is")
+        told = [f"{name} was changed here: left as it is" for name in fetched.differing]
+        told += damaged(arguments.results_dir / one["name"])
+        for line in told:
+            print(f"{'':{width}}  {line}")
         counts[outcome.state] += 1
-        kept += len(fetched.differing)
+        kept += len(told)
     _tell_of_others(output, {one["name"] for one in submission["workloads"]})
     print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
     return 0 if set(counts) == {"complete"} and not kept else _INCOMPLETE

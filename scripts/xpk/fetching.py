@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records import atomic, record, storage
+from harness.records import atomic, history, record, storage
 from harness.records.record import RecordError
 
 _OUTCOME = ("status.json", "record.json")
 _FILES = ("config.txt", "program.txt.gz", "metrics.jsonl", *_OUTCOME)
+_SOME = ("names.txt", history.EVALUATIONS, history.SAVES)  # that not every run has
 _FETCHED = ".collected.json"  # what lies beside the files: the sha256 of each as it was fetched
 
 
@@ -43,7 +44,7 @@ class Source:
             return Left({})
         present = {path.name: path for path in self._remote.iterdir()}
         logs = sorted(name for name in present if name.startswith("log.") and name[-4:] == ".txt")
-        names = [*logs, *(name for name in _FILES if name in present)]
+        names = [*logs, *(name for name in (*_SOME, *_FILES) if name in present)]
         files = {name: present[name].read_bytes() for name in names}
         return Left(files, max((_written(present[name]) for name in names), default=None))
 
@@ -92,23 +93,22 @@ class Source:
             return {}
 
 
+def damaged(folder: Path) -> list[str]:
+    """What was damaged beside a run's record, on its way or before, a line each."""
+    try:
+        found = record.read(folder / "record.json")
+    except RecordError:
+        return []
+    return [f"{folder}: {fault}" for fault in history.changed(found, folder)]
+
+
 def problem(content: bytes) -> str | None:
     """Why a record cannot be used, None when it can."""
     try:
-        parse(content)
+        record.parse(content)
     except RecordError as error:
         return str(error)
     return None
-
-
-def parse(content: bytes) -> record.Record:
-    """The record; RecordError when it is none."""
-    try:
-        found: record.Record = json.loads(content)
-    except ValueError as error:
-        raise RecordError(f"truncated or not JSON: {error}") from None
-    record.validate(found)
-    return found
 
 
 def _written(path: Any) -> float:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fetching import Left, parse
+from fetching import Left
 
-from harness.records.record import Record, RecordError
+from harness.records.record import Record, RecordError, parse
 from harness.records.run_folder import KILLED
 from harness.text import counted
 
@@ -33,7 +33,7 @@ def judge(workload: Mapping[str, Any], left: Left, chips: int) -> Outcome:
     try:
         record = parse(left.files["record.json"])
     except RecordError as error:
-        return Outcome("damaged", str(error))
+        return Outcome("damaged", f"record.json: {error}")
     expected = (workload["name"], workload["case"], workload["impl"])
     found = (record["run_id"], record["case"]["name"], record["impl"])
     named = zip(("run", "case", "implementation"), expected, found, strict=True)
@@ -63,8 +63,10 @@ def _of_record(
 def _status(left: Left) -> dict[str, Any]:
     try:
         return dict(json.loads(left.files["status.json"]))
-    except (KeyError, ValueError, TypeError):
+    except KeyError:
         return {}
+    except (ValueError, TypeError):
+        return {"state": "status.json is damaged"}
 
 
 def _cost(record: Record, chips: int) -> str:

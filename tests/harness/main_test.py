@@ -41,6 +41,12 @@ def test_an_example_is_one_that_the_command_takes(name: str) -> None:
     importlib.import_module(module).parser().parse_args(arguments)
 
 
-def test_it_takes_nothing() -> None:
-    with pytest.raises(UserError, match="unrecognized arguments: run"):
-        __main__.main(["run"])
+def test_a_command_that_is_named_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        __main__.main(["compare", "--help"])
+    assert "python -m harness.compare" in capsys.readouterr().out
+
+
+def test_it_takes_nothing_else() -> None:
+    with pytest.raises(UserError, match="unrecognized arguments: runs"):
+        __main__.main(["runs"])

@@ -1,6 +1,5 @@
 """The command as a user gives it: what it prints, what it leaves, how it ends."""
 
-import json
 import re
 import signal
 import subprocess
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import record_of, run, start, status_of, until_step
+
+from harness.records import journal
 
 LINE = re.compile(
     r"completed step: (\d+), seconds: ([\d.]+), TFLOP/s/device: ([\d.]+),"
@@ -147,12 +148,15 @@ def test_only_steady_steps_are_samples(linen: dict[str, Any]) -> None:
 
 def test_what_lies_beside_the_record(linen: dict[str, Any], results: Path) -> None:
     folder = results / "both-linen"
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert lines == linen["steps"]
-    lines = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
-    assert lines == linen["evals"]
-    assert [entry["step"] for entry in lines] == [3, 6]
-    assert {entry["total_weights"] for entry in lines} == {2 * 128}
+    for name, expected in (
+        ("metrics.jsonl", linen["steps"]),
+        ("evals.jsonl", linen["evals"]),
+        ("saves.jsonl", linen["checkpoint"]["saves"]),
+    ):
+        lines = journal.read(folder / name)
+        assert (lines.entries, lines.faults) == (expected, [])
+    assert [entry["step"] for entry in linen["evals"]] == [3, 6]
+    assert {entry["total_weights"] for entry in linen["evals"]} == {2 * 128}
     assert status_of(folder) == {"state": "completed", "step": 6, "exit_code": 0}
     assert "model.dropout_rate: 0.1\n" in (folder / "config.txt").read_text()
     assert LINE.search((folder / "log.txt").read_text())

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness.records import record
+from harness.records import record, sealing
 
 # One cache for all tests of a session: what one compiled, the next ones load.
 _CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-")
@@ -51,8 +51,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads((folder / "status.json").read_text())
-    return status
+    return sealing.opened(json.loads((folder / "status.json").read_text()))
 
 
 def until_step(process: subprocess.Popen[str], step: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.cases import reading
 from harness.comparing.model import Limits
 from harness.records import figures, record
 
@@ -68,7 +69,9 @@ def make(
     )
     made["init"] = "shared"
     made["nonfinite_steps"] = 0
-    made["case"] = {"name": "03_dropout", "hash": "c" * 64, "config": dict(CONFIG)}
+    config = {**CONFIG, "run.steps": 3 + len(samples)}
+    case_hash = reading.config_hash(config, "full", "reference")
+    made["case"] = {"name": "03_dropout", "hash": case_hash, "config": config}
     made["environment"] |= ENVIRONMENT
     made["model"] |= {"parameters": 1_104_218_112, "attention": "splash"}
     made["memory"] |= {"total_bytes": 860_000_000, "peak_in_use_bytes": 900_000_000}
@@ -148,7 +151,20 @@ def imported(**changes: Any) -> Record:
     return made
 
 
+def sensible(made: Record) -> Record:
+    """The record with the hash of its case, and a word of why it did not complete."""
+    case = made["case"]
+    if case["hash"] is not None:
+        case["hash"] = reading.config_hash(case["config"], made["size"], made["recipe"])
+    if made["status"] in ("failed", "preempted"):
+        made["error"] = made["error"] or "it was stopped"
+    elif made["status"] == "completed":
+        made["error"] = None
+    return made
+
+
 def write(results: Path, made: Record) -> Path:
+    made = sensible(made)
     folder = results / made["run_id"]
     folder.mkdir(parents=True)
     record.write(folder / "record.json", made)

@@ -3,11 +3,14 @@
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import collect
+import compared_records
 import pytest
+import run_folders
 
 from harness.cases import reading
 from harness.errors import UserError
@@ -23,6 +26,8 @@ def made(name: str, status: record.Status, error: str | None, **changes: Any) ->
     digest = reading.case_hash(CASE, "tiny", "reference")
     made["case"] = {"name": CASE.name, "hash": digest, "config": flat}
     made["timing"]["wall_seconds"] = 90.0
+    if status == "completed":
+        made["steps"] = [compared_records.step(number) for number in range(10)]
     return made | {"error": error} | changes
 
 
@@ -98,12 +103,12 @@ def test_each_is_named_rightly(submission: Path, capsys: pytest.CaptureFixture[s
     code, told = collected(submission, capsys)
     assert code == 1
     said = {name.split("-")[1]: rest for name, rest in told.items() if name.startswith("mt-")}
-    assert said["done"] == "complete   0 of 10 steps, 12.0 chip-minutes"
+    assert said["done"] == "complete   10 of 10 steps, 12.0 chip-minutes"
     assert said["goes"] == "running    running, step 3"
     assert said["hangs"].startswith("silent     compile, step 3; no word for ")
     assert said["fails"] == "failed     step 3: loss is nan; 0 of 10 steps"
     assert said["stops"].startswith("preempted  saved step 3; 0 of 10 steps: goes on when")
-    assert said["torn"].startswith("damaged    truncated or not JSON: ")
+    assert said["torn"].startswith("damaged    record.json: truncated or not JSON, at line")
     assert said["alien"] == "alien      the record there is of run mt-other-nnx-zzzzz"
     assert said["never"].startswith("missing    no result: not started")
     assert told["not"] == "of this submission: somebody-elses"
@@ -207,3 +212,23 @@ def test_a_file_that_is_no_submission_is_refused(text: str, complaint: str, tmp_
 def test_a_submission_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         collect.main([str(tmp_path / "nothing.json")])
+
+
+@pytest.mark.parametrize("how", ["a digit changed", "gone"])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "saves.jsonl", "config.txt", "status.json", "record.json"]
+)
+def test_what_is_damaged_is_named(
+    name: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, path = tmp_path / "output", tmp_path / "submission.json"
+    run_folders.completed(output)
+    workload = {"name": run_folders.RUN, "case": "03_dropout", "impl": "nnx"}
+    asked = {"format": 1, "output": str(output), "chips": 8, "workloads": [workload]}
+    path.write_text(json.dumps(asked))
+    assert collected(path, capsys)[0] == 0
+    shutil.rmtree(results(path))
+    run_folders.spoil(output / run_folders.RUN / name, how)
+    assert collect.main([str(path), "--results-dir", str(results(path))]) == 1
+    said = capsys.readouterr().out
+    assert name in said or ("no record yet" in said and name == "record.json")

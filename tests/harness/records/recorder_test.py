@@ -69,13 +69,26 @@ def test_a_number_that_is_not_finite_is_null_and_counted(
     assert recorder.record["nonfinite_steps"] == 1
 
 
-def test_steps_and_saves_from_before_are_taken_over(recorder: Recorder) -> None:
-    earlier = {"step": 0, "loss": 1.0}
-    recorder.earlier([earlier], [])
+BEFORE = [(0, 1.0), (1, None), (2, None), (3, 0.9)]
+
+
+def test_steps_and_saves_from_before_are_taken_over_but_steps_that_run_again(
+    recorder: Recorder,
+) -> None:
+    earlier = [{"step": step, "loss": loss, "grad_norm": 1.0} for step, loss in BEFORE]
+    recorder.earlier(earlier, [])
     assert "evals" not in recorder.record
-    recorder.earlier([], [earlier])
-    assert recorder.record["evals"] == [earlier]
+    recorder.earlier(earlier, earlier)
+    assert recorder.record["steps"] == recorder.record["evals"] == earlier
+    assert recorder.record["steps"][0] is not earlier[0]
+    assert recorder.record["nonfinite_steps"] == 2
+    recorder.rewind(2)
+    assert recorder.record["steps"] == recorder.record["evals"] == earlier[:2]
+    assert recorder.record["nonfinite_steps"] == 1
     recorder.save({"step": 0, "bytes": 8})
-    assert recorder.record["steps"] == [earlier]
-    assert recorder.record["steps"][0] is not earlier
-    assert recorder.record["checkpoint"]["saves"] == [{"step": 0, "bytes": 8}]
+    (save,) = recorder.record["checkpoint"]["saves"]
+    assert {name: value for name, value in save.items() if value is not None} == {
+        "step": 0,
+        "bytes": 8,
+    }
+    assert record.fits("saves", save)

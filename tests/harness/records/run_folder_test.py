@@ -8,7 +8,7 @@ from commands import record_of, run
 
 from harness.cases import reading
 from harness.errors import UserError
-from harness.records import record, storage
+from harness.records import history, journal, record, storage
 from harness.records.ownership import Owner
 from harness.records.run_folder import RunFolder
 from harness.training import going_on
@@ -29,16 +29,17 @@ def test_a_run_kept_elsewhere_is_written_there_and_goes_on_from_there(
 
     second = RunFolder(tmp_path, "run", Owner(), resume=True)
     second.append_metrics({"step": 1})
-    assert [entry["step"] for entry in second.read_metrics()] == [0, 1]
-    second.append_evaluation({"step": 1, "loss": 2.0})
-    second.append_evaluation({"step": 1, "loss": 1.0})
-    assert second.read_evaluations() == [{"step": 1, "loss": 1.0}]
+    second.append_save({"step": 1})
+    second.append_evaluation({"step": 1})
     second.log.write("two\n")
     other = RunFolder(tmp_path, "run", Owner(), process=1, resume=True)
     other.log.write("three\n")
-    assert other.read_metrics() == other.read_evaluations() == []
+    other.append_metrics({"step": 1})  # the first process does
     other.close()
     second.close()
+    for name, steps in ((history.METRICS, [0, 1]), (history.SAVES, [1])):
+        read = journal.read(tmp_path / "run" / name)
+        assert ([entry["step"] for entry in read.entries], read.faults) == (steps, [])
     assert (tmp_path / "run" / "log.txt").read_text() == "one\ntwo\n"
     assert (tmp_path / "run" / "log.1.txt").read_text() == "three\n"
 

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,15 +18,6 @@ def test_a_folder_is_that_of_a_run_or_of_its_checkpoints(tmp_path: Path) -> None
     assert files.folder(tmp_path / "one" / "..") == tmp_path  # tensorstore takes no dots
     with pytest.raises(UserError, match="must be a folder or gs://"):
         files.folder("s3://bucket")
-
-
-def test_metadata_is_sealed_so_that_a_changed_word_shows() -> None:
-    metadata: dict[str, Any] = {"step": 3, "digests": {"a": "0" * 64}}
-    sealed = files.sealed(metadata)
-    assert {key: sealed[key] for key in metadata} == metadata
-    (seal,) = sealed.keys() - metadata.keys()
-    assert files.sealed({"digests": {"a": "0" * 64}, "step": 3})[seal] == sealed[seal]
-    assert files.sealed(metadata | {"step": 4})[seal] != sealed[seal]
 
 
 def test_what_is_no_step_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_the_platform_is_the_one_that_jax_is_told(
     monkeypatch: pytest.MonkeyPatch, asked: str, platform: str
 ) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", asked)
-    assert devices._platform() == platform
+    assert devices.platform() == platform
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_else_it_is_what_the_machine_shows(
     monkeypatch: pytest.MonkeyPatch, there: str, platform: str
 ) -> None:
     monkeypatch.setattr(devices.glob, "glob", lambda name: ["one"] if name == there else [])
-    assert devices._platform() == platform
+    assert devices.platform() == platform
 
 
 def test_a_host_of_a_slice_is_told_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

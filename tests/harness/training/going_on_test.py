@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,58 @@ def test_a_run_that_goes_on_is_not_started_again(
     assert not (tmp_path / "one" / "owner.json").exists()
 
 
+def test_a_run_whose_record_is_lost_goes_on_as_the_run_that_it_was(
+    trained: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert trained(*CASE, "--run-id", "lost", on=1, stop_after=3) == 42
+    path = tmp_path / "lost" / "record.json"
+    stopped = record_of(path.parent)
+    path.unlink()
+    metrics = tmp_path / "lost" / "metrics.jsonl"
+    lines = metrics.read_bytes()
+    metrics.write_bytes(b"".join(lines.splitlines(keepends=True)[1:]))
+    assert trained("--resume", "lost", on=1) == 2
+    last = stopped["steps"][-1]["step"]
+    told = "lost: neither record.json nor metrics.jsonl has step 0 of those up to checkpoint"
+    assert f"{told} {last}" in capsys.readouterr().out
+    assert [entry["step"] for entry in record_of(path.parent)["steps"]] == [*range(1, last + 1)]
+
+    metrics.write_bytes(lines)
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    assert trained("--resume", "lost", on=1) == 0
+    record = record_of(path.parent)
+    assert record["status"] == "completed"
+    assert record["steps"][: last + 1] == stopped["steps"]
+    assert [entry["step"] for entry in record["steps"]] == [*range(9)]
+    assert record["checkpoint"]["saves"][:-1] == stopped["checkpoint"]["saves"]
+    assert record["case"] == stopped["case"]
+    (told,) = (one for one in record["warnings"] if one.startswith("of what earlier starts left"))
+    assert told.endswith("kept as record.json.bad: made again from the newest checkpoint")
+    assert record["files"]
+
+
+def test_a_run_that_was_stopped_for_a_while_has_no_sample_of_it(
+    trained: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    finished = Watcher.step
+
+    def step(self: Watcher, entry: dict[str, Any]) -> None:
+        finished(self, entry)
+        if entry["step"] == 5:
+            with subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -CONT {os.getpid()}"]):
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(Watcher, "step", step)
+    assert trained(*CASE, "--run-id", "held", on=1) == 0
+    record = record_of(tmp_path / "held")
+    stopped = [entry["step"] for entry in record["steps"] if entry.get("stopped")]
+    assert stopped == [6, 7]
+    assert record["steps"][6]["step_seconds"] > 0.3
+    assert record["timing"]["step_seconds"]["samples"] == 4
+    assert record["timing"]["step_seconds"]["p90"] < 0.3
+    assert any("the process did not run for a while" in one for one in record["warnings"])
+
+
 def test_more_steps_from_a_checkpoint_keep_batch_and_rates_and_say_so(
     trained: Command, tmp_path: Path
 ) -> None:
@@ -144,10 +197,12 @@ def test_what_restore_takes_is_only_asked_of_a_checkpoint() -> None:
 
 
 def test_the_devices_that_a_record_needs_are_those_of_its_sizes(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    assert going_on.fewest_devices(path) == 1
+    path = tmp_path / "run" / "record.json"
+    path.parent.mkdir()
+    assert going_on.fewest_devices(tmp_path, "run") == 1
     for name, devices_ in (("01_baseline", 1), ("30_pipeline", 8)):
         case = reading.load(name, "tiny")
-        made = record.blank("a", "failed") | {"case": reading.described(case, "tiny", "reference")}
+        about = {"case": reading.described(case, "tiny", "reference"), "error": "it broke"}
+        made = record.blank("run", "failed", size="tiny", recipe="reference") | about
         record.write(path, made)
-        assert going_on.fewest_devices(path) == devices_
+        assert going_on.fewest_devices(tmp_path, "run") == devices_

@@ -11,6 +11,8 @@ from typing import Any
 import commands
 import pytest
 
+from harness.records import figures
+
 STEPS = 24
 EVERY = ("--size", "tiny", "--steps", str(STEPS), "--set", "checkpoint.period=3")
 CASE = ("--case", "08_checkpoint_async_true", *EVERY, "--set", "model.dropout_rate=0.1")
@@ -51,6 +53,9 @@ def test_a_killed_run_resumes_to_the_same_end(
         assert record["checkpoint"]["restored_from"] == expected
         assert record["checkpoint"]["digest"] == undisturbed["checkpoint"]["digest"]
         assert _trajectory(record) == _trajectory(undisturbed)
+        saves = [save["step"] for save in record["checkpoint"]["saves"]]
+        assert {*saves} == {save["step"] for save in undisturbed["checkpoint"]["saves"]}
+        assert not any("damaged" in one or "of what" in one for one in record["warnings"])
         shutil.rmtree(folder)
         number += 1
 
@@ -79,6 +84,31 @@ def test_of_two_starts_of_one_name_one_goes_on_undamaged(tmp_path: Path) -> None
         assert _trajectory(record) == _trajectory(undisturbed)
         assert record["checkpoint"]["digest"] == undisturbed["checkpoint"]["digest"]
         shutil.rmtree(tmp_path / name)
+
+
+@pytest.mark.faults
+def test_a_run_that_is_stopped_now_and_then_has_clean_samples(tmp_path: Path) -> None:
+    chance = random.Random("stops")
+    steps = ("--steps", "400", "--set", "checkpoint.enabled=false")
+    child = commands.start(
+        *CASE, "--impl", "nnx", "--results-dir", tmp_path, "--run-id", "held", *steps
+    )
+    with child:
+        assert child.stdout is not None
+        stops = 0
+        for line in child.stdout:
+            if line.startswith("completed step:") and stops < 20 and chance.random() < 0.1:
+                stops += 1
+                child.send_signal(signal.SIGSTOP)
+                time.sleep(chance.uniform(0.2, 1))
+                child.send_signal(signal.SIGCONT)
+    record = commands.record_of(tmp_path / "held")
+    assert (record["status"], stops) == ("completed", 20)
+    flagged = [entry for entry in record["steps"] if entry.get("stopped")]
+    assert 20 <= len(flagged) <= 40
+    samples = figures.step_samples(record)
+    assert len(samples) == record["timing"]["step_seconds"]["samples"]
+    assert max(samples) < 0.2
 
 
 def _runs_to_its_end(

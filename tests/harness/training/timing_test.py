@@ -48,6 +48,23 @@ def test_the_first_step_and_two_of_warm_up_are_no_samples(clock: FakeClock) -> N
     assert step_clock.samples == [1, 2]
 
 
+def test_a_step_in_which_the_process_was_stopped_is_no_sample_nor_is_the_next(
+    clock: FakeClock,
+) -> None:
+    pauses = [False]  # asked and cleared, as by Pauses.came
+    step_clock = StepClock(clock, lambda: pauses.pop() if len(pauses) > 1 else pauses[0])
+    step_clock.start()
+    for seconds in (5, 1, 1, 2, 2):
+        finish_after(clock, step_clock, seconds)
+    pauses.append(True)
+    stopped = [finish_after(clock, step_clock, seconds).stopped for seconds in (60, 0.1, 3)]
+    assert stopped == [True, True, False]
+    assert step_clock.samples == [2, 2, 3]
+    pauses.append(True)  # in a save
+    step_clock.start(after_save=True)
+    assert not finish_after(clock, step_clock, 3).stopped
+
+
 def test_a_save_is_in_no_step_and_the_step_after_it_is_flagged(clock: FakeClock) -> None:
     step_clock = StepClock(clock)
     step_clock.start()

@@ -18,12 +18,17 @@ class Machine:
         self.now = 0.0
         self.dispatch = dispatch
         self.log = ""
+        self.was_paused = False
 
     def clock(self) -> float:
         return self.now
 
     def side(self, name: str, seconds: Any, first_step: int = 0) -> Side:
-        return Side(Walk(self, name, iter(seconds)), first_step, self.clock)
+        return Side(Walk(self, name, iter(seconds)), first_step, self.clock, self.paused)
+
+    def paused(self) -> bool:
+        paused, self.was_paused = self.was_paused, False
+        return paused
 
 
 class Walk:
@@ -72,6 +77,21 @@ def test_blocks_come_in_the_order_a_b_b_a_and_hold_what_their_steps_took() -> No
     ratio = found.ratio(0.01)
     assert ratio is not None
     assert ratio.value == pytest.approx(1.1)
+
+
+def test_a_round_in_which_the_process_was_stopped_is_left_out() -> None:
+    machine = Machine()
+
+    def stopped_now_and_then() -> Any:
+        for step in itertools.count():
+            machine.was_paused = step > 14 and step % 60 == 17
+            yield 1.0 if machine.was_paused else 0.01
+
+    a, b = machine.side("a", stopped_now_and_then()), machine.side("b", constant(0.011))
+    found = turns.measure(a, b, Limits(1.0, 9.0), clock=machine.clock)
+    assert found.left_out > 1
+    assert len(found.a) == len(found.b) > 4
+    assert [block.seconds_per_step for block in found.a] == pytest.approx([0.01] * len(found.a))
 
 
 def test_the_first_step_of_a_block_is_warm_up() -> None:

@@ -8,6 +8,7 @@ import pytest
 from compared_records import make
 
 from harness.published import maxtext_steps
+from harness.records import journal
 from harness.records.ownership import Owner
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
@@ -64,7 +65,7 @@ def test_a_step_is_a_line_on_the_terminal_and_in_the_files(
 
 
 def test_an_evaluation_is_a_line_that_is_kept(
-    watcher: Watcher, record: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    watcher: Watcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries: list[dict[str, Any]] = [
         {"step": 3, "loss": 8.25, "seconds": 0.5, "accuracy": 0.25},
@@ -77,8 +78,7 @@ def test_an_evaluation_is_a_line_that_is_kept(
     assert "loss=nan" in lines[1]
     told = maxtext_steps.evaluations("\n".join(lines))
     assert told[0] == {"step": 3, "loss": 8.25, "seconds": None}
-    watcher.begin(5)
-    assert record["evals"] == entries[:1]
+    assert journal.read(tmp_path / "a-run" / "evals.jsonl").entries == entries
 
 
 def test_what_the_model_tells_has_its_own_place_in_tensorboard(tmp_path: Path, record: Any) -> None:
@@ -111,16 +111,6 @@ def test_a_phase_is_told_and_kept(
     watcher.phase("compile")
     assert capsys.readouterr().out == "compile ...\n"
     assert status(tmp_path)["state"] == "compile"
-
-
-def test_steps_from_before_are_taken_over_but_those_that_run_again(
-    watcher: Watcher, record: Any
-) -> None:
-    for step in (3, 4, 5):
-        watcher.step({**ENTRY, "step": step})
-    record["steps"] = []
-    watcher.begin(5)
-    assert [entry["step"] for entry in record["steps"]] == [3, 4]
 
 
 def test_the_end_tells_error_warnings_and_the_record_last(

@@ -1,0 +1,53 @@
+"""JSON that carries its own checksum, so that whatever changes in a file later is seen."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SEAL = "sha256"
+
+
+class Broken(Exception):
+    """Content that is not what was written; the message says how that shows."""
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as JSON keeps it, with a checksum of the rest under `sha256`."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    return {**plain, SEAL: checksum(plain)}
+
+
+def opened(content: object) -> dict[str, Any]:
+    """The content without its seal; raises Broken where the seal is gone or another's."""
+    if not isinstance(content, dict) or SEAL not in content:
+        raise Broken("has no checksum")
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != checksum(rest):
+        raise Broken("has changed since it was written")
+    return rest
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """The sha256 of what JSON keeps of the content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def parse(text: str | bytes) -> Any:
+    """What a JSON text says; ValueError also for a key given twice and a number without end."""
+    found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    json.dumps(found, allow_nan=False)  # of 1e999; to ask of each number takes four times as long
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a finite number")
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:50]!r} is given twice")
+    return found
