@@ -1,14 +1,15 @@
 """Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
 
-from argparse import BooleanOptionalAction
-from functools import partial
+import shlex
+from argparse import BooleanOptionalAction, Namespace
+from dataclasses import replace
 from typing import Any
 
 import jax
 
 from harness import cli
-from harness.bisecting import parting, telling
-from harness.bisecting.capture import capture
+from harness.bisecting import computing, files, parting, telling
+from harness.bisecting.computing import Side
 from harness.bisecting.telling import Found
 from harness.cases import families, reading
 from harness.cases.settings import Case
@@ -17,11 +18,11 @@ from harness.randomness import alignment
 from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
-from harness.training import beginning, checking, data, devices, drawing, train_step
+from harness.training import checking, data, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
-from models.seam import OWN, Implementation
-from models.shared.trees import perturbed
+from models.seam import Implementation
+from models.shared.trees import named_leaves, nested
 
 
 def parser() -> cli.Parser:
@@ -31,6 +32,12 @@ def parser() -> cli.Parser:
         description="Computes one step twice, operation by operation, and says where it parts.",
     )
     add = arguments.add_argument
+    add(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="of --save: two are compared with each other, one with what --a names here",
+    )
     add("--case", help="a case's name or a YAML file; needed without --twins")
     add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
     add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
@@ -46,66 +53,116 @@ def parser() -> cli.Parser:
         help="the n-th key that one side alone draws with gives the bits of the other's n-th",
     )
     add("--restore", metavar="PATH", help="the parameters of a checkpoint, not fresh ones")
+    add("--save", metavar="FILE", help="keep what --a computes, to be compared elsewhere, and end")
+    add(
+        "--against",
+        metavar="'--set KEY=VALUE ...'",
+        help="compare --a with itself under other settings (--set, --recipe, --devices)",
+    )
     return arguments
-
-
-# At the scale with which a run begins gradients overflow, and tell nothing.
-_LOSS_SCALE = 2**12
 
 
 def main(argv: list[str]) -> int:
     """Compares what the arguments say; 1 when there is a difference."""
     arguments = parser().parse_args(argv)
+    _require_one_question(arguments)
+    if len(arguments.files) == 2:
+        first, second = map(files.read, arguments.files)
+        return _told(compared(first, second))
     name = reading.given(arguments.case, arguments.twins)
+    changed = _changed(arguments.against or "")
+    here = devices.prepare(changed.devices)
     case = mesh.alone(reading.load(name, arguments.size, arguments.set, twins=arguments.twins))
     pair = families.of(case)
     names = (arguments.a or pair.names[0], arguments.b or pair.names[1])
-    for name in names:
-        families.chosen(pair, name)
+    for one in names:
+        families.chosen(pair, one)
     checking.require(case)
-    grid = mesh.make(case, devices.prepare(None)[:1])
-    a, b = (pair.get(name) for name in names)
-    params = _parameters(case, pair.names[0], grid, arguments.restore, arguments.size)
-    states = _model_states(case, names, grid)
+    grid = mesh.make(case, here[:1])
+    a, b = (pair.get(one) for one in names)
+    restored = _restored(case, names[0], grid, arguments) if arguments.restore is not None else None
+    params, state = computing.fresh(case, names[0], grid)
+    params = params if restored is None else restored
+    if arguments.against is not None:
+        other = reading.load(
+            name, arguments.size, arguments.set + changed.set, changed.recipe, arguments.twins
+        )
+        return _told(against(case, other, names[0], arguments.against, (params, state), here))
+    if arguments.files:
+        before = files.read(arguments.files[0])
+        return _told(compared(before, computing.side(
+            names[0], case, a, _parameters(before, params), state, grid)))  # fmt: skip
+    if arguments.save is not None:
+        files.save(arguments.save, computing.side(names[0], case, a, params, state, grid))
+        print(f"kept: {arguments.save}")
+        return 0
+    states = state, computing.fresh(case, names[1], grid)[1]
     found = bisect(case, names, a, b, params, states, arguments.align_random)
-    print(telling.text(found))
-    for name, one in zip(names, (a, b), strict=True):
-        drawn = drawing.drawn(case, one, grid)
+    code = _told(found)
+    for one, implementation in zip(names, (a, b), strict=True):
+        drawn = drawing.drawn(case, implementation, grid)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
-            print(f"random: {name} {line}")
+            print(f"random: {one} {line}")
     # Only what has names of its own may draw with keys of its own.
-    same = found.is_rounding and (not found.random or pair.matched is not None)
-    return 0 if same else 1
+    return 1 if found.random and pair.matched is None else code
 
 
-def _parameters(case: Case, impl: str, grid: Grid, restore: str | None, size: str) -> Any:
-    """A checkpoint's parameters, or fresh ones, each moved a little."""
+def _require_one_question(arguments: Namespace) -> None:
+    if len(arguments.files) > 2:
+        raise UserError(f"{' '.join(arguments.files)}: must be two files at most")
+    asked = {
+        "FILE": bool(arguments.files),
+        "--save": arguments.save is not None,
+        "--against": arguments.against is not None,
+    }
+    given = [name for name, is_asked in asked.items() if is_asked]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: only one of them")
+    if given and arguments.b is not None:
+        raise UserError(f"{given[0]}: is about --a alone, without --b")
+
+
+def _told(found: Found) -> int:
+    """Prints what was found; 1 when something differs by more than rounding."""
+    print(telling.text(found))
+    return 0 if found.is_rounding else 1
+
+
+def _changed(words: str) -> Namespace:
+    """The settings that --against holds."""
+    arguments = cli.Parser(prog="--against", add_help=False)
+    arguments.add_argument("--set", action="append", default=[])
+    arguments.add_argument("--recipe", default="reference", choices=list(reading.RECIPES))
+    arguments.add_argument("--devices", type=int)
+    try:
+        return arguments.parse_args(shlex.split(words))
+    except ValueError as error:
+        raise UserError(f"--against {words!r}: {error}") from None
+
+
+def _restored(case: Case, impl: str, grid: Grid, arguments: Namespace) -> Any:
+    """A checkpoint's parameters."""
+    restore, size = arguments.restore, arguments.size
+    about = {
+        "name": case.name,
+        "hash": reading.case_hash(case, size, "reference"),
+        "config": reading.flatten(case),
+    }
     trainer = train_step.make_trainer(case, impl, grid)
-    if restore is not None:
-        about = {
-            "name": case.name,
-            "hash": reading.case_hash(case, size, "reference"),
-            "config": reading.flatten(case),
-        }
-        try:
-            with storage.errors_told(f"--restore {restore}"):
-                return restoring.restore(restore, trainer.state, about).state["params"]
-        except CheckpointError as error:
-            raise UserError(f"--restore {restore}: {error}") from None
-    return perturbed(
-        jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))["params"], case.run.seed
-    )
+    try:
+        with storage.errors_told(f"--restore {restore}"):
+            return restoring.restore(restore, trainer.state, about).state["params"]
+    except CheckpointError as error:
+        raise UserError(f"--restore {restore}: {error}") from None
 
 
-def _model_states(case: Case, names: tuple[str, str], grid: Grid) -> tuple[Any, Any]:
-    """What else the models of both sides hold, fresh; None where there is nothing."""
-    states = []
-    for name in names:
-        trainer = train_step.make_trainer(case, name, grid)
-        held = "model_state" in trainer.state
-        seed = jax.numpy.uint32(case.run.seed)
-        states.append(jax.jit(trainer.init)(seed)["model_state"] if held else None)
-    return states[0], states[1]
+def _parameters(side: Side, like: Any) -> Any:
+    """The parameters that a side began with; UserError where they are not those of this model."""
+    held = {path: node.values for path, node in side.trace.parameters.items()}
+    here = named_leaves(like)
+    if {path: one.shape for path, one in held.items()} != {p: o.shape for p, o in here.items()}:
+        raise UserError(f"{side.name} of the file holds other parameters than the model here")
+    return jax.tree.map(jax.numpy.asarray, nested(held))
 
 
 def bisect(
@@ -117,67 +174,47 @@ def bisect(
     model_states: tuple[Any, Any] = (None, None),
     align_random: bool = True,
 ) -> Found:
-    """One step of two implementations from the same parameters, on the same batch and one device.
-
-    Its learning rate is 1, that updates are as large as what they are added to: one of a real first
-    step is 0, and of a later one so small that adding it would round most of it away.
-    """
+    """One step of two implementations from the same parameters, on one batch and one device."""
     grid = mesh.make(case, jax.devices()[:1])
-    batches = jax.tree.map(jax.numpy.asarray, jax.device_get(data.make_batch(case, grid)))
-    batch = data.picked(batches, 0, data.count(case))
-    model = beginning.resolved(case, grid.platform)
-    key = beginning.step_key(jax.numpy.uint32(case.run.seed), 0)
-    numbers = alignment.numbered(*(drawing.drawn(case, side, grid) for side in (a, b)))
-    sides = (a, b)
+    numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in (a, b)))
+    both = [a, b]
     if align_random:
         family = families.of(case)
-        sides = (
-            drawing.as_numbered(a, family, numbers[0]),
-            drawing.as_numbered(b, family, numbers[1]),
-        )
-    runs = [
-        partial(capture, _step(side, case, model), params, batch, key, state)
-        for side, state in zip(sides, model_states, strict=True)
+        both = [drawing.as_numbered(*one) for one in zip(both, (family,) * 2, numbers, strict=True)]
+    sides = [
+        computing.side(name, case, one, params, state, grid)
+        for name, one, state in zip(names, both, model_states, strict=True)
     ]
-    one, other = (run() for run in runs)
-    axes = a.logical_axes(model)
-    layer_axes = {
-        path: named.index("layers") if "layers" in named else None
-        for path, named in checking.named_axes(axes).items()
-    }
-    return Found(
-        names,
-        one,
-        other,
-        layer_axes,
-        parting.part(one, other, layer_axes),
-        drawing.differing(names, numbers),
-        (lambda change: runs[0](change=change), lambda change: runs[1](change=change)),
-    )
+    return compared(sides[0], sides[1], drawing.differing(names, numbers))
 
 
-def _step(implementation: Implementation, case: Case, model: Any) -> Any:
-    """The train step's own update, with everything that it makes on the way."""
-    optimizer = train_step.optimizer_of(case, implementation, lambda _: jax.numpy.float32(1))
+def against(
+    case: Case, other: Case, impl: str, words: str, variables: tuple[Any, Any], here: Any
+) -> Found:
+    """One implementation as the case has it, on one device, and under other settings."""
+    if other.parallel.stage != 1:
+        raise UserError(f"--against {words!r}: not with parallel.stage={other.parallel.stage}")
+    grids = mesh.make(case, here[:1]), mesh.make(other, here)
+    batch = data.global_batch(other, grids[1].batch_parts)
+    sides = []
+    for name, one, grid in zip((impl, words), (case, other), grids, strict=True):
+        same = replace(one, global_batch=batch)
+        trainer = train_step.make_trainer(same, impl, grid)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
+        params, state = variables
+        placed = jax.device_put(params, shardings["params"])
+        if state is not None:
+            state = jax.device_put(state, shardings["model_state"])
+        sides.append(computing.side(name, same, families.of(same).get(impl), placed, state, grid))
+    return compared(sides[0], sides[1])
 
-    def step(params: Any, batch: data.Batch, key: jax.Array, model_state: Any) -> dict[str, Any]:
-        state = {"step": jax.numpy.int32(0), "params": params, **optimizer.init(params)}
-        if "loss_scale" in state:
-            state["loss_scale"] |= {"scale": jax.numpy.float32(_LOSS_SCALE)}
-        if model_state is not None:
-            state["model_state"] = model_state
-        done = train_step.update(case, implementation, model, optimizer, state, batch, key)
-        updates = jax.tree.map(jax.numpy.subtract, done.state["params"], params)
-        held = done.state.get("model_state", {})
-        shared = {name: tree for name, tree in held.items() if name != OWN}
-        return {
-            "loss": done.metrics["loss"],
-            "gradients": done.gradients,
-            "updates": updates,
-            "state": shared,
-        }
 
-    return step
+def compared(a: Side, b: Side, random: list[str] | None = None) -> Found:
+    """Where two sides part."""
+    missing = sorted(a.trace.outputs.keys() ^ b.trace.outputs.keys())
+    if missing:
+        raise UserError(f"{a.name} and {b.name} do not make the same: {missing[0]} is of one alone")
+    return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random or [])
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ TESTED_AS = {
     # What only a compiled program shows.
     "harness/slices/forecast*.py": "harness/preflight_test.py",
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
+    "harness/bisecting/computing.py": "harness/bisect_test.py",
     "harness/bisecting/telling.py": "harness/bisect_test.py",
     # What only a whole run shows.
     "harness/training/beginning.py": "harness/training/train_step_test.py",

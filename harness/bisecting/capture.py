@@ -79,6 +79,16 @@ class Trace:
     nodes: list[Node]
     outputs: dict[str, Node]
 
+    @property
+    def parameters(self) -> dict[str, Node]:
+        """The parameters by path, as they are given."""
+        return {
+            path: node
+            for node in self.nodes
+            if node.operation == _PARAMETERS
+            for path in node.parameters
+        }
+
 
 def capture(
     function: Callable[..., Any],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -53,11 +54,11 @@ class Judged:
         return self.times <= LIMIT and self.formats is None
 
 
-def judge(a: Trace, run_a: Run, run_b: Run, partners: Mapping[int, Node]) -> list[Judged]:
+def judge(a: Trace, run_a: Run | None, run_b: Run, partners: Mapping[int, Node]) -> list[Judged]:
     """Every value of b that corresponds to one of a's and is another, in b's order.
 
     partners: nodes of a that are known to correspond to b's, by the order of these. run_a, run_b:
-    compute a side, with a change of its values.
+    compute a side, with a change of its values; without run_a rounding is b's alone.
     """
     match = _Matching(a, partners)
     errors: dict[int, float] = {}
@@ -71,19 +72,21 @@ def judge(a: Trace, run_a: Run, run_b: Run, partners: Mapping[int, Node]) -> lis
         if not apart:
             return node.array
         errors[node.order], made[node.order] = apart, node.values
-        return right.array if _fits(right.array, node.array) else node.array
+        return _in_place(right.array, node.array)
 
     b = run_b(substitute)
     known = {order: node.array for order, node in match.found.items()}
     of_b = _rounding(run_b, made, known)
     mine = {match.found[order].order: match.found[order].values for order in errors}
-    of_a = _rounding(run_a, mine, {node.order: node.array for node in match.found.values()})
+    of_a: dict[int, float] = {}
+    if run_a is not None:
+        of_a = _rounding(run_a, mine, {node.order: node.array for node in match.found.values()})
     known_a = {one.order for one in match.found.values()}
     judged = []
     for order, error in errors.items():
         node, right = b.nodes[order], match.found[order]
         least = float(jnp.finfo(node.array.dtype if is_float(node.array) else jnp.float32).eps)
-        allowed = max(of_b[order], of_a[right.order], least)
+        allowed = max(of_b[order], of_a.get(right.order, 0.0), least)
         ways = (_way(right, known_a), _way(node, match.found.keys()))
         firsts = _first(ways[0]), _first(ways[1])
         judged.append(Judged(right, *firsts, error, allowed, _formats(*ways)))
@@ -127,16 +130,21 @@ def _rounding(
             if node.order in wanted:
                 apart = relative(node.values, wanted[node.order])
                 found[node.order] = max(found[node.order], apart)
-            right = known.get(node.order, node.array)
-            return moved(right if _fits(right, node.array) else node.array, generator)
+            return moved(_in_place(known.get(node.order, node.array), node.array), generator)
 
         run(move)
     return found
 
 
-def _fits(array: Any, other: Any) -> bool:
-    """Whether one can stand in the other's place; equal bits may be a key's or its words'."""
-    return bool(array.dtype == other.dtype and array.shape == other.shape)
+def _in_place(right: Any, own: Any) -> Any:
+    """One value where another one was, in its format and on its devices; if it can be."""
+    if right is own or right.shape != own.shape:
+        return own
+    if right.dtype != own.dtype and not (is_float(right) and is_float(own)):
+        return own  # equal bits may be a key's or its words'
+    if jnp.issubdtype(own.dtype, jax.dtypes.prng_key):
+        return own
+    return jax.device_put(np.asarray(right).astype(own.dtype), own.sharding)
 
 
 def moved(array: Any, generator: np.random.Generator) -> Any:
@@ -147,7 +155,7 @@ def moved(array: Any, generator: np.random.Generator) -> Any:
     wide = values.astype(np.float64)
     step = float(jnp.finfo(array.dtype).eps) * generator.choice((-1.0, 1.0), values.shape)
     with np.errstate(invalid="ignore", over="ignore"):
-        return jnp.asarray((wide * (1 + step)).astype(values.dtype))
+        return jax.device_put((wide * (1 + step)).astype(values.dtype), array.sharding)
 
 
 def is_float(array: Any) -> bool:
@@ -157,9 +165,10 @@ def is_float(array: Any) -> bool:
 
 def relative(value: np.ndarray, right: np.ndarray) -> float:
     """The norm of the difference over that of the right value; infinite for other shapes."""
-    if value.dtype != right.dtype or value.shape != right.shape:
+    both_float = is_float(value) and is_float(right)
+    if value.shape != right.shape or (value.dtype != right.dtype and not both_float):
         return float("inf")
-    if value.tobytes() == right.tobytes():
+    if value.dtype == right.dtype and value.tobytes() == right.tobytes():
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         one, other = value.astype(np.float64), right.astype(np.float64)

@@ -6,7 +6,8 @@ from functools import cached_property
 
 from harness.bisecting import judging, parting
 from harness.bisecting.capture import Node, Trace
-from harness.bisecting.judging import Judged, Run
+from harness.bisecting.computing import Side
+from harness.bisecting.judging import Judged
 from harness.bisecting.parting import Distance, Parting, Row
 from harness.text import capped, counted
 
@@ -16,32 +17,55 @@ _LONGEST_TABLE = 8
 
 @dataclass(frozen=True)
 class Found:
-    """Two traces of one step, and where they part; None: nowhere.
+    """Two sides of one step, and where they part; None: nowhere.
 
-    random: where the sides draw with other keys, a line each. runs: compute either side anew.
+    random: where the sides draw with other keys, a line each.
     """
 
-    names: tuple[str, str]
-    a: Trace
-    b: Trace
-    layer_axes: Mapping[str, int | None]
+    sides: tuple[Side, Side]
     parting: Parting | None
     random: list[str]
-    runs: tuple[Run, Run]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the sides are called."""
+        return self.sides[0].name, self.sides[1].name
+
+    @property
+    def a(self) -> Trace:
+        """The first side's values."""
+        return self.sides[0].trace
+
+    @property
+    def b(self) -> Trace:
+        """The second side's values."""
+        return self.sides[1].trace
+
+    @property
+    def layer_axes(self) -> Mapping[str, int | None]:
+        """See Side."""
+        return self.sides[0].layer_axes
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether what differs can be told from rounding: the second side can be computed anew."""
+        return self.sides[1].run is not None
 
     @cached_property
     def judged(self) -> list[Judged]:
         """Every operation that differs given equal inputs, what is furthest from rounding first."""
-        if self.parting is None:
+        run_a, run_b = self.sides[0].run, self.sides[1].run
+        if self.parting is None or run_b is None:
             return []
-        partners = parting.partners(self.a, self.b)
-        found = judging.judge(self.a, *self.runs, partners)
+        found = judging.judge(self.a, run_a, run_b, parting.partners(self.a, self.b))
         return sorted(found, key=lambda one: (one.is_rounding, -one.times))
 
     @property
     def is_rounding(self) -> bool:
-        """Whether nothing differs by more than rounding."""
-        return all(one.is_rounding for one in self.judged)
+        """Whether nothing differs, or is seen to differ by no more than rounding."""
+        if self.parting is None:
+            return True
+        return self.is_judged and all(one.is_rounding for one in self.judged)
 
 
 def text(found: Found) -> str:
@@ -67,6 +91,8 @@ def text(found: Found) -> str:
 
 def _verdict(found: Found) -> list[str]:
     """Whether all that differs is rounding, and what is not."""
+    if not found.is_judged:
+        return ["different: two files do not tell rounding from faults; one file and code here do"]
     beyond = [one for one in found.judged if not one.is_rounding]
     many = counted(len(found.judged), "operation")
     if not beyond:

@@ -280,6 +280,7 @@ def test_a_planted_fault_is_named(
     assert found.parting is not None
     assert tensor in found.parting.tensor, telling.text(found)
     assert found.parting.layer == layer
+    assert not found.is_rounding, telling.text(found)
 
 
 @pytest.mark.bisect
@@ -333,3 +334,24 @@ def test_what_draws_with_its_own_keys_parts_at_its_mask(capsys: Any) -> None:
     told = capsys.readouterr().out.splitlines()
     assert "before Dense_1/kernel" in told[0]
     assert "small_pairs.py:30" in told[1]
+
+
+@pytest.mark.bisect
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--devices 2", "equal up to rounding: "),
+        ("--set optim.clip_norm=1e-3", "different: of "),
+    ],
+)
+def test_an_implementation_is_compared_with_itself_under_other_settings(
+    words: str, told: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bisect.devices, "prepare", lambda count: jax.devices()[: count or 1])
+    twins = "models.examples.own.regression"
+    code = bisect.main(["--twins", twins, "--a", "nnx", "--against", words])
+    out = capsys.readouterr().out
+    assert out.startswith(told), out
+    assert code == (0 if told.startswith("equal") else 1)
+    assert f"\n  {words}: " in out

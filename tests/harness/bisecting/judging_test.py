@@ -170,5 +170,6 @@ def test_how_far_values_are_apart() -> None:
     other = np.asarray([3.0, 4.5, np.inf, np.nan], np.float32)
     assert judging.relative(one, one) == 0
     assert judging.relative(other, one) == pytest.approx(0.1)
-    assert judging.relative(one.astype(np.float64), one) == float("inf")
+    assert judging.relative(one.astype(np.float64), one) == 0
+    assert judging.relative(one[:2], one) == float("inf")
     assert judging.relative(np.zeros(2), np.asarray([np.inf, 1])) == float("inf")

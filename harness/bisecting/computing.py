@@ -1,0 +1,104 @@
+"""One step of one implementation, computed so that every value of it is kept."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import NamedSharding
+
+from harness.bisecting.capture import Change, Node, Trace, capture
+from harness.bisecting.judging import Run
+from harness.cases.settings import Case
+from harness.training import beginning, checking, data, train_step
+from harness.training.parallel.mesh import Grid
+from models.seam import OWN, Implementation
+from models.shared.trees import perturbed
+
+# At the scale with which a run begins gradients overflow, and tell nothing.
+_LOSS_SCALE = 2**12
+
+
+class Side(NamedTuple):
+    """One of the two that are compared.
+
+    run: computes it anew, with a change; None of one that was kept in a file. layer_axes: for each
+    parameter, the axis of its array along which layers are stacked.
+    """
+
+    name: str
+    trace: Trace
+    run: Run | None
+    layer_axes: Mapping[str, int | None]
+
+
+def side(
+    name: str,
+    case: Case,
+    implementation: Implementation,
+    params: Any,
+    model_state: Any,
+    grid: Grid,
+) -> Side:
+    """A step from these parameters, on the case's batch and the grid's devices.
+
+    Its learning rate is 1, that updates are as large as what they are added to: one of a real first
+    step is 0, and of a later one so small that adding it would round most of it away.
+    """
+    batches = data.make_batch(case, grid)
+    if grid.devices == 1:
+        batches = jax.tree.map(jax.numpy.asarray, jax.device_get(batches))
+    batch = data.picked(batches, 0, data.count(case))
+    model = beginning.resolved(case, grid.platform)
+    key = beginning.step_key(jax.numpy.uint32(case.run.seed), 0)
+    step = _step(implementation, case, model)
+    given = partial(capture, step, params, batch, key, model_state)
+
+    def run(change: Change | None = None) -> Trace:
+        if grid.devices == 1:
+            return given(change=change)
+        with grid.in_force():
+            return given(change=lambda node: _placed(node, grid, change))
+
+    axes = {
+        path: named.index("layers") if "layers" in named else None
+        for path, named in checking.named_axes(implementation.logical_axes(model)).items()
+    }
+    return Side(name, run(), run, axes)
+
+
+def _placed(node: Node, grid: Grid, change: Change | None) -> Any:
+    """A value on all devices, where an operation left it on one."""
+    if not isinstance(node.array.sharding, NamedSharding):
+        node.array = jax.device_put(node.array, grid.replicated)
+    return node.array if change is None else change(node)
+
+
+def fresh(case: Case, impl: str, grid: Grid) -> tuple[Any, Any]:
+    """Parameters, each moved a little, and model state, None where there is none."""
+    trainer = train_step.make_trainer(case, impl, grid)
+    state = jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))
+    return perturbed(state["params"], case.run.seed), state.get("model_state")
+
+
+def _step(implementation: Implementation, case: Case, model: Any) -> Any:
+    """The train step's own update, with everything that it makes on the way."""
+    optimizer = train_step.optimizer_of(case, implementation, lambda _: jax.numpy.float32(1))
+
+    def step(params: Any, batch: data.Batch, key: jax.Array, model_state: Any) -> dict[str, Any]:
+        state = {"step": jax.numpy.int32(0), "params": params, **optimizer.init(params)}
+        if "loss_scale" in state:
+            state["loss_scale"] |= {"scale": jax.numpy.float32(_LOSS_SCALE)}
+        if model_state is not None:
+            state["model_state"] = model_state
+        done = train_step.update(case, implementation, model, optimizer, state, batch, key)
+        updates = jax.tree.map(jax.numpy.subtract, done.state["params"], params)
+        held = done.state.get("model_state", {})
+        return {
+            "loss": done.metrics["loss"],
+            "gradients": done.gradients,
+            "updates": updates,
+            "state": {name: tree for name, tree in held.items() if name != OWN},
+        }
+
+    return step
