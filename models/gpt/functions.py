@@ -47,8 +47,9 @@ def dropout(x: jax.Array, rate: float, key: jax.Array, site: Site) -> jax.Array:
         return x
     *outer, features = x.shape
     words = jax.random.bits(jax.random.fold_in(key, site), (*outer, -(-features // 2)), jnp.uint32)
-    draws = jnp.concatenate([words & 0xFFFF, words >> 16], axis=-1)[..., :features]
-    keep = draws < round(2**16 * (1 - rate))
+    halves = tuple(half < round(2**16 * (1 - rate)) for half in (words & 0xFFFF, words >> 16))
+    # Behind the barrier decisions go to memory, a byte each, and not the words that they came from.
+    keep = jnp.concatenate(jax.lax.optimization_barrier(halves), axis=-1)[..., :features]
     return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
@@ -80,11 +81,13 @@ def attention(qkv: jax.Array, config: ModelConfig, key: jax.Array) -> jax.Array:
 
     `key` is the layer's.
     """
-    query, keys, value = (qkv[:, :, :, part] for part in range(3))  # [B, T, N, H]
+    axes = ("batch", "position", "heads", "kv")
+    query, keys, value = (
+        partitioning.constrain(qkv[:, :, :, part], axes) for part in range(3)
+    )  # [B, T, N, H]
     T, scale = query.shape[1], config.head_dim**-0.5
     if config.attention == "splash":
         query = query * jnp.asarray(scale, query.dtype)
-        axes = ("batch", "position", "heads")
         return partitioning.map_over_batch(ops.splash_attention, query, keys, value, axes=axes)
     if config.attention == "cudnn":
         return jax.nn.dot_product_attention(
@@ -95,7 +98,7 @@ def attention(qkv: jax.Array, config: ModelConfig, key: jax.Array) -> jax.Array:
     masked = jnp.where(causal, scores * scale, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(masked, axis=-1).astype(value.dtype)  # [B, N, T, T]
     kept = dropout(probabilities, config.attention_dropout, key, Site.ATTENTION)
-    return jnp.einsum("bnts,bsnh->btnh", kept, value)
+    return partitioning.constrain(jnp.einsum("bnts,bsnh->btnh", kept, value), axes)
 
 
 def embed(
