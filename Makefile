@@ -20,7 +20,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-xpk test-browser lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-xpk test-browser lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,17 @@ test-bisect: $(TEST)  ## plant faults in a model and have them found (minutes)
 
 test-fuzz: $(TEST)  ## have thousands of damaged logs and configurations read (minutes)
 	$(VENV)/bin/python -m pytest -m fuzz
+
+test-package:  ## install a wheel in an empty environment, and use it from another folder (PYTHON=python3.13)
+	rm -rf build/package
+	$(PYTHON) -m venv build/package/venv
+	build/package/venv/bin/python -m pip install --quiet --disable-pip-version-check .
+	cd build/package && venv/bin/python -m harness.run --list | grep -q 01_baseline
+	cd build/package && venv/bin/python -m harness.run --case 03_dropout --impl both --steps 6 --no-turns --run-id own
+	cd build/package && venv/bin/python -m harness.compare own-linen own-nnx
+	cd build/package && venv/bin/python -m harness.checkpoints verify results/own-nnx/checkpoints
+	cd build/package && venv/bin/python -m harness.bisect --case 03_dropout --size tiny
+	cd build/package && venv/bin/python -m harness.report --output site
 
 test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
 	$(VENV)/bin/python -m pytest -m xpk

@@ -1,18 +1,23 @@
 """What all commands share: how they read arguments and how they end on bad input."""
 
 import argparse
+import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import harness
 from harness.errors import UserError
 from harness.records.record import RecordError
+from harness.text import safe
 
+_BAD_INPUT = 2
+_LONGEST_LINE = 2000
 _HERE = Path(__file__).resolve().parent
 
 
@@ -37,19 +42,67 @@ class Parser(argparse.ArgumentParser):
         """Raises UserError instead of printing the usage."""
         raise UserError(f"{message} (--help shows what is allowed)")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses `--option=--`, of which argparse makes an empty list."""
+        for word in args or ():
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"argument {word.removesuffix('=--')}: -- is no value")
+        return super().parse_known_args(args, namespace)
+
 
 def main(command: Callable[[list[str]], int]) -> NoReturn:
     """Ends the process with the command's exit code, or with one line and 2 on bad input."""
+    _prepare_output()
     try:
         code = command(sys.argv[1:])
         sys.stdout.flush()
     except (UserError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except BrokenPipeError:
-        # Whoever reads has read enough; what is still buffered must not fail at the end again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _told(str(error))
+    except BrokenPipeError:  # whoever reads has read enough
+        silence()
         code = 128 + signal.SIGPIPE
+    except OSError as error:  # of a file that was named, of a folder that is gone, of a full disk
+        silence()
+        code = _told(": ".join(str(one) for one in (error.filename, error.strerror) if one))
+    except UnicodeError as error:
+        code = _told(f"a name that is no text: {error}")
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _told(message: str) -> int:
+    lines = (safe(line, _LONGEST_LINE) for line in message.split("\n"))
+    print("error: " + "\n".join(lines), file=sys.stderr)
+    return _BAD_INPUT
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Prints at once; once nobody listens any more, nothing, so that what goes on can end."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        silence()
+
+
+def silence() -> None:
+    """Prints nothing from here on; what is still buffered must not fail at the end again."""
+    with contextlib.suppress(OSError, ValueError):  # of a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_output() -> None:
+    """Lets any letter be printed in any encoding, and nothing into a file opened later.
+
+    The first file that a process opens takes the number of a stream that the shell has closed.
+    """
+    for number in (1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,15 +1,19 @@
 """Case files: which there are, and what stands in one."""
 
 import difflib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness import inputs
 from harness.errors import UserError
+from harness.text import safe
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
+_LARGEST = 2**20  # bytes of a case file
 PAIR_CASE = "00_pair"  # stands in where a pair of a user's own comes without a case
 
 
@@ -42,8 +46,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        counts = Counter(key for key in keys if isinstance(key, Hashable))
+        for key, count in counts.items():
+            if count > 1:
                 raise yaml.YAMLError(f"{key!r} is given twice")
         return super().construct_mapping(node, deep=deep)
 
@@ -51,9 +56,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def read(path: Path) -> dict[str, tuple[Any, str]]:
     """A file's settings by dotted key, each with where it was said."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        text = inputs.content(path, _LARGEST).decode()
+        document = yaml.load(text, _UniqueKeyLoader)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except Exception as error:  # PyYAML raises what its own conversions do: dates, numbers, depth
+        told = safe(" ".join(str(error).split()), 300)
+        raise UserError(f"{path}: not readable as YAML: {told}") from None
     settings: dict[str, tuple[Any, str]] = {}
     for section, values in _mapping(document, f"{path}").items():
         for key, value in _mapping(values, f"{path}: {section}").items():
@@ -65,7 +74,7 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UserError(f"{where}: must be a mapping of keys, not {value!r}")
+        raise UserError(f"{where}: must be a mapping of keys, not {safe(repr(value))}")
     return value
 
 

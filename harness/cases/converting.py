@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from harness.errors import UserError
+from harness.text import safe
 
 _PLAIN = (bool, int, float, str)
 
@@ -30,7 +31,8 @@ def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
             return _parse(value, option)
         except ValueError:
             continue
-    raise UserError(f"{where}={value!r}: must be {' or '.join(map(_type_name, options))}")
+    told = " or ".join(map(_type_name, options))
+    raise UserError(f"{where}={safe(repr(value))}: must be {told}")
 
 
 def text(value: Any, allowed: Any = None) -> Any:
@@ -81,7 +83,8 @@ def _other(value: Any, default: Any, where: str) -> Any:
             return type(default)(ast.literal_eval(value))
         except (ValueError, SyntaxError, TypeError):
             pass
-    raise UserError(f"{where}={value!r}: must be {text(default)!r}, or set in the module")
+    told = safe(repr(value))
+    raise UserError(f"{where}={told}: must be {text(default)!r}, or set in the module")
 
 
 def _data_type(value: Any) -> str | None:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness import optimizers
+from harness import inputs, optimizers
 from harness.cases import converting, families
 from harness.cases.case_files import CASES as CASES
 from harness.cases.case_files import PAIR_CASE as PAIR_CASE
@@ -27,6 +27,7 @@ from harness.cases.settings import (
     later_default,
 )
 from harness.errors import UserError
+from harness.text import safe
 
 TINY_SEQUENCE_LENGTH = 64
 _TWINS = "twins"  # the key of a flattened case that has no section
@@ -241,7 +242,8 @@ def _build(name: str, settings: _Settings, twins: str | None) -> Case:
         if key in CHOICES:
             continue
         if key not in known:
-            raise UserError(f"{where}: {key}: no such key{choices(key, [*known, *CHOICES])}")
+            hint = choices(key, [*known, *CHOICES])
+            raise UserError(f"{where}: {safe(key)}: no such key{hint}")
         section, field = known[key]
         allowed = typing.get_type_hints(sections[section])[field.name]
         values[section][field.name] = converting.convert(
@@ -269,7 +271,10 @@ def _key(field_name: str) -> str:
 
 def _file_sha256(path: str) -> str:
     try:
+        inputs.require_file(path, path)
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"data.tokens={path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError("data.tokens: a name with a byte 0 in it is none") from None

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import inputs
 from harness.records import sealing
 
 _AFTER = "after_sha256"  # of a line: the beginning of the checksum of the line before it
+_LARGEST = 2**30  # bytes of a file
 _LINK = 16  # letters of it
 _OUT_OF_PLACE = "does not follow the one before it: lines are missing, or moved"
 
@@ -76,9 +78,15 @@ class Journal:
         self._file.close()
 
 
+def _content(path: Any) -> bytes:
+    if not path.exists():
+        return b""
+    return inputs.content(path, _LARGEST) if isinstance(path, Path) else bytes(path.read_bytes())
+
+
 def read(path: Path) -> Lines:
     """Reads a journal, whatever has become of it; one that is not there is empty."""
-    content = path.read_bytes() if path.exists() else b""
+    content = _content(path)
     *lines, cut = content.split(b"\n")
     size = len(content) - len(cut)
     with contextlib.suppress(ValueError, RecursionError):

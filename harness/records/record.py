@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import inputs
 from harness.records import atomic, sealing
 
 SCHEMA_VERSION = 2
@@ -21,6 +22,7 @@ Status = Literal["completed", "failed", "preempted", "preflight", "imported"]
 _SCHEMA_PATH = Path(__file__).with_name("record.schema.json")
 _SUFFIX_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
 _LONGEST_REASON = 200
+_LARGEST = 2**28  # bytes of a file: a million steps
 _WHERE_NOT_TOLD = {"nnx_state": "dict"}  # of keys that older records lack
 
 
@@ -135,7 +137,7 @@ def write(path: str | os.PathLike[str], record: Record) -> None:
 def read(path: str | os.PathLike[str]) -> Record:
     """Reads and validates a record; raises RecordError naming the path and what is wrong."""
     try:
-        return parse(Path(path).read_bytes())
+        return parse(inputs.content(path, _LARGEST))
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
     except OSError as error:

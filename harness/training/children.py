@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from harness import cli
 from harness.errors import UserError
 from harness.records import storage
 from harness.training.devices import Processes, coordinator_port
@@ -56,7 +57,7 @@ class Children:
             previous = signal.signal(signal.SIGTERM, pass_on)
             assert child.stdout is not None
             for line in child.stdout:
-                print(line, end="", flush=True)
+                cli.say(line, end="")
                 if line.startswith("record: "):
                     place = storage.place(line.removeprefix("record: ").rstrip("\n"))
             child.wait()

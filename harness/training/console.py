@@ -4,6 +4,8 @@ import threading
 import time
 from typing import Self, TextIO
 
+from harness import cli
+
 _REMINDER_SECONDS = 15
 
 
@@ -24,7 +26,7 @@ class Console:
         """Prints one line or several."""
         with self._lock:
             if not self._quiet:
-                print(text, flush=True)
+                cli.say(text)
             self.log_only(text)
 
     def log_only(self, text: str) -> None:

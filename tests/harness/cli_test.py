@@ -1,6 +1,7 @@
 """Commands find the project's own packages, wherever they are started."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -66,3 +67,47 @@ def test_twins_of_a_name_that_is_taken_are_one_line(twins: str) -> None:
     )
     with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
         families.load(twins)
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"),
+    [
+        (">/dev/full", 2, "error: No space left on device\n"),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("| head -c 9 >/dev/null", 0, ""),
+        ("--case $(printf 'n%.0s' $(seq 300)).yaml --impl nnx", 2, None),
+        ("--case $'\\xff\\e[31m' --impl nnx", 2, None),
+        ("--results-dir=-- --resume none", 2, None),
+    ],
+)
+def test_odd_streams_and_names_are_a_line_at_most(
+    redirected: str, code: int, told: str | None, tmp_path: Path
+) -> None:
+    listed = shlex.join(commands.command("--list", module="harness.run"))
+    if told is None:
+        listed = shlex.join(commands.command(module="harness.run"))
+    ended = subprocess.run(
+        ["bash", "-c", f"{listed} {redirected}"],
+        cwd=tmp_path,
+        env={**commands.ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    said = ended.stderr.decode("ascii")
+    assert ended.returncode == code, said
+    assert said == told if told is not None else said.startswith("error: ")
+    assert said.count("\n") <= 1
+    assert said.replace("\n", "").isprintable()
+
+
+def test_a_folder_that_is_gone_is_a_line(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    command = shlex.join(commands.command("--output", "site", module="harness.report"))
+    ended = subprocess.run(
+        ["bash", "-c", f"mkdir {gone}; cd {gone}; rmdir {gone}; {command}"],
+        env=commands.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: .+\n", ended.stderr)

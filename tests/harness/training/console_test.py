@@ -47,3 +47,18 @@ def test_a_phase_that_takes_long_is_reminded_of_until_it_ends(log: io.StringIO) 
     ended = log.getvalue()
     time.sleep(0.05)
     assert log.getvalue() == ended
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_a_terminal_that_is_gone_does_not_end_the_run(
+    error: OSError, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    with Console(log) as said:
+        said.line("one")
+        said.line("two")
+    assert log.getvalue() == "one\ntwo\n"

@@ -1,0 +1,31 @@
+"""Files of others, read without waiting for what never comes and without filling the memory."""
+
+import errno
+import os
+import stat
+
+from harness.text import size
+
+
+def content(path: str | os.PathLike[str], most: int) -> bytes:
+    """A file's bytes; raises OSError also where it is a pipe or a device, or holds more."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe nobody writes to would block
+    try:
+        require_file(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    with open(descriptor, "rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise OSError(errno.EFBIG, f"holds more than {size(most)}", str(path))
+    return found
+
+
+def require_file(opened: int | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Raises OSError where what was opened, or lies at a path, is no plain file."""
+    mode = os.stat(opened).st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
