@@ -36,6 +36,14 @@ def variables(
     return params, model_state
 
 
+def as_fresh(case: Case, model: Any, params: Params) -> Params:
+    """Given parameters as fresh ones begin: what a step's own type makes of them."""
+    dtype = families.of(case).compute_dtype(model)
+    if dtype is None:
+        return params
+    return jax.tree.map(lambda leaf: leaf.astype(dtype).astype(leaf.dtype), params)
+
+
 def _with_own(shared: Params | None, own: Params | None) -> Params | None:
     """The state of one implementation, with what another one alone holds in place of its own."""
     state = {name: tree for name, tree in (shared or {}).items() if name != OWN}

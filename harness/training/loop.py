@@ -6,7 +6,7 @@ Prints nothing: whoever watches gets a call at each phase and each step.
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -17,10 +17,18 @@ from harness.errors import UserError
 from harness.records import history
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
-from harness.saving import digest, waiting
+from harness.saving import archives, digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
-from harness.training import accounting, data, describing, evaluating, pipeline_figures, train_step
+from harness.training import (
+    accounting,
+    beginning,
+    data,
+    describing,
+    evaluating,
+    pipeline_figures,
+    train_step,
+)
 from harness.training.parallel.mesh import Grid
 from harness.training.pauses import Pauses
 from harness.training.stepping import Observer as StepObserver
@@ -236,6 +244,9 @@ def _restored(
             _require_recorded(restored, plan.begun, recorder)
     if restored is None and plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
+        if plan.restore.endswith(archives.SUFFIX):
+            params = beginning.as_fresh(plan.case, trainer.model, restored.state["params"])
+            restored = replace(restored, state={"params": params})
     if restored is not None:
         recorder.note("checkpoint", restored_from=restored.path)
         for warning in restored.warnings:

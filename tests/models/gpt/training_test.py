@@ -13,7 +13,7 @@ from harness.cases import reading
 from harness.errors import UserError
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
-from harness.training import stepping, train_step
+from harness.training import beginning, stepping, train_step
 from harness.training.parallel import mesh
 from models.shared.trees import nested
 
@@ -135,6 +135,15 @@ def test_steps_of_a_pipeline_are_megatrons(
             assert "loss_scale" not in entry
         else:
             check_float16(entry, told, lambda value: value is not None)
+
+
+def test_given_parameters_begin_as_float16_makes_them(alone: Alone) -> None:
+    third = jax.numpy.float32(1 / 3)
+    made = beginning.as_fresh(alone.case, alone.case.model, {"scale": third})["scale"]
+    assert made.dtype == np.float32
+    assert float(made) == float(np.float16(1 / 3))
+    decoder = reading.load("01_baseline")
+    assert beginning.as_fresh(decoder, decoder.model, {"scale": third})["scale"] == third
 
 
 def test_float16_without_a_scale_is_one_line() -> None:
