@@ -8,12 +8,13 @@ from typing import Any
 from fetching import Fetched, Source, damaged
 from outcome import Outcome, judge
 
-from harness import cli
+from harness import cli, inputs
 from harness.errors import UserError
-from harness.records import storage
-from harness.text import shortlist
+from harness.records import record, storage
+from harness.text import safe, shortlist
 
 _INCOMPLETE = 1
+_LARGEST = 2**24  # bytes of a submission
 
 
 def parser() -> cli.Parser:
@@ -38,11 +39,12 @@ def main(argv: list[str]) -> int:
     kept = 0
     for one in submission["workloads"]:
         fetched, outcome = _collect(one, output, arguments.results_dir, submission["chips"])
-        print(f"{one['name']:{width}}  {outcome.state:9}  {outcome.detail}".rstrip())
+        detail = safe(outcome.detail, 500)
+        print(f"{one['name']:{width}}  {outcome.state:9}  {detail}".rstrip())
         told = [f"{name} was changed here: left as it is" for name in fetched.differing]
         told += damaged(arguments.results_dir / one["name"])
         for line in told:
-            print(f"{'':{width}}  {line}")
+            print(f"{'':{width}}  {safe(line, 500)}")
         counts[outcome.state] += 1
         kept += len(told)
     _tell_of_others(output, {one["name"] for one in submission["workloads"]})
@@ -69,12 +71,12 @@ def _tell_of_others(output: Any, expected: set[str]) -> None:
         present = [path.name for path in output.iterdir()] if output.is_dir() else []
     others = sorted(set(present) - expected)
     if others:
-        print(f"not of this submission: {shortlist(others)}")
+        print(safe(f"not of this submission: {shortlist(others)}", 500))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        submission = json.loads(path.read_text())
+        submission = json.loads(inputs.content(path, _LARGEST))
         if submission["format"] != 1:
             raise UserError(f"{path}: format {submission['format']} is not known, only 1")
         for key, kind in (("output", str), ("chips", int), ("workloads", list)):
@@ -83,13 +85,12 @@ def _read(path: Path) -> dict[str, Any]:
         for one in submission["workloads"]:
             if not all(isinstance(one[key], str) and one[key] for key in ("name", "case", "impl")):
                 raise ValueError("a workload has no name, case or impl")
-            if "/" in one["name"]:
-                raise ValueError(f"{one['name']!r} is no name")
+            record.check_run_id(one["name"])
         if not submission["workloads"]:
             raise ValueError("it holds no workload")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, record.RecordError) as error:
         raise UserError(f"{path}: not a submission: {error}") from None
     return dict(submission)
 

@@ -46,7 +46,8 @@ def judge(workload: Mapping[str, Any], left: Left, chips: int) -> Outcome:
 def _of_record(
     record: Record, status: Mapping[str, Any], written: float | None, chips: int
 ) -> Outcome:
-    steps = f"{len(record['steps'])} of {record['case']['config']['run.steps']} steps"
+    wanted = record["case"]["config"].get("run.steps", "?")
+    steps = f"{len(record['steps'])} of {wanted} steps"
     if record["status"] == "completed":
         return Outcome("complete", f"{steps}{_cost(record, chips)}{_restarts(record)}")
     if record["status"] == "preempted":

@@ -196,7 +196,7 @@ def test_the_exit_code_is_0_only_when_all_are_complete(
         (
             '{"format": 1, "output": "/x", "chips": 8, "workloads":'
             ' [{"name": "../x", "case": "a", "impl": "nnx"}]}',
-            "'../x' is no name",
+            "run id '../x': must be",
         ),
     ],
 )
@@ -232,3 +232,23 @@ def test_what_is_damaged_is_named(
     assert collect.main([str(path), "--results-dir", str(results(path))]) == 1
     said = capsys.readouterr().out
     assert name in said or ("no record yet" in said and name == "record.json")
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "\x1b[31m", "x" * 300])
+def test_a_workload_with_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "submission.json"
+    workload = {"name": name, "case": "03_dropout", "impl": "nnx"}
+    asked = {"format": 1, "output": str(tmp_path), "chips": 8, "workloads": [workload]}
+    path.write_text(json.dumps(asked))
+    with pytest.raises(UserError, match=r"^.*: not a submission: ") as refused:
+        collect.main([str(path)])
+    assert str(refused.value).isprintable()
+
+
+def test_what_others_wrote_is_shown_without_its_control_characters(
+    submission: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "mt-fails-nnx-ddddd"
+    record.write(output / name / "record.json", made(name, "failed", "\x1b[2J gone"))
+    _, told = collected(submission, capsys)
+    assert told[name] == "failed     ?[2J gone; 0 of 10 steps"
