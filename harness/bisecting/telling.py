@@ -103,10 +103,12 @@ def _verdict(found: Found) -> list[str]:
         ]
     lines = [f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
              " rounding; the furthest first:"]  # fmt: skip
-    return lines + capped([_judged(found, one) for one in beyond], _LONGEST_TABLE)
+    lines += [line for one in beyond[:_LONGEST_TABLE] for line in _judged(found, one)]
+    more = len(beyond) - _LONGEST_TABLE
+    return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
-def _judged(found: Found, one: Judged) -> str:
+def _judged(found: Found, one: Judged) -> list[str]:
     tensor, layer = parting.place(one.at, found.a)
     lines = [node.at.source or "?" for node in (one.a, one.b)]
     places = ", ".join(f"{name} at {line}" for name, line in zip(found.names, lines, strict=True))
@@ -114,7 +116,7 @@ def _judged(found: Found, one: Judged) -> str:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
         far = f"{one.times:,.3g} times what rounding makes ({one.error:.2g}, {one.rounding:.2g})"
-    return f"{_layer(layer)}{tensor}: {far}; {places}"
+    return [f"  {_layer(layer)}{tensor}: {far}", f"    {places}"]
 
 
 def _first(found: Found, first: Parting) -> str:
