@@ -1,6 +1,7 @@
 """The random numbers of whole models, in plain words."""
 
 import functools
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +64,8 @@ class Forgetful(Nnx):
 def test_random_state_that_is_lost() -> None:
     twins = module("forgetful", pair(nnx=Forgetful))
     lines = drawing.findings(drawn(reading.PAIR_CASE, "nnx", twins))
-    at = "tests/harness/training/drawing_test.py:51"
+    _, start = inspect.getsourcelines(Forgetful.__call__)
+    at = f"tests/harness/training/drawing_test.py:{start + 1}"
     assert lines == [f"draws the same random numbers in every step, at {at}"]
 
 
