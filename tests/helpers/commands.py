@@ -4,18 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness.records import record, sealing
 
-# One cache for all tests of a session: what one compiled, the next ones load.
-_CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-")
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(Path(__file__).parents[2]),  # these tests' own checkout, wherever it runs
-    "XDG_CACHE_HOME": _CACHE.name,
+    "XDG_CACHE_HOME": os.environ["HARNESS_TESTS_CACHE"],
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 
