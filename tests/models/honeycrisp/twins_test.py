@@ -82,7 +82,8 @@ def test_losses_and_gradients_are_axlearns(variant: str) -> None:
     assert float(metrics["accuracy"]) == pytest.approx(told["accuracy"], abs=1e-7)
     assert metrics["live_targets"] == metrics["total_weights"] == told["live_targets"]
     squares = sum(inputs.sums(leaf)[1] ** 2 for leaf in jax.tree.leaves(gradients))
-    assert squares**0.5 == pytest.approx(told["grad_norm"], rel=1e-6 if exact else 6e-4)
+    # In bfloat16 JAX 0.12 sums in yet another order than 0.10 does: 6.3e-4.
+    assert squares**0.5 == pytest.approx(told["grad_norm"], rel=1e-6 if exact else 8e-4)
     for path, (_, norm) in told["gradients"].items():
         found = inputs.sums(named_leaves(gradients)[path])[1]
         assert found == pytest.approx(norm, rel=1.3e-6 if exact else 8e-3), path
