@@ -11,8 +11,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
-# One cache for the session, its workers and the commands they start: what one compiled, the next
-# ones load. Workers have the first process's environment.
+# One cache for the commands that all workers of a session start: what one compiled, the next ones
+# load. Workers have the first process's environment.
 if "HARNESS_TESTS_CACHE" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="harness-tests-", ignore_cleanup_errors=True)
     os.environ["HARNESS_TESTS_CACHE"] = _cache.name
@@ -37,10 +37,6 @@ def _may_promote(owner: Any, name: str) -> None:
 
     setattr(owner, name, lenient)
 
-
-jax.config.update("jax_compilation_cache_dir", os.environ["HARNESS_TESTS_CACHE"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Nothing becomes wider by the way: what is computed in another format says so where it is written.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
