@@ -16,7 +16,8 @@ def content(path: str | os.PathLike[str], most: int) -> bytes:
         os.close(descriptor)
         raise
     with open(descriptor, "rb") as file:
-        found = file.read(most + 1)
+        there = os.fstat(descriptor).st_size  # memory for what may be read is taken at once
+        found = file.read(min(there, most) + 1)
     if len(found) > most:
         raise OSError(errno.EFBIG, f"holds more than {size(most)}", str(path))
     return found
