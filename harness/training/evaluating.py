@@ -9,7 +9,7 @@ import jax
 
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.training import data, losses
+from harness.training import beginning, data, losses
 from harness.training.train_step import State, Trainer
 from models.shared import ops
 
@@ -71,7 +71,7 @@ def compiled(
         params, model_state = variables["params"], variables.get("model_state")
         if dtype is not None:
             params = ops.cast(params, dtype)
-        key = jax.random.key(seed, impl="threefry2x32")
+        key = beginning.seed_key(seed)
         if own is not None:
             outcome = own(model, params, model_state, batch, key)
         else:
