@@ -4,8 +4,8 @@ import ast
 import importlib
 from pathlib import Path
 
-from harness import cli
-from harness.text import aligned
+from harness.terminal import cli
+from harness.terminal.text import aligned
 
 _HERE = Path(__file__).parent
 

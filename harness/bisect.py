@@ -7,17 +7,17 @@ from typing import Any
 
 import jax
 
-from harness import cli
 from harness.bisecting import computing, files, parting, telling
 from harness.bisecting.computing import Side
 from harness.bisecting.telling import Found
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.randomness import alignment
 from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from harness.training import checking, data, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid

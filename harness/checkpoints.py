@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness import cli
 from harness.cases import families, reading
-from harness.errors import UserError
 from harness.records import storage
 from harness.saving import digest, files, foreign, matching, renaming
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
-from harness.text import aligned, counted
+from harness.terminal import cli
+from harness.terminal.errors import UserError
+from harness.terminal.text import aligned, counted
 
 
 def parser() -> cli.Parser:

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from harness import cli
 from harness.comparing import comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
-from harness.errors import UserError
 from harness.records import finding
-from harness.text import safe
+from harness.terminal import cli
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 _REGRESSION, _NOT_COMPARABLE, _UNDECIDED = 1, 3, 3
 

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from harness import cli
-from harness.errors import UserError
 from harness.records import environment, finding, storage
 from harness.records.run_folder import check_writable
-from harness.text import counted, gib, one_line, safe, shortlist
+from harness.terminal import cli
+from harness.terminal.errors import UserError
+from harness.terminal.text import counted, gib, one_line, safe, shortlist
 from harness.training import devices, joining, session
 
 _JOIN_SECONDS = 60

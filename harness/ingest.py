@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness import cli, published
-from harness.errors import UserError
+from harness import published
 from harness.published import document
 from harness.records import record as record_module
 from harness.records.record import Record
 from harness.records.run_folder import check_writable
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 
 
 def parser() -> cli.Parser:

@@ -6,14 +6,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import cli
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import record
 from harness.slices import forecast_text, topology
 from harness.slices.forecast import Forecast, Question, make
 from harness.slices.topology import Slice
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from harness.training import checking
 from harness.training.console import Console
 

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from harness import cli
 from harness.pages import gathering, site
+from harness.terminal import cli
 
 
 def parser() -> cli.Parser:

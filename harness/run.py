@@ -6,12 +6,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import cli
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import record, storage
 from harness.records.run_folder import check_writable
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from harness.training import (
     checking,
     describing,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
 from models.shared.trees import named_leaves

@@ -21,7 +21,7 @@ LONGEST = 300  # lines of a file
 TESTED_AS = {
     "harness/__main__.py": "harness/main_test.py",
     # An exception's name is all that is in them.
-    "harness/errors.py": "harness/run_test.py",
+    "harness/terminal/errors.py": "harness/run_test.py",
     "harness/saving/faults.py": "harness/saving/restoring_test.py",
     # Twins are judged together.
     "models/decoder/linen.py": "models/decoder/twins_test.py",

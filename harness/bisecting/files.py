@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.bisecting.capture import Node, Place, Trace
 from harness.bisecting.computing import Side
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 _VERSION = 1
 

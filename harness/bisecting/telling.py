@@ -9,7 +9,7 @@ from harness.bisecting.capture import Node, Trace
 from harness.bisecting.computing import Side
 from harness.bisecting.judging import Judged
 from harness.bisecting.parting import Distance, Parting, Row
-from harness.text import capped, counted
+from harness.terminal.text import capped, counted
 
 _KINDS = ("activations", "gradients", "updates", "state")
 _LONGEST_TABLE = 8

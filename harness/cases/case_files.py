@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from harness import inputs
-from harness.errors import UserError
-from harness.text import safe
+from harness.terminal import inputs
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 _LARGEST = 2**20  # bytes of a case file

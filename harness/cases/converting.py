@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from harness.errors import UserError
-from harness.text import safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 _PLAIN = (bool, int, float, str)
 

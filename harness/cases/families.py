@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 import models
 from harness.cases.settings import Case
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from models import seam
 from models.seam import Family, SeamError
 

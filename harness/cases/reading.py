@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness import inputs, optimizers
+from harness import optimizers
 from harness.cases import converting, families
 from harness.cases.case_files import CASES as CASES
 from harness.cases.case_files import PAIR_CASE as PAIR_CASE
@@ -26,8 +26,9 @@ from harness.cases.settings import (
     is_free,
     later_default,
 )
-from harness.errors import UserError
-from harness.text import safe
+from harness.terminal import inputs
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 TINY_SEQUENCE_LENGTH = 64
 _TWINS = "twins"  # the key of a flattened case that has no section

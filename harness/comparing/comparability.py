@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from harness import hardware
 from harness.cases.settings import NO_DEFAULT, is_free, later_default
-from harness.errors import UserError
 from harness.records.record import Record, at
-from harness.text import nearest
+from harness.terminal.errors import UserError
+from harness.terminal.text import nearest
 
 # severe: the figures cannot be compared; mild: they can, and this may be why they differ;
 # intended: named by --across, the point of the comparison.

@@ -10,7 +10,7 @@ from typing import Any
 from harness.comparing.comparability import Difference
 from harness.comparing.model import MARKS, Comparison, Row
 from harness.records.record import Record
-from harness.text import aligned, capped, percent, safe, shortlist, size, times
+from harness.terminal.text import aligned, capped, percent, safe, shortlist, size, times
 
 _SHOWN = 12  # lines of a list
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from harness import hlo
 from harness.comparing.model import Programs
-from harness.errors import UserError
 from harness.records import figures
 from harness.records.finding import Found
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 Read = tuple[hlo.Program | None, hlo.Program | None]
 UNREAD: Read = (None, None)

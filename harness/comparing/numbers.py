@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from harness.comparing import states
 from harness.comparing.model import Comparison, Verdict
 from harness.comparing.parity import Agreement, Parity
-from harness.text import counted
+from harness.terminal.text import counted
 
 _OF_SCHEDULES = ("case.config.run.steps", "case.schedule_steps")
 

@@ -2,7 +2,7 @@
 
 from harness.comparing.model import Outcome, Speed, Verdict
 from harness.comparing.statistics import Ratio
-from harness.text import counted, percent
+from harness.terminal.text import counted, percent
 
 _MANY = 5000  # blocks or runs that nobody would call few
 

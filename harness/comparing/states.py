@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.records.record import Record
-from harness.text import counted, shortlist
+from harness.terminal.text import counted, shortlist
 
 _PARAMETERS = "parameters"
 _PARTS = {  # of a state, by the first name of its paths

@@ -3,7 +3,7 @@
 from harness.comparing import numbers, speed_verdicts
 from harness.comparing.model import Comparison, Limits, Outcome, Verdict
 from harness.records.figures import number
-from harness.text import counted, percent, shortlist, size
+from harness.terminal.text import counted, percent, shortlist, size
 
 
 def judge(found: Comparison, limits: Limits) -> list[Verdict]:

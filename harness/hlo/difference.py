@@ -12,7 +12,7 @@ from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.kinds import CARRYING_HEADERS, Kind, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
-from harness.text import safe, shortlist
+from harness.terminal.text import safe, shortlist
 
 # Follows from what it connects, so it is told last.
 _PLUMBING = frozenset(("parameter", "tuple", "get-tuple-element", "bitcast", "while"))

@@ -6,7 +6,7 @@ from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.loops import Conditional, Loop, walk
 from harness.hlo.parse import Instruction, Program
 from harness.hlo.place import where
-from harness.text import shortlist
+from harness.terminal.text import shortlist
 
 _COSTLY = (*COLLECTIVE_KINDS, "dot", "convolution")
 _UNCOUNTED = ("ragged-all-to-all", "collective-broadcast", "send", "recv")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 # An attribute that names computations. Everything else that starts with % is an instruction.
 CALLERS = (

@@ -9,7 +9,7 @@ from harness.pages.bars import Bar, Piece
 from harness.pages.sources import Run
 from harness.records import figures
 from harness.records.record import Record
-from harness.text import size
+from harness.terminal.text import size
 
 _MEMORY = (("k0", "arguments"), ("k1", "outputs of their own"), ("k2", "temporaries"),
            ("k3", "code"), ("peak", "peak in use"))  # fmt: skip

@@ -11,7 +11,7 @@ from harness.pages.gathering import Collection, Group
 from harness.pages.sources import Run
 from harness.records import figures
 from harness.records.record import Record
-from harness.text import size
+from harness.terminal.text import size
 
 _MOST = 300  # runs of one chart: the newest
 _METRICS: tuple[tuple[str, Callable[[Record], float | None], Callable[[float], str], str], ...] = (

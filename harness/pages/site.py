@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.pages import case_page, history, overview, rendering, run_page
 from harness.pages.gathering import Collection
 from harness.records import figures
+from harness.terminal.errors import UserError
 
 MARKER = ".harness-report"  # lists what a report wrote: the rest of its folder is not ours
 

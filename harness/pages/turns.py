@@ -7,7 +7,7 @@ from markupsafe import Markup
 from harness.comparing.model import Comparison, Speed
 from harness.pages import charts
 from harness.pages.charts import Series
-from harness.text import percent, times
+from harness.terminal.text import percent, times
 
 _WIDTH, _HEIGHT = 150, 26
 _ROOM = 3  # beyond the outermost points

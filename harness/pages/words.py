@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from harness.records import figures
-from harness.text import size, times
+from harness.terminal.text import size, times
 
 MISSING = "\u2013"
 _LONGEST = 2000  # letters of one text

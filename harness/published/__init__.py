@@ -1,6 +1,5 @@
 """Reads what others published about their runs: logs, pages and configurations become records."""
 
-from harness.errors import UserError
 from harness.published import (
     axlearn_config,
     event_file,
@@ -10,6 +9,7 @@ from harness.published import (
     megatron_log,
 )
 from harness.published.document import Document, Imported
+from harness.terminal.errors import UserError
 
 __all__ = ["document", "read"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 LARGEST_BYTES = 64 * 2**20
 _GZIP = b"\x1f\x8b"

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from harness.published.document import half_unit, number
 from harness.records.figures import WARM_UP_STEPS
-from harness.text import shortlist
+from harness.terminal.text import shortlist
 
 _USUAL_DIGITS = 3  # after the point, of the figure that a line of MaxText ends with
 _MOST_NAMED = 5  # gaps or restarts in a warning

@@ -3,12 +3,12 @@
 import re
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.published import axlearn_counting, axlearn_lines, axlearn_settings
 from harness.published.axlearn_layer import Uncountable
 from harness.published.axlearn_lines import Group
 from harness.published.document import Document, Imported, blank, facing, figure
-from harness.text import counted
+from harness.terminal.errors import UserError
+from harness.terminal.text import counted
 
 KIND = "AXLearn configuration"
 SIGN = re.compile(r"(?m)^[A-Za-z0-9_.]{0,80}klass: 'axlearn\.")

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.errors import UserError
 from harness.published.axlearn_lines import Group, Value, join
+from harness.terminal.errors import UserError
 
 _LARGEST = 10**9
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.errors import UserError
 from harness.published.document import Document
+from harness.terminal.errors import UserError
 
 Value = str | int | float | bool | None
 Group = dict[str, "Value | Group"]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.published import arrival, prefixes
 from harness.published.arrival import LARGEST_BYTES, Line
 from harness.records import record as record_module
 from harness.records.record import Record
-from harness.text import aligned
+from harness.terminal.errors import UserError
+from harness.terminal.text import aligned
 
 ANY_NUMBER = r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?|nan|inf)(?![\w.])"
 NUMBER = f"({ANY_NUMBER})"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import UserError
 from harness.published import metric_rows
 from harness.published.document import Document, Imported
 from harness.published.metric_rows import Row
+from harness.terminal.errors import UserError
 
 KIND = "TensorBoard events"
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from harness import hardware
 from harness.cases import reading
-from harness.errors import UserError
 from harness.published import attempts, maxtext_steps, prefixes, telling
 from harness.published import maxtext_lines as lines
 from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, amount, blank, in_bytes
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 from models.decoder import SIZES, ModelConfig, tflop_per_step
 
 KIND = "MaxText log"

@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.published import maxtext_lines, maxtext_log
 from harness.published.document import Document, Imported, figure, number
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 KIND = "MaxView page"
 SIGN = re.compile(r"\A\s{0,9}MaxView\b|Avg s/step")

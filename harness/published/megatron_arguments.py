@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from harness.errors import UserError
 from harness.published.document import Document, number
+from harness.terminal.errors import UserError
 
 BEGIN = re.compile(r"------ arguments -------")
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.published import attempts, megatron_arguments, megatron_checks, telling
 from harness.published import megatron_lines as lines
 from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, amount, blank, facing
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 KIND = "Megatron-LM log"
 SIGN = re.compile(f"{megatron_arguments.BEGIN.pattern}|{lines.SIGN.pattern}")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from harness.errors import UserError
 from harness.published import attempts, telling
 from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, amount, blank
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 # What MaxText and Megatron-LM call the same figure, blanks underscored. MaxText's raw norm is the
 # one before clipping.

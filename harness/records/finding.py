@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError
 from harness.records import history
 from harness.records import record as record_module
 from harness.records.record import Record, RecordError
-from harness.text import nearest, safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import nearest, safe
 
 _RECORD = "record.json"
 

@@ -9,7 +9,7 @@ from harness.records import journal, sealing, storage
 from harness.records import record as record_module
 from harness.records.journal import Lines
 from harness.records.record import Part, Record
-from harness.text import counted
+from harness.terminal.text import counted
 
 METRICS, EVALUATIONS, SAVES = JOURNALS = "metrics.jsonl", "evals.jsonl", "saves.jsonl"
 STATUS = "status.json"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import inputs
 from harness.records import sealing
+from harness.terminal import inputs
 
 _AFTER = "after_sha256"  # of a line: the beginning of the checksum of the line before it
 _LARGEST = 2**30  # bytes of a file

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from harness.errors import UserError
 from harness.records import storage
-from harness.text import safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 FILE = "owner.json"
 _RENEW_SECONDS = 5.0

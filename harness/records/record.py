@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import inputs
 from harness.records import atomic, sealing
+from harness.terminal import inputs
+from harness.terminal.errors import UserError
 
 SCHEMA_VERSION = 2
 
@@ -26,7 +27,7 @@ _LARGEST = 2**28  # bytes of a file: a million steps
 _WHERE_NOT_TOLD = {"nnx_state": "dict"}  # of keys that older records lack
 
 
-class RecordError(Exception):
+class RecordError(UserError):
     """A record that cannot be read, written or believed; the message is one line."""
 
     def __init__(self, message: str) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.errors import UserError
 from harness.records import atomic, history, sealing, storage
 from harness.records import record as record_module
 from harness.records.journal import Journal
 from harness.records.ownership import Owner
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 KILLED = "killed before it could end"  # a record's error until its run has ended
 

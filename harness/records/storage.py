@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
-from harness.records.record import RecordError
+from harness.terminal.errors import UserError
 
 _UPLOAD_SECONDS = 5
 _ATTEMPTS = 3
@@ -49,7 +48,7 @@ def errors_told(where: Any) -> Iterator[None]:
     """Raises UserError for what the storage of `where` cannot do."""
     try:
         yield
-    except (UserError, RecordError):
+    except UserError:
         raise
     except Exception as error:  # the clients of buckets raise errors of many kinds
         if not (is_remote(where) or isinstance(error, OSError)):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from harness.records.record import Record, at
-from harness.text import GIB, aligned
+from harness.terminal.text import GIB, aligned
 
 
 def table(records: Sequence[Record]) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness.errors import UserError
 from harness.saving import stacking
-from harness.text import one_line, shortlist
+from harness.terminal.errors import UserError
+from harness.terminal.text import one_line, shortlist
 from models.shared.trees import named_leaves
 
 SUFFIX = ".npz"

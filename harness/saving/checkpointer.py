@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 import jax
 
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.records import sealing
 from harness.saving import digest, files, restoring, waiting
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored, What
-from harness.text import one_line
+from harness.terminal.errors import UserError
+from harness.terminal.text import one_line
 from models.shared.trees import named_leaves, nested
 
 T = TypeVar("T")

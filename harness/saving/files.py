@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from harness.errors import UserError
 from harness.records import sealing, storage
 from harness.saving import foreign
 from harness.saving.digest import Digests
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.foreign import Place
-from harness.text import one_line, shortlist
+from harness.terminal.errors import UserError
+from harness.terminal.text import one_line, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UserError
 from harness.saving.faults import Damaged
-from harness.text import one_line
+from harness.terminal.errors import UserError
+from harness.terminal.text import one_line
 
 _TREE, _ROOT = "_METADATA", "_CHECKPOINT_METADATA"
 _PACKED = "manifest.ocdbt"  # of arrays that share files; else each has a folder of its own

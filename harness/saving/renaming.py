@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import UserError
 from harness.saving import files
 from harness.saving.files import StoredStep
+from harness.terminal.errors import UserError
 from models.shared.trees import nested
 
 Rename = Callable[[Mapping[str, Any]], dict[str, Any] | None]

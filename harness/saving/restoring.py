@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from harness.cases.settings import is_free
-from harness.errors import UserError
 from harness.records.cautions import Caution
 from harness.saving import archives, digest, files, foreign, stacking
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
-from harness.text import shortlist
+from harness.terminal.errors import UserError
+from harness.terminal.text import shortlist
 from models.seam import OWN
 from models.shared.trees import named_leaves
 

@@ -8,7 +8,7 @@ from harness import hlo
 from harness.hlo import Program, buffers, parts
 from harness.records.record import Record
 from harness.slices.forecast import Forecast
-from harness.text import GIB, aligned, gib, safe
+from harness.terminal.text import GIB, aligned, gib, safe
 from harness.training import accounting
 
 _MIB = 2**20

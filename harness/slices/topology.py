@@ -9,9 +9,9 @@ import re
 import jax
 
 from harness import hardware
-from harness.errors import UserError
 from harness.hardware import Family
-from harness.text import nearest
+from harness.terminal.errors import UserError
+from harness.terminal.text import nearest
 
 _SEVERAL = re.compile(r"([1-9]\d{0,2})x(\D.*)")  # slices of one kind
 

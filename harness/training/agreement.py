@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from harness.errors import UserError
-from harness.records.record import RecordError
+from harness.terminal.errors import UserError
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ def agreed(find: Callable[[], T]) -> T:
     if jax.process_index() == 0:
         try:
             found = {"found": find()}
-        except (UserError, RecordError) as error:
+        except UserError as error:
             found = {"error": str(error)}
     text = json.dumps(found).encode()
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))

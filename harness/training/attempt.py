@@ -10,7 +10,6 @@ import jax
 
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import environment
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
@@ -18,6 +17,7 @@ from harness.records.run_folder import KILLED, RunFolder
 from harness.saving.checkpointer import Checkpointer, Save
 from harness.saving.faults import CheckpointError
 from harness.saving.restoring import What
+from harness.terminal.errors import UserError
 from harness.training import drawing, going_on, leftover, loop
 from harness.training.agreement import termination
 from harness.training.console import Console

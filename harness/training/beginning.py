@@ -6,7 +6,7 @@ import jax
 
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from models.seam import OWN, Implementation, Params, Variables
 
 

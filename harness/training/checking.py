@@ -13,8 +13,8 @@ import numpy as np
 
 from harness.cases.families import of
 from harness.cases.settings import Case
-from harness.errors import UserError
-from harness.text import nearest, one_line, shortlist
+from harness.terminal.errors import UserError
+from harness.terminal.text import nearest, one_line, shortlist
 from harness.training import beginning, data
 from harness.training.parallel import mesh
 from models.seam import OWN, Implementation, Outcome

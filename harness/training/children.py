@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from harness import cli
-from harness.errors import UserError
 from harness.records import storage
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from harness.training.devices import Processes, coordinator_port
 
 _PORTS = range(1024, 65536)

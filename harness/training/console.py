@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Self, TextIO
 
-from harness import cli
+from harness.terminal import cli
 
 _REMINDER_SECONDS = 15
 

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import token_files
 from harness.training.parallel.mesh import Grid
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import joining
 
 _MOST_CPU_DEVICES = 512

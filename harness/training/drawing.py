@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.randomness import alignment
 from harness.randomness.alignment import Numbers
 from harness.randomness.freshness import Drawn
+from harness.terminal.errors import UserError
 from harness.training import beginning, data, losses
 from harness.training.parallel.mesh import Grid
 from models.seam import Batch, Family, Implementation, Outcome, Params

@@ -12,12 +12,12 @@ import numpy as np
 from harness import optimizers
 from harness.cases import reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.cautions import Caution
 from harness.records.record import Record, RecordError
 from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record
+from harness.terminal.errors import UserError
 from harness.training import data
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness.errors import UserError
 from harness.records import storage
-from harness.text import safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 from harness.training.agreement import agreed
 
 # How long a silent process is waited for before the others abort, so that the job can restart.

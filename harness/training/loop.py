@@ -13,13 +13,13 @@ import jax
 
 from harness import hlo
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import history
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.saving import archives, digest, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
+from harness.terminal.errors import UserError
 from harness.training import (
     accounting,
     beginning,

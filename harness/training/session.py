@@ -7,7 +7,6 @@ import jax
 
 from harness.cases import reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records import storage
 from harness.records.cautions import Caution
@@ -16,7 +15,8 @@ from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
 from harness.saving import restoring
-from harness.text import safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 from harness.training import attempt, checking, devices, going_on, joining, leftover
 from harness.training.agreement import agreed
 from harness.training.attempt import Options as Options

@@ -8,7 +8,7 @@ from harness.comparing import comparison, comparison_text, compiled
 from harness.records import record, storage, summary
 from harness.records.finding import Found
 from harness.records.record import Record
-from harness.text import safe
+from harness.terminal.text import safe
 from harness.training.children import Children
 
 _BAD_INPUT = 2

@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness import inputs
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
-from harness.text import safe
+from harness.terminal import inputs
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 _ARRAYS = ("inputs", "targets", "segments")
 

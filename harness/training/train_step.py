@@ -11,9 +11,9 @@ from jax.experimental.layout import Format, Layout
 from harness import optimizers
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.optimizers import loss_scale
 from harness.optimizers.optimizer import LearningRate, Optimizer, clipped
+from harness.terminal.errors import UserError
 from harness.training import accumulation, beginning, data, drawing, losses
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.parallel import pipeline

@@ -8,7 +8,6 @@ import jax
 
 from harness.cases import reading
 from harness.cases.settings import Case, Checkpoint
-from harness.errors import UserError
 from harness.records import record as record_module
 from harness.records.cautions import Caution
 from harness.records.ownership import Owner
@@ -16,7 +15,8 @@ from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
 from harness.saving.checkpointer import Checkpointer
-from harness.text import counted, one_line, percent, size
+from harness.terminal.errors import UserError
+from harness.terminal.text import counted, one_line, percent, size
 from harness.training import accounting, checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
 from harness.training.attempt import Options

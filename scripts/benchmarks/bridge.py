@@ -12,11 +12,12 @@ import optax
 from flax import nnx
 from measuring import Table, median, parser
 
-from harness import cli, hlo
+from harness import hlo
 from harness.cases import reading
 from harness.cases.settings import Case
 from harness.optimizers import adamw
 from harness.records import environment
+from harness.terminal import cli
 from harness.training import beginning, data, devices, train_step
 from harness.training.compiler_options import Options, compiler_options
 from harness.training.losses import cross_entropy

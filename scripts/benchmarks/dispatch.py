@@ -12,10 +12,10 @@ import optax
 from flax import nnx
 from measuring import Table, median, parser
 
-from harness import cli
 from harness.cases import reading
 from harness.cases.settings import Case
 from harness.records import environment
+from harness.terminal import cli
 from harness.training import devices, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid

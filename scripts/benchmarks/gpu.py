@@ -9,9 +9,9 @@ from pathlib import Path
 
 from measuring import Table, own_run, parser
 
-from harness import cli
-from harness.errors import UserError
 from harness.records.record import Record
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 
 _ABOUT = """T 2048, one device, checkpoints off. TFLOP/s and MFU count the matrix products of the
 model once, recomputation not, against the published dense bf16 peak. Each row is the best of the

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from measuring import Table, median, own_run, parser, ratio
 
-from harness import cli
+from harness.terminal import cli
 
 _GROWTH = {
     "devices": ("--devices", "", (1, 2, 4, 8)),

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import cli
-from harness.errors import UserError
 from harness.records import environment, record
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 _FIRST_STEP = "completed step: 0,"  # so do both programs print it

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from measuring import ROOT, Table, Worker, median, own_command, parser, ratio, start_seconds
 
-from harness import cli
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 
 _HERE = Path(__file__).parent
 _PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -7,10 +7,10 @@ from typing import Any
 
 from measuring import Table, parser
 
-from harness import cli
 from harness.cases import reading
 from harness.records.record import Record
 from harness.slices import forecast, topology
+from harness.terminal import cli
 
 _PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
 _ABOUT = """Per device and step, compiled by libtpu; nothing ran. Mcycles leave out Pallas kernels,

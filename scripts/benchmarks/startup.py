@@ -8,7 +8,7 @@ from pathlib import Path
 
 from measuring import Table, median, own_run, parser
 
-from harness import cli
+from harness.terminal import cli
 
 # Each with all before it; the last one is what a run imports.
 _IMPORTS = ("pass", "import jax", "import flax", "import optax", "import harness.training.session")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from measuring import ROOT, Table, own_command, parser
 
-from harness import cli
 from harness.comparing import comparison
 from harness.comparing.model import Comparison
-from harness.errors import UserError
 from harness.records import record
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 
 _ABOUT = """Two runs of each pair, then measured in turns again and again (`--in-turns`, its usual
 limits) beside {load} processes that only count; the true ratio was measured before, beside none, in

@@ -8,10 +8,10 @@ from typing import Any
 from fetching import Fetched, Source, damaged
 from outcome import Outcome, judge
 
-from harness import cli, inputs
-from harness.errors import UserError
 from harness.records import record, storage
-from harness.text import safe, shortlist
+from harness.terminal import cli, inputs
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe, shortlist
 
 _INCOMPLETE = 1
 _LARGEST = 2**24  # bytes of a submission

@@ -10,7 +10,7 @@ from fetching import Left
 
 from harness.records.record import Record, RecordError, parse
 from harness.records.run_folder import KILLED
-from harness.text import counted
+from harness.terminal.text import counted
 
 _SILENT_SECONDS = 600  # a run's log is written to every few seconds, whatever it does
 

@@ -12,11 +12,11 @@ from typing import Any
 import workload
 from workload import Workload
 
-from harness import cli
 from harness.cases import reading
-from harness.errors import UserError
 from harness.records import atomic, environment
 from harness.slices import topology
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from models.seam import USUAL_NAMES
 
 FORMAT = 1  # of the submission file

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UserError
 from harness.records.record import new_run_id
+from harness.terminal.errors import UserError
 
 GRACE_SECONDS = 120  # from SIGTERM, which XPK passes on up to 5 s late, to the end of a save
 _LONGEST_NAME = 40

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import pytest
 from checkpoint_states import CASE, bits, make_state
 
-from harness import checkpoints, cli
+from harness import checkpoints
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.saving import digest, files
 from harness.saving.checkpointer import Checkpointer
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from models.shared.trees import named_leaves
 
 

@@ -11,9 +11,9 @@ import pytest
 from compared_records import Record, imported, in_turns, make, other, write
 
 from harness import compare
-from harness.errors import UserError
 from harness.records import record, sealing, sense
 from harness.records.record import RecordError
+from harness.terminal.errors import UserError
 
 HOSTILE = (
     "\x1b[31m<script>alert(1)</script>\n| `x` **b** [a](javascript:b) @all #1 \u202e\0" + "y" * 9999

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from harness import doctor
-from harness.errors import UserError
 from harness.records import environment
+from harness.terminal.errors import UserError
 from harness.training import devices, joining
 
 

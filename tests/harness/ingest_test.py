@@ -11,9 +11,9 @@ import pytest
 from documents import DATA, NAMES, content, read
 
 from harness import ingest, published
-from harness.errors import UserError
 from harness.published.document import LARGEST_BYTES, load, parse
 from harness.records import record as record_module
+from harness.terminal.errors import UserError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "published"
 # What the excerpts hold in place of people's names, accounts, hosts, buckets, paths and addresses.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import __main__
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def test_every_command_is_listed_and_none_is_imported() -> None:
     assert [line.split()[2] for line in lines] == [f"harness.{name}" for name in names]
     assert "preflight" in names
     imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
-    assert "harness.text" in imported
+    assert "harness.terminal.text" in imported
     assert not imported & {"jax", "numpy", "flax", *(f"harness.{name}" for name in names)}
 
 

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from harness import cli, hlo, preflight
+from harness import hlo, preflight
 from harness.cases import families, reading
-from harness.errors import UserError
 from harness.slices import compilation, topology
+from harness.terminal import cli
+from harness.terminal.errors import UserError
 from harness.training import train_step
 from harness.training.compiler_options import compiler_options
 from harness.training.parallel import mesh

@@ -20,7 +20,7 @@ from harness import report
 from harness.cases.reading import case_names
 from harness.comparing import comparison
 from harness.records import figures, record, sense
-from harness.text import percent
+from harness.terminal.text import percent
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

@@ -9,7 +9,7 @@ import sys
 import jax
 
 from harness import run
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import devices
 
 if "GCE_METADATA_IP" in os.environ:

@@ -15,8 +15,8 @@ import pytest
 
 from harness import run
 from harness.cases import reading
-from harness.errors import UserError
 from harness.saving import digest
+from harness.terminal.errors import UserError
 from harness.training import train_step
 from harness.training.parallel import mesh
 

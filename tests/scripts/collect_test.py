@@ -13,9 +13,9 @@ import pytest
 import run_folders
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.records import record
 from harness.records.run_folder import KILLED
+from harness.terminal.errors import UserError
 
 CASE = reading.load("03_dropout", "tiny", ())
 

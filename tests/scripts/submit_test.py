@@ -10,7 +10,7 @@ import submit
 import workload
 
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 CLUSTER = ("--cluster", "slices", "--project", "somewhere", "--zone", "us-east5-b")
 WHERE = (*CLUSTER, "--docker-image", "registry.example/harness:1", "--output", "gs://bucket/runs")

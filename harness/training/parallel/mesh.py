@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case, Parallel
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from models.shared.partitioning import Rules, among, axis_rules, mesh_axes, partition_spec
 
 _BATCH = ("data", "fsdp")  # the mesh axes that divide the batch

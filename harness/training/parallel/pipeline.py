@@ -20,7 +20,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from harness.cases import families
 from harness.cases.settings import Case
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training.parallel.schedule import Passes, Schedule
 from harness.training.parallel.spread_loss import Found
 from harness.training.parallel.stage import AXIS, Given, Model, Stage

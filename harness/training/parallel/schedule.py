@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 Direction = Literal["forward", "backward"]
 

@@ -12,7 +12,7 @@ from harness import bisect
 from harness.bisecting import files, telling
 from harness.bisecting.capture import capture
 from harness.bisecting.computing import Side
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 PARAMS = {"w": jnp.linspace(0.5, 2, 9).reshape(3, 3)}
 X = jnp.asarray([[0.5, 1.0, 2.0]])

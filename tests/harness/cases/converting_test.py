@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.cases.converting import convert, text
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 Mode = Literal["one", "two"]
 

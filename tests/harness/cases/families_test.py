@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.cases import families, reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 
 def test_the_projects_families_are_the_folders_of_models() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 CASES = [path.read_text() for path in sorted(reading.CASES.glob("*.yaml"))]
 KEYS = [*reading.flatten(reading.load("01_baseline", "tiny")), "model", "model.", ".", "", "x.y"]

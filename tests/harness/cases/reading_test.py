@@ -7,8 +7,8 @@ import pytest
 
 from harness.cases import reading
 from harness.cases.settings import Case
-from harness.errors import UserError
 from harness.optimizers.adamw import Settings
+from harness.terminal.errors import UserError
 from models.decoder import ModelConfig
 
 

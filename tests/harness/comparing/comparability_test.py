@@ -6,7 +6,7 @@ import pytest
 from compared_records import changed, imported, make
 
 from harness.comparing import comparison, comparison_text
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from harness import hlo
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 # Forms a TPU program takes: tables, a layout with tiles, comments, an instruction over three
 # lines with a brace of its own, quotes within quotes, a slice in flight.

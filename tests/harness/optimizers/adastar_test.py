@@ -10,8 +10,8 @@ import pytest
 
 from harness import optimizers
 from harness.cases import reading
-from harness.errors import UserError
 from harness.optimizers import adastar
+from harness.terminal.errors import UserError
 from models.shared.trees import named_leaves, nested
 
 CASE = reading.load("20_honeycrisp", "tiny", inputs.SETTINGS)

@@ -7,7 +7,7 @@ from compared_records import write
 from report_site import Page, pages, run
 
 from harness import report
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 
 def build(*results: Path, output: Path) -> dict[str, Page]:

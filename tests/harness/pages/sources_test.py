@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from compared_records import make, write
 
-from harness.errors import UserError
 from harness.pages import sources
 from harness.pages.sources import Run
+from harness.terminal.errors import UserError
 
 
 def of(**changes: Any) -> Run:

@@ -4,7 +4,7 @@ from compared_records import in_turns, make
 
 from harness.comparing import comparison
 from harness.pages import turns
-from harness.text import times
+from harness.terminal.text import times
 
 
 def test_a_small_picture_has_every_pair_and_the_interval_as_a_band() -> None:

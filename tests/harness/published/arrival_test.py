@@ -9,9 +9,9 @@ import pytest
 from documents import DATA
 
 from harness import published
-from harness.errors import UserError
 from harness.published.document import parse
 from harness.records.record import Record, validate
+from harness.terminal.errors import UserError
 
 PLAIN = (DATA / "field" / "maxtext_2026_memory_line.txt").read_text()
 MEGATRON = (DATA / "field" / "megatron_throughput.txt").read_text()

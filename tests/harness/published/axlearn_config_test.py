@@ -5,8 +5,8 @@ import pytest
 from documents import DATA, read
 
 from harness import ingest
-from harness.errors import UserError
 from harness.records.record import validate
+from harness.terminal.errors import UserError
 
 NAME = "axlearn_config.txt"
 PARAMETERS = 2_737_739_264

@@ -13,11 +13,11 @@ import pytest
 from documents import DATA, NAMES, content
 
 from harness import published
-from harness.errors import UserError
 from harness.published.document import Document, parse
 from harness.records import figures
 from harness.records import record as record_module
 from harness.records.record import Record
+from harness.terminal.errors import UserError
 
 FIELD = DATA / "field"
 METRICS = "".join(

@@ -8,9 +8,9 @@ from documents import DATA, content, read
 
 from harness import published
 from harness.cases import reading
-from harness.errors import UserError
 from harness.published.document import parse
 from harness.records.record import Record, validate
+from harness.terminal.errors import UserError
 
 FIGURES: dict[str, Any] = json.loads((DATA / "published_figures.json").read_text())
 GIB = 2**30

@@ -1,9 +1,9 @@
 import pytest
 from documents import read
 
-from harness.errors import UserError
 from harness.published import megatron_counts
 from harness.records.record import validate
+from harness.terminal.errors import UserError
 
 NAME = "megatron_log.txt"
 

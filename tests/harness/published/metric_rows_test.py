@@ -9,9 +9,9 @@ import pytest
 from tensorboardX import SummaryWriter
 
 from harness import published
-from harness.errors import UserError
 from harness.published.document import Imported, load, parse
 from harness.records.record import validate
+from harness.terminal.errors import UserError
 
 SECONDS = [40.0, 0.5, 0.4, 0.2, 0.25, 0.2]
 LOSSES = [float(np.float32(10.8693 - 0.1 * step)) for step in range(6)]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from compared_records import Record, make, write
 
-from harness.errors import UserError
 from harness.records import finding, record, sealing
 from harness.records.finding import Found
 from harness.records.record import RecordError
+from harness.terminal.errors import UserError
 
 
 def run(run_id: str, impl: str = "linen", time: str = "2026-11-03T00:00:00+00:00") -> Record:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
 from harness.records import ownership, storage
 from harness.records.ownership import FILE, Owner
+from harness.terminal.errors import UserError
 
 HOLDS = """
 import pathlib, sys, time

@@ -7,10 +7,10 @@ import pytest
 from commands import record_of, run
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.records import history, journal, record, storage
 from harness.records.ownership import Owner
 from harness.records.run_folder import RunFolder
+from harness.terminal.errors import UserError
 from harness.training import going_on
 
 

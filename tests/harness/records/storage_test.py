@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from harness.errors import UserError
 from harness.records import storage
+from harness.terminal.errors import UserError
 
 
 def test_places() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from checkpoint_states import CASE, abstract_state
 
-from harness.errors import UserError
 from harness.saving import restoring
+from harness.terminal.errors import UserError
 
 GOOD = {
     "decoder/kernel": np.arange(64 * 64, dtype=np.float32).reshape(64, 64),

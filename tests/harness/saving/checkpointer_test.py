@@ -12,9 +12,9 @@ import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.saving import checkpointer
 from harness.saving.checkpointer import Checkpointer, CheckpointError
+from harness.terminal.errors import UserError
 
 ABOUT = {"case": CASE, "impl": "linen", "size": "tiny"}
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
 from harness.saving import files
 from harness.saving.faults import Damaged
+from harness.terminal.errors import UserError
 
 
 def test_steps_are_folders_of_digits(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness import checkpoints
-from harness.errors import UserError
 from harness.saving import restoring
+from harness.terminal.errors import UserError
 
 TREE = {"a": np.arange(8), "b": {"c": np.arange(3.0)}}
 TREE_ROWS = ["a int64 [8] 64", "b/c float64 [3] 24"]

@@ -9,9 +9,9 @@ import pytest
 from checkpoint_states import CASE, make_state
 
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.saving import files, renaming
 from harness.saving.checkpointer import Checkpointer
+from harness.terminal.errors import UserError
 from models.shared.trees import named_leaves
 
 

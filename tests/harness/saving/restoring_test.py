@@ -12,10 +12,10 @@ import pytest
 from checkpoint_states import CASE, abstract_state, bits, make_state
 
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.saving import restoring
 from harness.saving.checkpointer import Checkpointer
 from harness.saving.faults import CheckpointError
+from harness.terminal.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from harness.cases.settings import Checkpoint
-from harness.errors import UserError
 from harness.saving import restoring, stacking
 from harness.saving.checkpointer import Checkpointer
+from harness.terminal.errors import UserError
 
 STACK = "decoder/layers"
 CASE = {"name": "30_pipeline", "hash": "a" * 64, "config": {"model.family": "gpt"}}

@@ -7,9 +7,9 @@ from types import ModuleType
 import pytest
 
 from harness import hardware
-from harness.errors import UserError
 from harness.records import environment
 from harness.slices import topology
+from harness.terminal.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import agreement
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.cases import families as pairs
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import checking
 from models.examples.gpt2 import linen as gpt2
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training.children import Children, Ended
 from harness.training.devices import Processes
 

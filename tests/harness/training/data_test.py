@@ -8,7 +8,7 @@ import pytest
 
 from harness.cases import reading
 from harness.cases.settings import Case
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import data
 from harness.training.parallel import mesh
 

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import devices
 from harness.training.devices import Processes
 

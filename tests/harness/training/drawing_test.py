@@ -12,8 +12,8 @@ from small_pairs import Nnx, module, pair
 
 from harness.cases import families, reading
 from harness.cases.settings import Parallel
-from harness.errors import UserError
 from harness.randomness.freshness import Drawn
+from harness.terminal.errors import UserError
 from harness.training import beginning, data, drawing
 from harness.training.parallel import mesh
 

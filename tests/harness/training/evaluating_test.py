@@ -10,7 +10,7 @@ import pytest
 import small_pairs
 
 from harness.cases import families, reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import data, evaluating, losses, train_step
 from harness.training.evaluating import Evaluation
 from harness.training.parallel import mesh

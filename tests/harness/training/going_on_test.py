@@ -13,8 +13,8 @@ from commands import record_of
 
 from harness import run as command
 from harness.cases import reading
-from harness.errors import UserError
 from harness.records import record
+from harness.terminal.errors import UserError
 from harness.training import devices, going_on
 from harness.training.parallel import mesh
 from harness.training.watcher import Watcher

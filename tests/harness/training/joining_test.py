@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import ENVIRONMENT, record_of
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import joining
 
 HOST = Path(__file__).parents[2] / "helpers" / "slice_host.py"

@@ -7,11 +7,11 @@ import pytest
 import run_folders
 from run_folders import FAULTS, RUN
 
-from harness.errors import UserError
 from harness.records import record
 from harness.records.ownership import Owner
 from harness.records.record import RecordError
 from harness.saving import restoring
+from harness.terminal.errors import UserError
 from harness.training import leftover
 from harness.training.leftover import Left
 

@@ -9,8 +9,8 @@ import small_pairs
 from small_pairs import module, pair
 
 from harness.cases import families, reading
-from harness.errors import UserError
 from harness.saving import digest
+from harness.terminal.errors import UserError
 from harness.training import checking, train_step
 from harness.training.parallel import mesh
 from models.seam import OWN

@@ -12,8 +12,8 @@ import pytest
 from commands import ENVIRONMENT, record_of
 from jobset import Job, Pods, until_step
 
-from harness.errors import UserError
 from harness.records import environment
+from harness.terminal.errors import UserError
 from harness.training import devices
 from harness.training.devices import Processes
 

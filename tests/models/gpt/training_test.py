@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
+from harness.terminal.errors import UserError
 from harness.training import beginning, stepping, train_step
 from harness.training.parallel import mesh
 from models.shared.trees import nested

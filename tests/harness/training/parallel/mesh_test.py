@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from harness.cases import reading
-from harness.errors import UserError
 from harness.slices import topology
+from harness.terminal.errors import UserError
 from harness.training import train_step
 from harness.training.parallel import mesh
 from models.shared.partitioning import Rules, partition_spec

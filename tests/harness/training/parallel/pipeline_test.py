@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from harness import hlo
 from harness.cases import reading
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training import train_step
 from harness.training.parallel import mesh, pipeline
 from harness.training.parallel.mesh import Grid

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 from harness.training.parallel.schedule import Event, Schedule, Ticks
 
 PUBLISHED = Schedule(stages=4, repeats=4, microbatches=8, group=8)

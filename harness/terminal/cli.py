@@ -7,32 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
 from typing import Any, NoReturn
 
-import harness
-from harness.errors import UserError
-from harness.records.record import RecordError
-from harness.text import safe
+from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 _BAD_INPUT = 2
 _LONGEST_LINE = 2000
-_HERE = Path(__file__).resolve().parent
-
-
-class _OwnModels:
-    """Finds the `models` that came with this package."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, [str(_HERE.parent)]) if name == "models" else None
-
-
-# Python looks first in the folder that a command is started in, where many have a `models`, and
-# some a `harness`, of their own. What commands import from here on is the project's.
-harness.__path__ = [str(_HERE)]
-sys.meta_path.insert(0, _OwnModels)
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +37,7 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
     try:
         code = command(sys.argv[1:])
         sys.stdout.flush()
-    except (UserError, RecordError) as error:
+    except UserError as error:
         code = _told(str(error))
     except BrokenPipeError:  # whoever reads has read enough
         silence()

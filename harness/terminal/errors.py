@@ -1,6 +1,6 @@
 """The error of a user's making: one line that says what, where, and what is allowed."""
 
-from harness.text import safe
+from harness.terminal.text import safe
 
 _LONGEST = 2000  # letters of a line; what is quoted may be anything
 

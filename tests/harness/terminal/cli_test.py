@@ -9,7 +9,7 @@ import commands
 import pytest
 
 from harness.cases import families
-from harness.errors import UserError
+from harness.terminal.errors import UserError
 
 
 def started(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

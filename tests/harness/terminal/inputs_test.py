@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import inputs
 from harness.cases import reading
-from harness.errors import UserError
 from harness.records import journal, record
 from harness.records.record import RecordError
+from harness.terminal import inputs
+from harness.terminal.errors import UserError
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from harness.text import size
+from harness.terminal.text import size
 
 
 def content(path: str | os.PathLike[str], most: int) -> bytes:

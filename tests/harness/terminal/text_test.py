@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import text
+from harness.terminal import text
 
 ROWS = [("", "A", "B"), ("step", "10", "2 s"), ("loss", "-", "1.25")]
 

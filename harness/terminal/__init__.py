@@ -1,0 +1,3 @@
+"""Between the commands and whoever types them: options, refusals, files that are named, text."""
+
+__all__ = ["cli", "errors", "inputs", "text"]
