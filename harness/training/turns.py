@@ -70,6 +70,7 @@ class Turns:
     block_steps: int
     a: list[Block]
     b: list[Block]
+    limits: Limits
     left_out: int = 0
 
     def told(self, own: str, partner: str) -> dict[str, Any]:
@@ -81,7 +82,12 @@ class Turns:
             "order": order if own == "A" else order.translate(str.maketrans("AB", "BA")),
             "block_steps": self.block_steps,
             "blocks": [vars(block) for block in blocks],
+            "limits": vars(self.limits),
         }
+
+    def suffice(self, limits: Limits) -> bool:
+        """Whether measuring again by these limits would end no later than these turns did."""
+        return self.limits.seconds >= limits.seconds or self.is_narrow(limits.percent)
 
     def ratio(self, margin: float) -> statistics.Ratio | None:
         """How the time of a step of B stands to one of A."""
@@ -159,7 +165,7 @@ def measure(
     for side in (a, b):
         side.block(_TRIED_STEPS)  # in which the device comes to its pace
     block_steps = _agreed(max(side.block_steps(side.block(_TRIED_STEPS)) for side in (a, b)))
-    turns = Turns(block_steps, [], [])
+    turns = Turns(block_steps, [], [], limits)
     left_out = 0
     to_check = statistics.min_turns()
     gc.collect()
@@ -190,6 +196,16 @@ def measure(
 def _agreed(own: Any) -> Any:
     """What process 0 has."""
     return agreed(lambda: own)
+
+
+def of_records(a: Mapping[str, Any], b: Mapping[str, Any]) -> Turns | None:
+    """The turns that two runs took with each other, by their records; None if they took none."""
+    of_a, of_b = a.get("turns"), b.get("turns")
+    if not of_a or not of_b or (of_a["partner"], of_b["partner"]) != (b["run_id"], a["run_id"]):
+        return None
+    blocks_a, blocks_b = ([Block(**block) for block in one["blocks"]] for one in (of_a, of_b))
+    limits = of_a.get("limits") or {"percent": 0.0, "seconds": 0.0}
+    return Turns(of_a["block_steps"], blocks_a, blocks_b, Limits(**limits))
 
 
 def first_difference(side: Side, steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

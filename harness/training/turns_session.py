@@ -55,7 +55,9 @@ def _measure(
     with Owner() as of_a, Owner() as of_b:
         named = [*zip(run_ids, (of_a, of_b), strict=True)]
         a, b = agreed(lambda: [_complete(options.results, *one) for one in named])
-        if all(_partner(one) == other["run_id"] for one, other in ((a, b), (b, a))):
+        limits = Limits(percent, seconds)
+        before = turns.of_records(a, b)
+        if before is not None and before.suffice(limits):
             _tell("in turns: measured before")
             return
         recorders = Recorder(a), Recorder(b)
@@ -64,7 +66,7 @@ def _measure(
             pauses = Pauses()
             side_a, side_b = (_side(options, one, run_devices, pauses) for one in (a, b))
             with termination() as stop_asked, pauses:
-                measured = turns.measure(side_a, side_b, Limits(percent, seconds), stop_asked)
+                measured = turns.measure(side_a, side_b, limits, stop_asked)
             for recorder, side, own in zip(recorders, (side_a, side_b), "AB", strict=True):
                 partner = (b if own == "A" else a)["run_id"]
                 recorder.set(turns=measured.told(own, partner))
@@ -86,11 +88,6 @@ def _complete(results: Any, run_id: str, owner: Owner) -> Record:
     if record["status"] != "completed":
         raise UserError(f"--in-turns {run_id}: the run is {record['status']}, not completed")
     return record
-
-
-def _partner(record: Record) -> str | None:
-    told = record.get("turns")
-    return None if told is None else str(told["partner"])
 
 
 def _fits(recorders: tuple[Recorder, Recorder]) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -70,18 +71,25 @@ def main(argv: list[str]) -> int:
 
 
 def _row(pair: Pair, results: Path, given: Namespace, table: Table) -> list[str]:
-    places = _run(results, *pair.command, "--steps", "80", "--no-turns")[-2:]
-    names = [place.parent.name for place in places]
-    again = ("--in-turns", *names)
-    _run(results, *again, "--precision", "0.2", "--turns-seconds", str(given.quiet_seconds))
-    true = _ratio(_compared(pair, places))
+    alone = results / "alone"
+    saves_nothing = ("--set", "checkpoint.enabled=false")
+    made = _run(alone, *pair.command, *saves_nothing, "--steps", "80", "--no-turns")
+    names = [place.parent.name for place in made[-2:]]
+
+    def measured(folder: Path, *limits: str) -> Comparison:
+        """Of the two runs as they were before any turns: what was measured before is kept."""
+        shutil.copytree(alone, folder)
+        _run(folder, "--in-turns", *names, *limits)
+        return _compared(pair, [folder / name / "record.json" for name in names])
+
+    quiet = ("--precision", "0.2", "--turns-seconds", str(given.quiet_seconds))
+    true = _ratio(measured(results / "quiet", *quiet))
     told, seconds = [], []
     with _busy(given.load):
-        for _ in range(given.repeats):
+        for repeat in range(given.repeats):
             begun = time.perf_counter()
-            _run(results, *again)
+            told.append(measured(results / str(repeat)))
             seconds.append(time.perf_counter() - begun)
-            told.append(_compared(pair, places))
     ratios = [_ratio(one) for one in told]
     outcomes = [_outcome(one) for one in told]
     table.samples[pair.name] = {

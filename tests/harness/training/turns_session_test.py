@@ -60,9 +60,14 @@ def test_the_steps_in_turns_are_those_of_the_runs_alone(results: Path) -> None:
     (warning,) = (warning for warning in nnx["warnings"] if "in turns" in warning)
     assert "in turns with runs-linen, step 7 had the loss " in warning
     assert warning in ended.stdout
-    again = run(*in_turns(results))
+    again = run(*in_turns(results, "--turns-seconds", "1"))
     assert "in turns: measured before" in again.stdout
     assert record_of(results / NAMES[0]) == linen
+    longer = run(*in_turns(results, "--turns-seconds", "1.5"))
+    assert "in turns: measured before" not in longer.stdout
+    measured = record_of(results / NAMES[0])["turns"]
+    assert measured["limits"] == {"percent": 1.0, "seconds": 1.5}
+    assert measured["blocks"] != blocks
 
 
 def test_two_states_that_do_not_fit_are_told_of(results: Path) -> None:

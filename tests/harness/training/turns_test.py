@@ -150,6 +150,19 @@ def test_each_record_is_told_its_own_blocks_and_the_order_of_all() -> None:
     record.validate(record.blank("first", "completed") | {"turns": None})
 
 
+def test_they_are_read_back_and_suffice_for_no_stricter_limits() -> None:
+    machine = Machine()
+    a, b = machine.side("a", constant(0.01)), machine.side("b", constant(0.02))
+    found = turns.measure(a, b, Limits(0.0, 0.5), clock=machine.clock)
+    of_a = {"run_id": "first", "turns": found.told("A", "second")}
+    of_b = {"run_id": "second", "turns": found.told("B", "first")}
+    assert turns.of_records(of_a, of_b) == found
+    assert turns.of_records(of_a, of_b | {"run_id": "third"}) is None
+    assert turns.of_records(of_a, {"run_id": "second"}) is None
+    assert found.suffice(Limits(0.0, 0.5))
+    assert not found.suffice(Limits(-1.0, 0.6))  # narrower than none: nothing here varies
+
+
 def test_the_first_step_that_differs_from_the_run_alone_is_found() -> None:
     side = Machine().side("a", constant(0.01), first_step=3)
     side.block(4)  # steps 3 to 7 with the losses 1 to 5
