@@ -26,7 +26,8 @@ help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN)  ## train a case with both implementations on the device that is here (CASE=03_dropout)
-	$(VENV)/bin/python -m harness.run --case $(CASE) --impl both
+	$(VENV)/bin/harness run --case $(CASE) --impl both
+	@printf '\nto go on: source $(VENV)/bin/activate, then harness lists the commands\n'
 
 preflight: $(TEST)  ## compile every case for TPU slices, by both recipes, and rewrite results/reference/preflight (long)
 	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \

@@ -1,7 +1,8 @@
-"""Lists the commands, or runs one: `python -m harness doctor`."""
+"""Lists the commands, or runs one: `harness doctor`."""
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 
 from harness.terminal import cli
@@ -29,10 +30,16 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in commands():
         code: int = importlib.import_module(f"harness.{argv[0]}").main(argv[1:])
         return code
-    cli.Parser(prog="python -m harness", description="Lists the commands.").parse_args(argv)
+    cli.Parser(prog="harness", description="Lists the commands.").parse_args(argv)
     rows = [(example, what) for what, example in commands().values()]
     print("\n".join([*aligned(rows), "--help after any of them says more"]))
     return 0
+
+
+def script() -> None:
+    """The command `harness`, which finds what lies in the folder it is started in."""
+    sys.path.insert(0, "")
+    cli.main(main)
 
 
 if __name__ == "__main__":

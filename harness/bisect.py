@@ -1,4 +1,4 @@
-"""Finds where two implementations part: `python -m harness.bisect --case 03_dropout`."""
+"""Finds where two implementations part: `harness bisect --case 03_dropout`."""
 
 import shlex
 from argparse import BooleanOptionalAction, Namespace
@@ -28,7 +28,7 @@ from models.shared.trees import named_leaves, nested
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.bisect",
+        prog="harness bisect",
         description="Computes one step twice, operation by operation, and says where it parts.",
     )
     add = arguments.add_argument

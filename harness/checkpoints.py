@@ -1,4 +1,4 @@
-"""Looks into checkpoints, without a model: `python -m harness.checkpoints inspect PATH`."""
+"""Looks into checkpoints, without a model: `harness checkpoints inspect PATH`."""
 
 import sys
 from argparse import Namespace
@@ -22,7 +22,7 @@ from harness.terminal.text import aligned, counted
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.checkpoints",
+        prog="harness checkpoints",
         description="Looks into checkpoints. PATH is one step, or a folder of them.",
         epilog="Exit codes: 0 fine, 1 different or damaged, 2 bad input.",
     )

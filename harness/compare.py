@@ -1,4 +1,4 @@
-"""Says what differs between two runs, and how surely: `python -m harness.compare A B`."""
+"""Says what differs between two runs, and how surely: `harness compare A B`."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ _REGRESSION, _NOT_COMPARABLE, _UNDECIDED = 1, 3, 3
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.compare",
+        prog="harness compare",
         description="Says what differs between the runs A and B, and how surely. Each is a run id,"
         " a record file, a run's folder, a folder of repeats (FOLDER:impl for one"
         " implementation's), or case:impl for the latest run.",

@@ -1,4 +1,4 @@
-"""What is found here, and what mends what is wrong: `python -m harness.doctor`."""
+"""What is found here, and what mends what is wrong: `harness doctor`."""
 
 import contextlib
 import io
@@ -37,7 +37,7 @@ class _Fault(Exception):
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.doctor",
+        prog="harness doctor",
         description="Says what is found on this machine or slice, tries it with a tiny case, and"
         " names for each fault what mends it. On several hosts each runs the same command.",
         epilog="Exit codes: 0 all is well, 1 something is not, 2 bad input.",

@@ -1,4 +1,4 @@
-"""Makes records of what others published: `python -m harness.ingest FILE`."""
+"""Makes records of what others published: `harness ingest FILE`."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from harness.terminal.errors import UserError
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.ingest",
+        prog="harness ingest",
         description="Makes records of a MaxText log, the text of a MaxView page, an AXLearn golden "
         "configuration or a Megatron-LM log. Names, paths and addresses in it are not taken over.",
         epilog="Exit codes: 0 fine, 2 bad input.",

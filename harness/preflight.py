@@ -1,4 +1,4 @@
-"""What a case needs on TPU slices: `python -m harness.preflight --case all --topology v6e-8`."""
+"""What a case needs on TPU slices: `harness preflight --case all --topology v6e-8`."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _DOES_NOT_FIT = 1
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.preflight",
+        prog="harness preflight",
         description="Compiles a case's step for TPU slices and says what it needs and does there.",
     )
     add = arguments.add_argument

@@ -1,4 +1,4 @@
-"""Makes pages of records: `python -m harness.report --output build/report`."""
+"""Makes pages of records: `harness report --output build/report`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from harness.terminal import cli
 def parser() -> cli.Parser:
     """The command's arguments."""
     arguments = cli.Parser(
-        prog="python -m harness.report",
+        prog="harness report",
         description="Makes static pages of records: an overview, a page for each case and run, and"
         " the history of their figures. The pages ask no network for anything.",
         epilog="Records that cannot be read are named and left out."

@@ -1,4 +1,4 @@
-"""Trains one case: `python -m harness.run --case 03_dropout --impl nnx`."""
+"""Trains one case: `harness run --case 03_dropout --impl nnx`."""
 
 import importlib.util
 import shlex
@@ -31,9 +31,7 @@ _CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any nu
 
 def parser() -> cli.Parser:
     """The command's arguments."""
-    arguments = cli.Parser(
-        prog="python -m harness.run", description="Trains one case and leaves a record."
-    )
+    arguments = cli.Parser(prog="harness run", description="Trains one case and leaves a record.")
     add = arguments.add_argument
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")

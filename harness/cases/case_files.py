@@ -1,6 +1,5 @@
 """Case files: which there are, and what stands in one."""
 
-import difflib
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
-from harness.terminal.text import safe
+from harness.terminal.text import nearest, safe
 
 CASES = Path(__file__).parents[2] / "configs" / "cases"
 _LARGEST = 2**20  # bytes of a case file
@@ -78,8 +77,37 @@ def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     return value
 
 
+# What other trainers call a setting, by its name here.
+_ELSEWHERE = {
+    "learning_rate": ("lr", "max_lr", "peak_lr", "lr_peak", "base_lr"),
+    "b1": ("beta1", "adam_b1", "adam_beta1"),
+    "b2": ("beta2", "adam_b2", "adam_beta2"),
+    "epsilon": ("eps", "adam_eps", "adam_epsilon"),
+    "weight_decay": ("wd",),
+    "clip_norm": ("grad_clip", "clip_grad", "max_grad_norm", "gradient_clipping"),
+    "steps": ("max_steps", "num_steps", "train_steps", "train_iters", "num_train_steps"),
+    "per_device_batch": ("batch", "batch_size", "micro_batch_size", "per_device_batch_size"),
+    "global_batch": ("global_batch_size",),
+    "microbatches": ("grad_accum", "gradient_accumulation", "gradient_accumulation_steps"),
+    "sequence_length": ("seq_len", "seq_length", "max_seq_len", "context_length", "max_length"),
+    "embed": ("d_model", "dim", "emb_dim", "hidden_size", "model_dim", "n_embd"),
+    "mlp": ("d_ff", "ffn_dim", "intermediate_size", "mlp_dim", "hidden_dim"),
+    "layers": ("depth", "n_layer"),
+    "heads": ("n_head",),
+    "tensor": ("tp", "model"),
+    "stage": ("pp", "pipeline"),
+}
+_HERE = {other: name for name, others in _ELSEWHERE.items() for other in others}
+
+
 def choices(given: str, known: list[str]) -> str:
-    """What is allowed in place of something that is not, the nearest first."""
-    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f" (nearest: {nearest[0]})" if nearest else ""
-    return f"{hint}; known are {', '.join(known)}"
+    """What is allowed in place of something that is not, the nearest first.
+
+    Nearest is also what other trainers call so: optim.lr is optim.learning_rate. Of dotted keys
+    those of the section are told; where there is none of the name, the sections.
+    """
+    section, dot, name = given.rpartition(".")
+    meant = f"{section}{dot}{_HERE.get(name, name)}"
+    near = [one for one in known if dot and one.startswith(f"{section}.")]
+    told = dict.fromkeys(near or [one.partition(".")[0] for one in known])
+    return f"{nearest(meant, known)}; known are {', '.join(told)}"

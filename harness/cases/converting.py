@@ -22,8 +22,7 @@ def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
 
     What is no number and no text, such as a type or a tuple, is written as `text` writes it.
     """
-    union = typing.get_origin(allowed) in (typing.Union, types.UnionType)
-    options = typing.get_args(allowed) if union else (allowed,)
+    options = _options(allowed)
     if not all(map(_is_plain, options)):
         return _other(value, default, where)
     for option in options:
@@ -31,8 +30,16 @@ def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
             return _parse(value, option)
         except ValueError:
             continue
-    told = " or ".join(map(_type_name, options))
-    raise UserError(f"{where}={safe(repr(value))}: must be {told}")
+    raise UserError(f"{where}={safe(repr(value))}: must be {described(allowed)}")
+
+
+def described(allowed: Any, limit: str = "") -> str:
+    """An annotated type in words, `limit` behind each number; "" for what is no number or text."""
+    options = _options(allowed)
+    if not all(map(_is_plain, options)):
+        return ""
+    names = [_type_name(one) + (limit if one in (int, float) else "") for one in options]
+    return " or ".join(names)
 
 
 def text(value: Any, allowed: Any = None) -> Any:
@@ -57,6 +64,12 @@ def line(value: Any) -> str:
     if value is None or isinstance(value, bool | list):
         return json.dumps(value)
     return str(value)
+
+
+def _options(allowed: Any) -> tuple[Any, ...]:
+    """The types of a union; of any other type that alone."""
+    union = typing.get_origin(allowed) in (typing.Union, types.UnionType)
+    return typing.get_args(allowed) if union else (allowed,)
 
 
 def _is_plain(option: Any) -> bool:

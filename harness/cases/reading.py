@@ -12,7 +12,8 @@ from harness.cases import converting, families
 from harness.cases.case_files import CASES as CASES
 from harness.cases.case_files import PAIR_CASE as PAIR_CASE
 from harness.cases.case_files import case_names as case_names
-from harness.cases.case_files import choices, find, read
+from harness.cases.case_files import choices as choices
+from harness.cases.case_files import find, read
 from harness.cases.case_files import given as given
 from harness.cases.settings import (
     CHOICES,
@@ -67,10 +68,10 @@ def load(
     last = _overrides(overrides)
     said = read(path)
     if twins is not None:  # of another model: what this one lacks, `imposed` says
-        fields = _fields(_sections(Case.family, Case.optimizer, twins))
+        fields = fields_of(sections_of(Case.family, Case.optimizer, twins))
         said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
     chosen = _chosen(said | last, twins)
-    sections = _sections(*chosen, twins)
+    sections = sections_of(*chosen, twins)
     if size == "tiny":
         tiny = families.load(twins, chosen[0]).sizes.get(size, {})
         said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
@@ -78,7 +79,7 @@ def load(
             key if "." in key else f"model.{key}": (value, "--size tiny")
             for key, value in tiny.items()
         }
-    known = _fields(sections)
+    known = fields_of(sections)
     said |= {
         key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
     }
@@ -89,7 +90,7 @@ def imposed(case: str, twins: str | None) -> list[str]:
     """What a case sets of a user's model, or cannot, unasked: a line for each setting."""
     if twins is None:
         return []
-    known = _fields(_sections(Case.family, Case.optimizer, twins))
+    known = fields_of(sections_of(Case.family, Case.optimizer, twins))
     own = families.load(twins).config()
     lines = []
     for key, (value, _) in read(find(case)).items():
@@ -130,14 +131,14 @@ def flatten(case: Case) -> dict[str, Any]:
 
     One that came later than records is left out at its default.
     """
-    sections = _sections(case.family, case.optimizer, case.twins)
+    sections = sections_of(case.family, case.optimizer, case.twins)
     hints = {section: typing.get_type_hints(cls) for section, cls in sections.items()}
     settings = {key: getattr(case, field) for key, field in CHOICES.items()}
     settings |= {
         key: converting.text(
             getattr(getattr(case, section), field.name), hints[section][field.name]
         )
-        for key, (section, field) in _fields(sections).items()
+        for key, (section, field) in fields_of(sections).items()
     }
     told = {key: value for key, value in sorted(settings.items()) if value != later_default(key)}
     return told if case.twins is None else told | {_TWINS: case.twins}
@@ -199,7 +200,7 @@ def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
     return family, optimizer
 
 
-def _sections(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
+def sections_of(family: str, optimizer: str, twins: str | None) -> dict[str, type[Any]]:
     """The dataclass of each section of a case."""
     pair = families.load(twins, family)
     return {
@@ -223,7 +224,7 @@ def _parallel(own: tuple[str, ...]) -> type[Parallel]:
     return dataclasses.make_dataclass("Parallel", fields, bases=(Parallel,), frozen=True)
 
 
-def _fields(
+def fields_of(
     sections: Mapping[str, type[Any]],
 ) -> dict[str, tuple[str, dataclasses.Field[Any]]]:
     """Every setting by its dotted key: its section and its field."""
@@ -236,8 +237,8 @@ def _fields(
 
 def _build(name: str, settings: _Settings, twins: str | None) -> Case:
     family, optimizer = _chosen(settings, twins)
-    sections = _sections(family, optimizer, twins)
-    known = _fields(sections)
+    sections = sections_of(family, optimizer, twins)
+    known = fields_of(sections)
     values: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for key, (value, where) in settings.items():
         if key in CHOICES:

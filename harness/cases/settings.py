@@ -14,20 +14,22 @@ def _at_least(settings: Any, name: str, minimum: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The batch: synthetic and the same every step, unless `tokens` names a file.
-
-    tokens: .npy of integers [B, T+1], or .npz of `inputs`, `targets` and, for a family whose
-    sequences may be packed, `segments`, each [B, T]; with M batches before B, step i trains on
-    the (i mod M)-th. segments: into how many documents a synthetic sequence is divided.
-    microbatches: into how many a step divides its batch, to have one in memory at a time.
-    """
+    """The batch: synthetic and the same every step, unless `tokens` names a file."""
 
     sequence_length: int = 2048
+    """Tokens of a sequence."""
     per_device_batch: int = 1
-    global_batch: int | None = None  # instead of per_device_batch x the devices that divide it
+    """Sequences of a step for each device that the batch is divided over."""
+    global_batch: int | None = None
+    """Sequences of a step on all devices together, in place of data.per_device_batch."""
     tokens: str | None = None
+    """A file to train on: .npy of integers [B, T+1]; or .npz of `inputs`, `targets` and, for a
+    family whose sequences may be packed, `segments`, each [B, T]. With a further axis of M batches
+    in front, step i trains on batch i mod M."""
     segments: int | None = None
+    """Into how many documents each synthetic sequence is divided; one when not given."""
     microbatches: int = 1
+    """Into how many parts a step's batch is divided; only one part is in memory at a time."""
 
     def __post_init__(self) -> None:
         """Refuses an empty batch, and segments of a file, which tells its own."""
@@ -40,29 +42,30 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long, from which seed, what a loss that is not finite does, and how the step compiles.
-
-    state_layout: the order of an array's axes in a device's memory, JAX's usual one or the one that
-    the compiler finds best for the step. What the arrays hold, and a checkpoint, are the same.
-    mesh_rules: types of instances as regular expressions, each with the sizes of data and fsdp; the
-    first that matches the whole type of what is run on counts. Where `parallel` gives one of the
-    two, the other takes the devices that are left.
-    overlap_collectives: whether the compiler is told to move tensors between devices beside the
-    computation (TPU only), for a longer compilation and more memory.
-    align_random: whether keys that one implementation alone draws with give the bits of the other's
-    of the same number, so that two whose keys differ draw alike.
-    """
+    """How long and from which seed a run trains, and how its step is compiled."""
 
     steps: int = 10
+    """How many steps a run trains."""
     seed: int = 0
+    """What initial parameters, synthetic data and dropout are drawn from."""
     allow_nonfinite: bool = False
+    """Whether a run goes on after a loss that is not finite, instead of failing."""
     state_layout: Literal["default", "compiler"] = "default"
+    """The order of an array's axes in device memory: JAX's usual one, or the one that the compiler
+    finds best for the step. Values and checkpoints are the same."""
     overlap_collectives: bool = False
+    """Whether the compiler is told to move tensors between devices while it computes (TPU only);
+    takes a longer compilation and more memory."""
     mesh_rules: tuple[tuple[str, int, int], ...] = ()
+    """Mesh sizes by machine: [pattern, data, fsdp], where the pattern is a regular expression for
+    the whole type of instance. The first that matches counts. Where `parallel` gives one of the
+    two sizes, the other takes the devices that are left."""
     align_random: bool = False
+    """Whether the n-th random key that only one implementation draws with gives the same bits as
+    the n-th of the other, so that two models with different keys draw alike."""
 
     def __post_init__(self) -> None:
-        """Refuses an empty run, and rules that are none."""
+        """Refuses an empty run, a seed out of range, and mesh rules that cannot be applied."""
         _at_least(self, "steps", 1)
         require(self, "seed", 0 <= self.seed < 2**32, "must lie in [0, 2**32)")
         for pattern, *sizes in self.mesh_rules:
@@ -73,21 +76,23 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What is saved and when: the first and the last step, and every `period` steps.
-
-    first: the period then counts from the first step, as MaxText's: 0, P, 2P. Without it the steps
-    that are done count, as AXLearn's: after P, 2P, ... of them, which are the steps P-1, 2P-1.
-    keep_last: how many stay, all if not given; of those before, each that is at least keep_every
-    steps after the one before it that stays.
-    """
+    """What is saved and when: the first and the last step, and every `period` steps."""
 
     enabled: bool = True
+    """Whether anything is saved."""
     async_: bool = True
+    """Whether training goes on while a checkpoint is written."""
     first: bool = True
+    """Whether the first step is saved, and periods count from it (0, P, 2P), as in MaxText. false:
+    a save comes after P, 2P, ... completed steps, which are steps P-1, 2P-1, ..., as in AXLearn."""
     period: int | None = None
+    """Steps from one save to the next; null: only the first and the last step are saved."""
     keep_last: int | None = None
+    """How many of the newest checkpoints are kept; null: all."""
     keep_every: int | None = None
-    directory: str | None = None  # the run's own folder when not given
+    """Of those older than checkpoint.keep_last, one in so many steps is kept too; null: none."""
+    directory: str | None = None
+    """Where checkpoints are written; null: in the run's own folder."""
 
     def __post_init__(self) -> None:
         """Refuses a period of no step at all."""
@@ -97,15 +102,15 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-    """Evaluations on data that is not trained on: after every `every` steps, and after the last.
+    """Evaluations on data that is not trained on."""
 
-    tokens: a file as `data.tokens`, of any number of sequences; without one the data is synthetic,
-    and drawn apart from what is trained on. batches: of an evaluation; None: all of the file, or 1.
-    """
-
-    every: int | None = None  # none at all
+    every: int | None = None
+    """Evaluate after every so many steps, and after the last one; null: never."""
     tokens: str | None = None
+    """A file in the form of data.tokens, of any number of sequences; null: synthetic data, drawn
+    apart from what is trained on."""
     batches: int | None = None
+    """Batches of one evaluation; null: all of the file, or one synthetic batch."""
 
     def __post_init__(self) -> None:
         """Refuses a period of no step at all, and what is never evaluated."""
@@ -118,18 +123,20 @@ class Eval:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """How many ways each kind of parallelism divides the work; -1, once: all devices left.
-
-    data, fsdp: the batch; fsdp also the state. tensor: features and heads. stage: the layers.
-    """
+    """How many ways each kind of parallelism divides the work; one of them may be -1: the rest."""
 
     data: int = 1
+    """Ways the batch is divided, each with a copy of the state. On several slices it is a multiple
+    of their number."""
     fsdp: int = -1
+    """Ways the batch and the state are divided."""
     tensor: int = 1
+    """Ways features and attention heads are divided."""
     stage: int = 1
+    """Pipeline stages that the layers are divided into."""
 
     def __post_init__(self) -> None:
-        """Refuses sizes that are none, and a second -1."""
+        """Refuses a size that is neither a number of devices nor -1, and a second -1."""
         free = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) == -1]
         for field in dataclasses.fields(self):
             size = getattr(self, field.name)
@@ -145,14 +152,12 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """In which order the stages of `parallel.stage` run microbatches.
-
-    repeats: chunks that a stage holds, of one layer each; as many as there are, when not given.
-    group: microbatches that pass a chunk before the next one has its turn; all when not given.
-    """
+    """In which order the stages of `parallel.stage` run microbatches."""
 
     repeats: int | None = None
+    """Chunks of layers that each stage holds; null: one chunk for each of its layers."""
     group: int | None = None
+    """Microbatches that pass a chunk before the next chunk has its turn; null: all."""
 
     def __post_init__(self) -> None:
         """Refuses no chunk and an empty group."""
@@ -164,8 +169,8 @@ class Pipeline:
 class Case:
     """One benchmark case; `name` is its file's.
 
-    model: the ModelConfig of `family`, a folder of models/, or of the module `twins`.
-    optim: the Settings of the optimizer `optimizer`. parallel: with the family's own axes.
+    model: the ModelConfig of `family`, or of the module `twins`. optim: the Settings of the
+    optimizer `optimizer`. parallel: with the family's own axes.
     global_batch, schedule_steps: no settings, but what a run that goes on keeps of its start,
     whatever devices and run.steps it now has; None: as the settings say.
     """
@@ -180,7 +185,9 @@ class Case:
     parallel: Parallel = Parallel()
     pipeline: Pipeline = Pipeline()
     family: str = "decoder"
+    """The model: a folder of models/. A module of your own goes by --twins instead."""
     optimizer: str = "adamw"
+    """The optimizer: a file of harness/optimizers/, or a module of your own by its full name."""
     twins: str | None = None
     global_batch: int | None = None
     schedule_steps: int | None = None

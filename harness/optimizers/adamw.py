@@ -13,14 +13,23 @@ class Settings:
     """AdamW under a linear warm-up and a cosine."""
 
     learning_rate: float = 3e-5
+    """The highest learning rate, at the end of the warm-up."""
     warmup_fraction: float = 0.1
-    final_fraction: float = 0.1  # of learning_rate, at the schedule's end
-    schedule_steps: int | None = None  # run.steps when not given
+    """Share of the schedule in which the rate rises in a line from 0."""
+    final_fraction: float = 0.1
+    """Share of the learning rate that is left at the end of the cosine."""
+    schedule_steps: int | None = None
+    """Steps of the schedule; null: run.steps."""
     b1: float = 0.9
+    """Decay of the mean of gradients (Adam's beta 1)."""
     b2: float = 0.95
+    """Decay of the mean of squared gradients (Adam's beta 2)."""
     epsilon: float = 1e-8
+    """What is added to the root of the mean square before dividing by it."""
     weight_decay: float = 0.1
+    """Share of each parameter that is taken off, times the learning rate."""
     clip_norm: float = 1.0
+    """Largest global norm of a gradient; a larger one is scaled down to it."""
 
     def __post_init__(self) -> None:
         """Refuses a number outside the range in which the update means something."""

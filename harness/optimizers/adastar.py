@@ -26,29 +26,36 @@ _ADDED_TO_NORM = 1e-8  # so that a gradient of nothing can be clipped
 
 @dataclass(frozen=True)
 class Settings:
-    """AdaStar's numbers; the defaults are those of Honeycrisp 3B.
-
-    warmup_steps, max_step: of the schedule, which rises in a line from 0 to 1 and falls in a cosine
-    to `alpha`; it counts the steps that are not dropped. drop_norm: from where on a gradient's norm
-    drops its step. max_norm: to where a gradient is clipped. update_clip: to where the root mean
-    square of one layer's update is. update_scales: patterns of whole paths, each with the factor of
-    the parameters that it is the first to match. layer_axes: likewise, each with the axis along
-    which layers are stacked.
-    """
+    """AdaStar's numbers; the defaults are those of Honeycrisp 3B."""
 
     learning_rate: float = 0.01
+    """The highest learning rate, at the end of the warm-up."""
     warmup_steps: int = 5000
+    """Steps in which the schedule rises in a line from 0 to 1; dropped steps do not count."""
     max_step: int = 750_000
+    """Step at which the schedule's cosine ends; dropped steps do not count."""
     alpha: float = 0.005
+    """What the schedule falls to."""
     decay: float = 0.95
+    """Decay of the mean of squared gradients."""
     update_decay: float = 0.95
+    """Decay of the mean of updates."""
     epsilon_square: float = 1e-30
+    """What is added to the mean square before its root is divided by."""
     update_clip: float = 1.0
+    """Largest root mean square of a layer's update."""
     weight_decay: float = 3.16e-4
+    """Share of each parameter that is taken off, times the schedule alone."""
     drop_norm: float = 100.0
+    """Global norm from which on a gradient's whole step is dropped."""
     max_norm: float = 1.0
+    """Largest global norm of a gradient; a larger one is scaled down to it."""
     update_scales: tuple[tuple[str, float], ...] = ()
+    """[pattern, factor]: what the updates of parameters are multiplied by whose whole
+    path matches the regular expression; the first that matches counts."""
     layer_axes: tuple[tuple[str, int], ...] = ()
+    """[pattern, axis]: along which axis layers are stacked in parameters whose whole path
+    matches the regular expression; the first that matches counts."""
 
     def __post_init__(self) -> None:
         """Refuses a number outside the range in which the update means something."""

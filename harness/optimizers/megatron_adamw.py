@@ -21,25 +21,34 @@ _ADDED_TO_NORM = 1e-6  # so that a gradient of nothing can be clipped
 
 @dataclass(frozen=True)
 class Settings:
-    """AdamW's numbers, and those of the loss's scale in float16.
-
-    warmup_fraction: of decay_steps, those in which the rate rises in a line from 0; until
-    decay_steps it falls in a cosine to min_learning_rate. Both count updates.
-    """
+    """Megatron-LM's AdamW, and the scale of the loss in float16."""
 
     learning_rate: float = 6e-5
+    """The highest learning rate, at the end of the warm-up."""
     min_learning_rate: float = 6e-6
+    """The rate at the end of the cosine, and from there on."""
     warmup_fraction: float = 0.001
+    """Share of optim.decay_steps in which the rate rises in a line from 0."""
     decay_steps: int = 430_000
+    """Updates until the cosine ends; a skipped step is none."""
     b1: float = 0.9
+    """Decay of the mean of gradients (Adam's beta 1)."""
     b2: float = 0.95
+    """Decay of the mean of squared gradients (Adam's beta 2)."""
     epsilon: float = 1e-8
+    """What is added to the root of the mean square before dividing by it."""
     weight_decay: float = 0.1
+    """Share of kernels and embeddings that is taken off, times the learning rate."""
     clip_norm: float = 1.0
+    """Largest global norm of a gradient; a larger one is scaled down to it."""
     initial_loss_scale: float = 2.0**32
+    """What the loss is multiplied by at first (float16 only)."""
     min_loss_scale: float = 1.0
+    """The smallest scale of the loss (float16 only)."""
     loss_scale_window: int = 1000
+    """Good steps in a row after which the scale doubles (float16 only)."""
     hysteresis: int = 2
+    """Overflows since the scale last doubled from which on each halves it (float16 only)."""
 
     def __post_init__(self) -> None:
         """Refuses a number outside the range in which the update means something."""

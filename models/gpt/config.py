@@ -11,30 +11,39 @@ from models.shared.settings import require
 class ModelConfig:
     """The model's dimensions and formats; the defaults are the full size of 913,215,488.
 
-    vocab: rows of the table, those that no token names among them. positions: rows of the table of
-    positions, as many as the sequence is long when not given. dtype: of everything between the
-    parameters, which are float32, and the logits; in float16 the loss is scaled. initial_spread:
-    the standard deviation of fresh weights. remat: whether a layer's backward pass computes all of
-    it again.
-
     Raises ValueError with one line, "FIELD=VALUE: what is allowed", for an unmet constraint.
     """
 
     embed: int = 2048
+    """Width of what passes from layer to layer."""
     layers: int = 16
+    """How many layers there are."""
     heads: int = 32
+    """Attention heads of the queries."""
     head_dim: int = 64
+    """Width of an attention head."""
     mlp: int = 8192
+    """Hidden width of the feed-forward block."""
     vocab: int = 50432
+    """Rows of the table of tokens, also those that no token names."""
     positions: int | None = None
+    """Rows of the table of positions; null: as many as data.sequence_length."""
     hidden_dropout: float = 0.1
+    """Share of activations that dropout sets to 0."""
     attention_dropout: float = 0.1
+    """Share of attention weights that dropout sets to 0."""
     norm_epsilon: float = 1e-5
+    """What is added to the variance before a norm divides by its root."""
     initial_spread: float = 0.006
+    """Standard deviation of fresh weights."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Type of everything between the float32 parameters and the logits."""
     attention: Literal["auto", "splash", "cudnn", "xla"] = "auto"
+    """How attention is computed; auto: by the fastest kernel for device and shapes."""
     remat: Literal["full", "none"] = "full"
-    unroll: bool = False  # the layers one by one in the program, not in a loop
+    """What the backward pass of a layer computes again: all of it, or nothing."""
+    unroll: bool = False
+    """Whether the layers stand one by one in the program instead of in a loop."""
 
     def __post_init__(self) -> None:
         """Refuses what no model can be built from."""

@@ -10,28 +10,38 @@ from models.shared.settings import require
 class ModelConfig:
     """The model's dimensions and formats; the defaults are the full size of 2,737,739,264.
 
-    dtype: of everything between the parameters, which are float32, and the loss.
-    z_loss: the factor of the squared normaliser of the logits in the loss.
-    remat: what a layer's backward pass need not compute again: nothing (full), the results of the
-    attention's projections, of all matrix products (dots), everything (none).
-
     Raises ValueError with one line, "FIELD=VALUE: what is allowed", for an unmet constraint.
     """
 
     embed: int = 3072
+    """Width of what passes from layer to layer."""
     layers: int = 26
+    """How many layers there are."""
     heads: int = 24
+    """Attention heads of the queries."""
     kv_heads: int = 8
+    """Attention heads of keys and values; each serves heads / kv_heads query heads."""
     head_dim: int = 128
+    """Width of an attention head."""
     mlp: int = 8064
+    """Hidden width of the feed-forward block."""
     vocab: int = 49152
+    """Tokens that there are."""
     norm_epsilon: float = 1e-5
+    """What is added to the mean square before a norm divides by its root."""
     rope_timescale: float = 500_000.0
+    """The longest wavelength of rotary positions, in units of 2 pi tokens."""
     z_loss: float = 1e-6
+    """Factor of the squared log of the softmax's normaliser, which is added to the loss."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of everything between the float32 parameters and the loss."""
     attention: Literal["auto", "splash", "cudnn", "xla"] = "xla"
+    """How attention is computed; auto: by the fastest kernel for device and shapes."""
     remat: Literal["full", "projections", "dots", "none"] = "projections"
-    unroll: bool = False  # the layers one by one in the program, not in a loop
+    """What the backward pass of a layer computes again: all of it (full), all but attention's
+    projections, all but matrix products (dots), or nothing (none)."""
+    unroll: bool = False
+    """Whether the layers stand one by one in the program instead of in a loop."""
 
     def __post_init__(self) -> None:
         """Refuses what no model can be built from."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from harness.cases import families, reading
+from harness import settings
+from harness.cases import catalogue, families, reading
 from harness.training import beginning, checking
 from harness.training.parallel import mesh
 from models.seam import USUAL_NAMES
@@ -45,6 +46,11 @@ def test_parameter_table(family: str, impl: str, request: pytest.FixtureRequest)
         columns = [path, str(list(leaf.shape)), str(leaf.dtype), ", ".join(axes[path]), over]
         lines.append(" | ".join(columns) + "\n")
     compare(GOLDEN / f"{family}.txt", "".join(lines), request)
+
+
+def test_page_of_settings(request: pytest.FixtureRequest) -> None:
+    page = settings.page(catalogue.catalogue(None))
+    compare(GOLDEN.parent / "settings.md", page, request)
 
 
 def test_no_golden_file_without_a_case_or_a_family() -> None:

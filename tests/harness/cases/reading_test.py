@@ -87,6 +87,24 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, complaint: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("optim.lr", "optim.learning_rate"),
+        ("lr", "optim.learning_rate"),
+        ("optim.beta2", "optim.b2"),
+        ("train.max_steps", "run.steps"),
+        ("data.batch_size", "data.per_device_batch"),
+        ("data.seq_len", "data.sequence_length"),
+        ("model.d_model", "model.embed"),
+        ("parallel.tp", "parallel.tensor"),
+    ],
+)
+def test_a_key_of_other_trainers_names_the_one_it_is_here(key: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=rf"no such key \(nearest: {nearest}\); known are"):
+        reading.load("01_baseline", overrides=[f"{key}=1"])
+
+
 def test_an_unknown_case_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"--case 03_drop: no such case \(nearest: 03_dropout\)"):
         reading.load("03_drop")

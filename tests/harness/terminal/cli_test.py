@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import commands
@@ -56,6 +57,21 @@ def test_a_folder_may_hold_a_harness_of_its_own(tmp_path: Path) -> None:
     )
     assert (safe.returncode, safe.stderr) == (0, "")
     assert "03_dropout" in safe.stdout
+
+
+def test_the_script_is_this_one_and_finds_modules_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "harness.py").write_text("print('theirs')\n")
+    (tmp_path / "mine.py").touch()
+    code = "from harness.__main__ import script; script()"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code, "settings", "--twins", "mine"],
+        cwd=tmp_path,
+        env=commands.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: --twins mine: has no ModelConfig")
 
 
 @pytest.mark.parametrize("twins", ["models.mine", "harness.mine.twins", "models."])
