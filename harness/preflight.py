@@ -2,14 +2,18 @@
 
 import json
 import os
+import shlex
+import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from harness import hardware
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.records import record
-from harness.slices import forecast_text, topology
+from harness.records import environment, record
+from harness.slices import forecast_text, rows, search, search_text, space, topology
 from harness.slices.forecast import Forecast, Question, make
 from harness.slices.topology import Slice
 from harness.terminal import cli
@@ -18,6 +22,7 @@ from harness.training import checking
 from harness.training.console import Console
 
 _DOES_NOT_FIT = 1
+_MINUTES = 30.0
 
 
 def parser() -> cli.Parser:
@@ -38,9 +43,26 @@ def parser() -> cli.Parser:
     add("--size", default="full", choices=["tiny", "full"])
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    add("--json", type=Path, metavar="FILE", help="write the records, as one list")
+    add("--search", action="store_true", help="find the settings by which the case is fastest")
+    add(
+        "--search-minutes",
+        type=minutes,
+        default=_MINUTES,
+        metavar="N",
+        help="how long a search may take; the same command goes on where it ended",
+    )
+    add("--allow", choices=["recipe"], help="let a search change the recipe too")
+    add("--json", type=Path, metavar="FILE", help="write the records, as one list; or the search")
     add("--markdown", type=Path, metavar="FILE", help="write the figures, as one table")
     return arguments
+
+
+def minutes(text: str) -> float:
+    """A positive number of minutes."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
 
 
 def main(argv: list[str]) -> int:
@@ -59,6 +81,9 @@ def main(argv: list[str]) -> int:
     ]
     for case in cases:
         checking.require(case)
+    if arguments.search:
+        _require_one(cases, slices)
+        return _search(arguments, cases[0], slices[0], impls[0], argv)
     with open(os.devnull, "w") as nowhere, Console(nowhere) as console:
         forecasts = [
             forecast
@@ -100,6 +125,60 @@ def _case(
     if len(slices) > 1:
         console.line(f"\n{case.name}: " + forecast_text.scaling(found[:: len(impls)]))
     return found
+
+
+def _require_one(cases: Sequence[Case], slices: Sequence[Slice]) -> None:
+    """Raises UserError unless one case is asked for, on one slice for which steps are predicted."""
+    if len(cases) > 1 or len(slices) > 1:
+        raise UserError("--search: must be of one case, on one slice")
+    (on,) = slices
+    kind = on.devices()[0].device_kind
+    device = hardware.find(kind)
+    if on.count > 1 or device is None or device.chip is None:
+        raise UserError(f"--search: no step can be predicted for {on.name} ({kind})")
+
+
+def _search(arguments: Namespace, case: Case, on: Slice, impl: str, argv: Sequence[str]) -> int:
+    """The settings by which a case is fastest on a slice, each told as it is compiled."""
+    recipes = [arguments.recipe]
+    if arguments.allow == "recipe":
+        recipes += [recipe for recipe in reading.RECIPES if recipe != arguments.recipe]
+    name = reading.given(arguments.case, arguments.twins)
+
+    def load(recipe: str, overrides: Sequence[str]) -> Case:
+        said = [*arguments.set, *overrides]
+        return reading.load(name, arguments.size, said, recipe, arguments.twins)
+
+    around = space.Space(load, recipes)
+    question = Question(case, arguments.size, arguments.recipe, impl, on)
+    sought = search_text.Sought(question, arguments.set, arguments.search_minutes)
+    with open(os.devnull, "w") as nowhere, Console(nowhere) as console:
+
+        def ask(candidate: space.Candidate) -> rows.Row:
+            asked = replace(question, case=around.case(candidate), recipe=candidate.recipe)
+            what = sought.options(candidate)
+            try:
+                forecast = make(asked, lambda phase: console.begin(f"{what}: {phase}"), None)
+            finally:
+                console.end()
+            return rows.row(candidate, int(around.value(candidate, around.batch_key)), forecast)
+
+        found = search.search(
+            around,
+            ask,
+            60 * arguments.search_minutes,
+            time.monotonic,
+            lambda row, left: console.line(search_text.line(sought, row, left)),
+        )
+        console.line("\n" + search_text.describe(sought, found))
+    made = environment.collect(on.devices()) | {"hostname": None}
+    command = shlex.join(["harness", "preflight", *argv])
+    if arguments.json is not None:
+        document = search_text.document(sought, found, made, command)
+        arguments.json.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(search_text.markdown(sought, found, made, command) + "\n")
+    return 0 if search.front(found.rows) else _DOES_NOT_FIT
 
 
 def _write(arguments: Namespace, forecasts: Sequence[Forecast]) -> None:

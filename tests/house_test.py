@@ -51,6 +51,8 @@ TESTED_AS = {
     "models/shared/tables.py": "models/decoder/parameters_test.py",
     # What only a compiled program shows.
     "harness/slices/forecast*.py": "harness/preflight_test.py",
+    "harness/slices/rows.py": "harness/preflight_test.py",
+    "harness/slices/search_text.py": "harness/preflight_test.py",
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
     "harness/bisecting/computing.py": "harness/bisect_test.py",
     "harness/bisecting/telling.py": "harness/bisect_test.py",

@@ -1,3 +1,3 @@
 """TPU slices that are not there: programs compiled for them, and what these will need and do."""
 
-__all__ = ["forecast", "forecast_text", "topology"]
+__all__ = ["forecast", "forecast_text", "rows", "search", "search_text", "space", "topology"]

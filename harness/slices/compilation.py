@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 
@@ -23,6 +24,7 @@ from harness.training.train_step import Trainer
 
 _VERSIONS = ("jax", "jaxlib", "libtpu")
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_ERROR = "does_not_fit"  # the key of an outcome that is none
 
 
 class DoesNotFit(Exception):
@@ -58,11 +60,17 @@ def key(stablehlo_sha256: str, options: Options, on: Slice) -> str:
 
 
 def find(stablehlo_sha256: str, options: Options, on: Slice) -> CompiledStep | None:
-    """The cached outcome of compiling this program; None when there is none that can be read."""
+    """The cached outcome of compiling this program; None when there is none that can be read.
+
+    Raises DoesNotFit when that was the outcome.
+    """
     try:
         with gzip.open(_path(stablehlo_sha256, options, on), "rt", encoding="utf-8") as file:
-            return CompiledStep(**json.load(file))
-    except (OSError, EOFError, ValueError, TypeError):
+            kept = json.load(file)
+        if kept.keys() == {_ERROR}:
+            raise DoesNotFit(kept[_ERROR])
+        return CompiledStep(**kept)
+    except (OSError, EOFError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -71,19 +79,22 @@ def compile_step(
 ) -> CompiledStep:
     """Compiles as a run does, and caches the outcome under the hash. Raises DoesNotFit."""
     before = time.perf_counter()
+    path = _path(stablehlo_sha256, trainer.compiler_options, on)
     try:
         compiled = train_step.compile_step(lowered, trainer)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise DoesNotFit(_first_sentences(str(error))) from None
+        told = _first_sentences(str(error))
+        _keep({_ERROR: told}, path)
+        raise DoesNotFit(told) from None
     seconds = time.perf_counter() - before
     analysis = compiled.memory_analysis()
     memory = {
         name: int(getattr(analysis, name)) for name in dir(analysis) if name.endswith("_in_bytes")
     }
     outcome = CompiledStep(hlo.text(compiled), memory, seconds)
-    _keep(outcome, _path(stablehlo_sha256, trainer.compiler_options, on))
+    _keep(asdict(outcome), path)
     return outcome
 
 
@@ -91,11 +102,11 @@ def _path(stablehlo_sha256: str, options: Options, on: Slice) -> Path:
     return cache_folder() / "preflight" / f"{key(stablehlo_sha256, options, on)}.json.gz"
 
 
-def _keep(outcome: CompiledStep, path: Path) -> None:
+def _keep(outcome: dict[str, Any], path: Path) -> None:
     """Writes the outcome whole or not at all; a cache that cannot be written is none."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, gzip.compress(json.dumps(asdict(outcome)).encode()))
+        atomic.write(path, gzip.compress(json.dumps(outcome).encode()))
 
 
 def _first_sentences(message: str) -> str:

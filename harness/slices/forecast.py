@@ -21,7 +21,7 @@ from harness.records.recorder import Recorder
 from harness.slices import compilation, prediction
 from harness.slices.compilation import CompiledStep
 from harness.slices.topology import Slice
-from harness.training import accounting, describing, pipeline_figures, train_step
+from harness.training import accounting, data, describing, pipeline_figures, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from harness.training.timing import Stopwatch
@@ -45,13 +45,15 @@ class Question:
 class Forecast:
     """The answer; `program` is None when the step does not fit into the device's memory.
 
-    state_bytes: parameters, both moments and the counts, of one device.
+    state_bytes: parameters, both moments and the counts, of one device. sequences: of a step, on
+    all devices.
     """
 
     question: Question
     record: Record
     program: Program | None
     state_bytes: int
+    sequences: int
 
     @property
     def parts(self) -> parts.Parts | None:
@@ -100,7 +102,11 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
     recorder.note("environment", mesh=dict(trainer.grid.mesh.shape))
     recorder.note("program", stablehlo_sha256=stablehlo)
     answer = functools.partial(
-        Forecast, question, recorder.record, state_bytes=_bytes_per_device(trainer.state)
+        Forecast,
+        question,
+        recorder.record,
+        state_bytes=_bytes_per_device(trainer.state),
+        sequences=data.global_batch(case, trainer.grid.batch_parts),
     )
     if twin is not None and twin.stablehlo_sha256 == stablehlo:
         recorder.set(**{name: copy.deepcopy(twin.record[name]) for name in _OF_THE_PROGRAM})
@@ -109,11 +115,11 @@ def make(question: Question, phase: Callable[[str], None], twin: Forecast | None
         if twin.program is not None:
             _tell(recorder, twin.program, trainer.grid)
         return answer(twin.program)
-    compiled = compilation.find(stablehlo, trainer.compiler_options, on)
-    if compiled is not None:
-        recorder.warn(Caution.KEPT)
     try:
-        if compiled is None:
+        compiled = compilation.find(stablehlo, trainer.compiler_options, on)
+        if compiled is not None:
+            recorder.warn(Caution.KEPT)
+        else:
             phase("compile")
             compiled = compilation.compile_step(lowered, trainer, stablehlo, on)
     except compilation.DoesNotFit as error:

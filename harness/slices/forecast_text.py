@@ -80,9 +80,7 @@ def scaling(forecasts: Sequence[Forecast]) -> str:
             rows.append((name, str(chips), "does not fit", *[""] * 5))
             continue
         seconds = record["prediction"]["step_seconds"]
-        devices = record["environment"]["device_count"]
-        batch = case.data.global_batch or case.data.per_device_batch * devices
-        tokens = batch * case.data.sequence_length
+        tokens = forecast.sequences * case.data.sequence_length
         rows.append(
             (
                 name,

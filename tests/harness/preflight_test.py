@@ -1,5 +1,6 @@
 """The command, on the real decoder compiled for a slice that is not there."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 
 from harness import hlo, preflight
 from harness.cases import families, reading
+from harness.records.record import blank
 from harness.slices import compilation, topology
+from harness.slices.forecast import Forecast, Question
 from harness.terminal import cli
 from harness.terminal.errors import UserError
 from harness.training import train_step
@@ -311,3 +314,102 @@ def test_two_at_once_work(cache: Path, tmp_path: Path) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     running = [subprocess.Popen(command, env=environment) for command in commands]
     assert [child.wait() for child in running] == [0, 0]
+
+
+def searched(case: str, *arguments: str) -> list[str]:
+    return ["--case", case, "--topology", SLICE, "--size", "tiny", "--search", *arguments]
+
+
+def by_formula(question: Question, phase: object, twin: object) -> Forecast:
+    """A forecast without a compilation, whose figures tell the settings apart."""
+    case = question.case
+    record = blank("search", "preflight")
+    batch, again = case.data.per_device_batch, case.model.remat != "none"
+    parallel = dataclasses.asdict(case.parallel)
+    step = 1e-3 * (2 + batch * (1.5 if again else 1) + parallel["data"] + parallel["tensor"])
+    record["case"] = reading.described(case, question.size, question.recipe)
+    record["environment"] |= {"device_kind": "TPU v6 lite", "device_count": 8}
+    record["model"] |= {"tflop_per_step_per_device": batch / 10, "attention": "xla"}
+    record["memory"] = dict.fromkeys(record["memory"], 0) | {
+        "total_bytes": int(batch * (0.2 if again else 3) * GIB), "capacity_bytes": 32 * GIB,
+    }  # fmt: skip
+    record["program"] |= {"inexact": [], "optimized_sha256": "0" * 64, "wire_bytes": 0}
+    record["timing"]["compile_seconds"] = 0.0
+    record["prediction"] = {
+        "step_seconds": step, "compute_seconds": step / 2, "kernel_seconds": 0.0,
+        "wire_seconds": step / 2, "exposed_wire_seconds": step / 4, "exposed_copy_seconds": 0.0,
+        "cycles_by_part": {"mlp": 3, "attention": 1}, "caution": None, "checked_against": [],
+    }  # fmt: skip
+    return Forecast(question, record, hlo.parse(INEXACT), state_bytes=0, sequences=8 * batch)
+
+
+def test_each_row_of_a_search_is_what_its_settings_alone_give(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("libtpu", reason="libtpu compiles for TPUs; it comes with the extra tpu")
+    monkeypatch.setattr(preflight, "make", by_formula)
+    page, path = tmp_path / "page.md", tmp_path / "search.json"
+    given = ["--set", "run.steps=3", "--impl", "nnx"]
+    files = ["--json", str(path), "--markdown", str(page)]
+    assert preflight.main(searched("01_baseline", *given, "--allow", "recipe", *files)) == 0
+    output = capsys.readouterr().out
+    document = json.loads(path.read_text())
+    rows = document["rows"]
+    assert rows[0]["options"] == "--set run.steps=3"
+    assert (document["untried"], document["impl"]) == ([], "nnx")
+    for row in rows:
+        case = reading.load(
+            "01_baseline", "tiny", [*row["options"].split("--set ")[1:]], row["candidate"]["recipe"]
+        )
+        assert case.run.steps == 3
+        alone = by_formula(Question(case, "tiny", "reference", "nnx", topology.find(SLICE)), 0, 0)
+        assert row["figures"]["step_seconds"] == alone.record["prediction"]["step_seconds"]
+        assert row["figures"]["needed_bytes"] == alone.needed_bytes
+        if row["is_best"]:
+            assert f"  {row['options']}\n" in output
+            assert f"| {row['options']} |" in page.read_text()
+    best = max(rows, key=lambda row: row["tokens_per_second_per_chip"])
+    assert best["is_best"]
+    speed = best["figures"]["tokens"] / best["figures"]["step_seconds"]
+    assert best["tokens_per_second_per_chip"] == speed
+    assert f"{speed:,.0f}  " in output
+    assert "(mlp 75 %, attention 25 %)" in output
+    assert any("--recipe fast" in row["options"] for row in rows)
+    assert "would need about" in output
+    assert "a step, and needs no less" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--case", "all", "--topology", SLICE], "of one case, on one slice"),
+        (["--case", "01_baseline", "--topology", f"{SLICE},{SLICE}"], "of one case, on one slice"),
+        (["--case", "01_baseline", "--topology", "v4-8"], "no step can be predicted for v4-8"),
+        (["--case", "01_baseline", "--topology", f"2x{SLICE}"], "no step can be predicted for 2x"),
+        (["--case", "01_baseline", "--topology", SLICE, "--search-minutes", "0"], "minutes"),
+    ],
+)
+def test_a_search_of_what_cannot_be_searched_is_refused(arguments: list[str], message: str) -> None:
+    pytest.importorskip("libtpu", reason="libtpu compiles for TPUs; it comes with the extra tpu")
+    with pytest.raises(UserError, match=message):
+        preflight.main([*arguments, "--search"])
+
+
+@pytest.mark.tpu_compile
+def test_a_row_of_a_search_is_compiled_into_the_same_alone(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "search.json"
+    given = ["--set", "run.steps=3", "--impl", "nnx", "--search-minutes", "1"]
+    assert preflight.main(searched("01_baseline", *given, "--json", str(path))) == 0
+    rows = [row for row in json.loads(path.read_text())["rows"] if row["is_best"]]
+    assert len(rows) > 2
+    for row in rows:
+        _, _, (alone,) = command(
+            "--case", "01_baseline", "--topology", SLICE, "--size", "tiny", "--impl", "nnx",
+            *row["options"].split(),
+        )  # fmt: skip
+        assert row["figures"]["step_seconds"] == alone["prediction"]["step_seconds"]
+        memory = alone["memory"]
+        needed = memory["total_bytes"] + memory["generated_code_bytes"]
+        assert row["figures"]["needed_bytes"] == needed

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from harness.slices import compilation, topology
-from harness.slices.compilation import CompiledStep, DoesNotFit
+from harness.slices.compilation import DoesNotFit
 from harness.training import train_step
 from harness.training.compiler_options import Options
 
@@ -60,19 +60,27 @@ def test_an_outcome_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_what_does_not_fit_is_told_apart_from_faults(
-    monkeypatch: pytest.MonkeyPatch, told: str, raised: type[Exception]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, raised: type[Exception]
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
     def fail(*_: Any) -> None:
         raise jax.errors.JaxRuntimeError(told)
 
     monkeypatch.setattr(train_step, "compile_step", fail)
     nothing: Any = None
+    trainer: Any = SimpleNamespace(compiler_options={})
+    on = topology.find(SLICE)
     with pytest.raises(raised) as caught:
-        compilation.compile_step(nothing, nothing, "text", topology.find(SLICE))
+        compilation.compile_step(nothing, trainer, "text", on)
     if raised is DoesNotFit:
         assert str(caught.value) == "Ran out of memory."
+        with pytest.raises(DoesNotFit, match=r"^Ran out of memory\.$"):
+            compilation.find("text", {}, on)
+    else:
+        assert compilation.find("text", {}, on) is None
 
 
 def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    compilation._keep(CompiledStep("", {}, 0.0), tmp_path / "file" / "folder" / "name")
+    compilation._keep({}, tmp_path / "file" / "folder" / "name")
