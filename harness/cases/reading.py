@@ -13,8 +13,9 @@ from harness.cases.case_files import CASES as CASES
 from harness.cases.case_files import PAIR_CASE as PAIR_CASE
 from harness.cases.case_files import case_names as case_names
 from harness.cases.case_files import choices as choices
-from harness.cases.case_files import find, read
+from harness.cases.case_files import find
 from harness.cases.case_files import given as given
+from harness.cases.case_files import read as read
 from harness.cases.settings import (
     CHOICES,
     Case,

@@ -72,6 +72,36 @@ def step(preflights: dict[str, Run]) -> Markup:
     return bars.draw("A step, as predicted", rows, _STEP, words.seconds)
 
 
+def parts(named: Sequence[tuple[str, Run]]) -> Markup:
+    """How many cycles a step computes in each part of the model, the largest part first."""
+    found = [(name, _cycles_by_part(run)) for name, run in named]
+    largest = {part: max(told.get(part, 0.0) for _, told in found)
+               for _, every in found for part in every}  # fmt: skip
+    rows = []
+    for part in sorted(largest, key=lambda one: -largest[one]):
+        called = part
+        for place, (name, told) in enumerate(found):
+            if part in told:
+                share = words.percent(100 * told[part] / sum(told.values()))
+                piece = Piece(f"k{place}", 0.0, told[part], f"{name}: {_cycles(told[part])}")
+                rows.append(Bar(called, [piece], f"{_cycles(told[part])}, {share}"))
+                called = ""
+    kinds = [(f"k{place}", name) for place, (name, _) in enumerate(found)]
+    return bars.draw("Compute by part of the model", rows, kinds, _cycles)
+
+
+def _cycles_by_part(run: Run) -> dict[str, float]:
+    listed = run.record["prediction"].get("cycles_by_part")
+    if not isinstance(listed, dict):
+        return {}
+    known = {words.clean(str(part), 80): words.number(cycles) for part, cycles in listed.items()}
+    return {part: cycles for part, cycles in known.items() if cycles is not None and cycles > 0}
+
+
+def _cycles(count: float) -> str:
+    return f"{words.millions(count)} million cycles"
+
+
 def wall(named: Sequence[tuple[str, Run]]) -> Markup:
     """Where the time of a run went, for runs of one attempt."""
     rows = []

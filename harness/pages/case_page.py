@@ -1,8 +1,8 @@
-"""A page for a case: Linen against NNX, what they consist of, and what others published."""
+"""A page for a case: its two sides, what they consist of, and what others published."""
 
 from typing import Any
 
-from harness.pages import anatomy, curves, rendering, schedules, turns
+from harness.pages import anatomy, answers, curves, rendering, schedules, turns
 from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
 from harness.records import figures
@@ -25,7 +25,7 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         "case.html.jinja",
         case.page,
         has_charts=True,
-        title=case.name,
+        title=f"{case.name}: {case.names[1]} against {case.names[0]}",
         case=case,
         before=before,
         after=after,
@@ -54,6 +54,7 @@ def _group(case: Case, number: int, group: Group) -> dict[str, Any]:
     return {
         "group": group,
         "pair": group.pair,
+        "answer": None if group.pair is None else answers.of_runs(group.pair.found),
         "charts": curves.charts_of(overlaid, f"group-{number}", dashed=group.names[1]),
         "turns": "" if group.pair is None else turns.chart(group.pair.found),
         "crossings": _crossings(group),

@@ -17,6 +17,7 @@ _POINTS = 600  # of one curve
 _MARKED = 80  # points that are marked one by one
 _HEIGHT = 220
 _TICKS = 5
+_LABEL = 0.22  # of the width that a label takes
 _WIDE_RANGE = 30.0  # of times that share no linear scale
 
 
@@ -53,15 +54,17 @@ def lines(
     positive = [y for y in values if y > 0]
     wide = unit == "s" and bool(positive) and max(positive) > _WIDE_RANGE * min(positive)
     vertical = _Axis(positive if wide else values, wide, unit == "bytes")
+    told = [form(tick) for tick in vertical.ticks] if wide else words.alike(vertical.ticks, unit)
     across = _Span(min(xs), max(xs))
     parts = [
         f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(form(tick))}</text>'
-        for tick in vertical.ticks
+        f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>'
+        for tick, text in zip(vertical.ticks, told, strict=True)
         for y in [_HEIGHT * (1 - vertical.at(tick))]
     ]
     labels = {x: label for one in curves for x, label in zip(one.xs, one.labels, strict=False)}
-    parts += _x_labels(across, labels, _labelled(labels))
+    labelled = _labelled(labels, across)
+    parts += _x_labels(across, labels, labelled)
     parts.append(
         f'<svg class="curves" viewBox="0 0 1000 {_HEIGHT}" preserveAspectRatio="none"'
         f' width="100%" height="{_HEIGHT}">'
@@ -77,7 +80,7 @@ def lines(
         for one in curves:
             parts += _marks(one, vertical, across, x_name, form)
     data = {"x": x_name, "unit": unit, "logarithmic": wide, "group": group, "marked": marked,
-            "ticks": _labelled(labels)}  # fmt: skip
+            "ticks": labelled}  # fmt: skip
     return _figure(title, curves, "".join(parts), data)
 
 
@@ -173,17 +176,21 @@ class _Axis:
         return value is not None and (value > 0 or not self._logarithmic)
 
 
-def _round_step(rough: float) -> float:
+def _round_step(rough: float, nice: Sequence[float] = (1, 2, 2.5, 5, 10)) -> float:
     scale = 10.0 ** math.floor(math.log10(rough))
-    return next(scale * nice for nice in (1, 2, 2.5, 5, 10) if rough <= scale * nice * 1.0001)
+    return next(scale * one for one in nice if rough <= scale * one * 1.0001)
 
 
-def _labelled(labels: dict[float, str]) -> list[float]:
-    """Where a label changes, at a few places."""
-    places = sorted(labels)
-    news = [x for last, x in zip([None, *places], places, strict=False)
-            if last is None or labels[last] != labels[x]]  # fmt: skip
-    return news[:: max(1, math.ceil(len(news) / 4))]
+def _labelled(labels: dict[float, str], across: _Span) -> list[float]:
+    """Where each label begins, the newest first, and as many as have room beside each other."""
+    first: dict[str, float] = {}
+    for x in sorted(labels):
+        first.setdefault(labels[x], x)
+    kept: list[float] = []
+    for x in sorted(first.values(), reverse=True):
+        if not kept or across.at(kept[-1]) - across.at(x) >= _LABEL:
+            kept.append(x)
+    return kept[::-1]
 
 
 def _x_labels(across: _Span, labels: dict[float, str], changes: Sequence[float]) -> list[str]:
@@ -192,7 +199,7 @@ def _x_labels(across: _Span, labels: dict[float, str], changes: Sequence[float])
     elif labels:
         ticks = list(changes)
     else:
-        step = max(1.0, _round_step((across.high - across.low) / _TICKS))
+        step = max(1.0, _round_step((across.high - across.low) / _TICKS, (1, 2, 5, 10)))
         first = math.ceil(across.low / step)
         ticks = [n * step for n in range(first, math.floor(across.high / step) + 1)]
     anchors = {0.0: "start", 1.0: "end"}

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.cases import reading
+from harness.cases.settings import Case as Settings
 from harness.comparing import comparison, compiled, statistics
 from harness.comparing.model import Comparison
-from harness.pages import sources, words
+from harness.pages import headers, sources, words
+from harness.pages.headers import Header
 from harness.pages.sources import Run
 from harness.records.finding import Found
 from harness.records.record import Record, at, twins
@@ -30,7 +32,7 @@ class Pair:
 
 @dataclass
 class Group:
-    """Runs of one experiment on one kind of devices, oldest first."""
+    """Runs of one experiment on one kind of devices, oldest first; repeats are of one group."""
 
     label: str
     names: tuple[str, str]  # of the implementations that are compared
@@ -43,8 +45,7 @@ class Case:
     """What is known of one case; orders: documents, of whatever case, that log a pipeline's."""
 
     name: str
-    title: str
-    measures: str
+    header: Header
     page: str
     groups: list[Group] = field(default_factory=list)
     published: list[Run] = field(default_factory=list)
@@ -53,6 +54,14 @@ class Case:
     preflights: dict[str, dict[str, Run]] = field(default_factory=dict)
     preflight_pairs: dict[str, Pair] = field(default_factory=dict)
     orders: list[Run] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the two implementations that the newest of its runs have."""
+        if self.groups:
+            return self.groups[0].names
+        compiled = [run for sides in self.preflights.values() for run in sides.values()]
+        return _pair_names([*compiled, *self.published])
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,7 @@ def gather(paths: Iterable[Path]) -> Collection:
 
 
 def _case(name: str, runs: Sequence[Run], warnings: list[str]) -> Case:
-    title, measures = _described(name)
-    case = Case(name, title, measures, f"cases/{words.file_name(name)}")
+    case = Case(name, headers.header(name), f"cases/{words.file_name(name)}")
     measured: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         status = run.record["status"]
@@ -107,6 +115,12 @@ def _case(name: str, runs: Sequence[Run], warnings: list[str]) -> Case:
         if a in sides and b in sides:
             case.preflight_pairs[on] = _compare([sides[a]], [sides[b]])
     return case
+
+
+def family_of(content: Record) -> str:
+    """Whose models ran: the module of the twins, or the project's own family."""
+    config = content["case"]["config"] or {}
+    return str(twins(content) or config.get("model.family", Settings.family))
 
 
 def compiled_for(content: Record) -> str:
@@ -133,29 +147,6 @@ def _pair_names(runs: Iterable[Run]) -> tuple[str, str]:
 def _chips(name: str) -> tuple[str, int, str]:
     kind, _, count = name.partition(",")[0].rpartition("-")
     return kind, int(count) if count.isdecimal() and len(count) < 9 else 0, name
-
-
-def _described(name: str) -> tuple[str, str]:
-    """What the head of a case's file says it is, and what it measures."""
-    if name not in reading.case_names():
-        return "", ""
-    lines = [line.removeprefix("#").strip() for line in _head(reading.CASES / f"{name}.yaml")]
-    title = lines[0].partition(":")[2].strip()
-    words_: list[str] = []
-    for line in lines[1:]:
-        key, _, rest = line.partition(" ")
-        if key == "Measures":
-            words_ = [rest.strip()]
-        elif key == "Command":
-            break
-        elif words_:
-            words_.append(line)
-    return title, " ".join(words_).strip()
-
-
-def _head(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.startswith("#")] or [""]
 
 
 def _groups(measured: dict[tuple[Any, ...], list[Run]], warnings: list[str]) -> list[Group]:

@@ -12,27 +12,31 @@ from harness.records.record import Record, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
+_DRAWN = ("cycles_by_part",)  # parts of a section that stand in a picture
 
 
 def page(run: Run, case: Case | None) -> str:
     """The page; `case` is the run's, if it is of one."""
     content = run.record
     steps = content["steps"]
+    compiled = content["status"] == "preflight"
     metrics = _metrics(steps)
     return rendering.render(
         "run.html.jinja",
         run.page,
         has_charts=True,
-        title=content["run_id"],
+        title=_title(run),
+        compiled=compiled,
         run=run,
         content=content,
         case=case,
-        sections=[(name, _rows(content, name)) for name in _SECTIONS],
+        sections=[(name, rows) for name in _SECTIONS if (rows := _rows(content, name))],
         charts=curves.charts_of([run], "run"),
         memory=anatomy.memory([(run.short, run)]),
         step=anatomy.step({content["environment"]["topology"] or run.short: run}),
         wall=anatomy.wall([(run.short, run)]),
         saving=anatomy.saving([(run.short, run)]),
+        parts_of_compute=anatomy.parts([(run.short, run)]),
         metrics=metrics,
         evaluated=_evaluated(content),
         step_rows=_step_rows(steps[:_STEPS_SHOWN], metrics),
@@ -48,12 +52,30 @@ def page(run: Run, case: Case | None) -> str:
     )
 
 
+def _title(run: Run) -> str:
+    """The run, and what it is a run of."""
+    content = run.record
+    on = content["environment"]["topology"] if content["status"] == "preflight" else None
+    about = [content["case"]["name"] or "", content["impl"] or "", on or ""]
+    return ", ".join([str(content["run_id"]), *filter(None, about)])
+
+
 def _rows(content: Record, section: str) -> list[dict[str, Any]]:
-    """Every value of a section with what it means, by the schema; parts of parts by their path."""
+    """Every value of a section with what it means, by the schema; parts of parts by their path.
+
+    Of what was only compiled, what a run alone can know is left out.
+    """
+    rows = _all_rows(content, section)
+    if content["status"] != "preflight":
+        return rows
+    return [row for row in rows if row["value"] is not None]
+
+
+def _all_rows(content: Record, section: str) -> list[dict[str, Any]]:
     known = schema()["properties"][section]["properties"]
     rows = []
     for key, found in content[section].items():
-        if key == "digests":  # of each array: for a comparison, not for readers
+        if key == "digests" or key in _DRAWN:  # digests of each array are not for readers
             continue
         about = known.get(key, {})
         if isinstance(found, dict):

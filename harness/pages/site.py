@@ -6,11 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from harness.pages import case_page, history, overview, rendering, run_page
+from harness.pages import case_page, history_page, overview_page, run_page, runs_page
 from harness.pages.gathering import Collection
-from harness.records import figures
 from harness.terminal.errors import UserError
 
 MARKER = ".harness-report"  # lists what a report wrote: the rest of its folder is not ours
@@ -18,9 +16,9 @@ MARKER = ".harness-report"  # lists what a report wrote: the rest of its folder 
 
 def pages(collection: Collection) -> Iterator[tuple[str, str]]:
     """Every page: its path in the report, and its HTML."""
-    yield "index.html", overview.page("index.html", collection)
-    yield "history.html", history.page("history.html", collection)
-    yield "runs.html", _runs("runs.html", collection)
+    yield "index.html", overview_page.page("index.html", collection)
+    yield "history.html", history_page.page("history.html", collection)
+    yield "runs.html", runs_page.page("runs.html", collection)
     cases = collection.cases
     for number, case in enumerate(cases):
         before = cases[number - 1] if number else None
@@ -29,21 +27,6 @@ def pages(collection: Collection) -> Iterator[tuple[str, str]]:
     by_name = {case.name: case for case in cases}
     for run in collection.runs:
         yield run.page, run_page.page(run, by_name.get(run.record["case"]["name"]))
-
-
-def _runs(name: str, collection: Collection) -> str:
-    by_status: dict[str, list[Any]] = {"Measured": [], "Published": [], "Compiled, never run": []}
-    headings = {"imported": "Published", "preflight": "Compiled, never run"}
-    for run in reversed(collection.runs):
-        by_status[headings.get(run.record["status"], "Measured")].append(run)
-    return rendering.render(
-        "runs.html.jinja",
-        name,
-        title="All runs",
-        sections=list(by_status.items()),
-        step_seconds=figures.step_seconds,
-        last_loss=figures.last_loss,
-    )
 
 
 def check(output: Path) -> None:

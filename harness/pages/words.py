@@ -1,15 +1,16 @@
 """Values as a page shows them; whatever comes from a record is text, never markup."""
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from harness.records import figures
-from harness.terminal.text import size, times
+from harness.terminal.text import size, times, wire
 
 MISSING = "\u2013"
 _LONGEST = 2000  # letters of one text
@@ -20,6 +21,8 @@ _UNITS = (  # name, seconds, from how many seconds on
     ("ms", 1e-3, 1e-3),
     ("µs", 1e-6, 0.0),
 )
+_BYTES = tuple((name, size, size) for name, size in
+               (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)))  # fmt: skip
 _NAMES = {
     "mfu": "MFU",
     "tflop": "TFLOP",
@@ -68,6 +71,33 @@ def seconds(value: float) -> str:
     return f"{value / scale:.4g} {unit}"
 
 
+def scale(largest: float, unit: str) -> tuple[str, float]:
+    """The unit that suits numbers up to `largest`, and how much it is; unit: s, bytes or none."""
+    known = {"s": _UNITS, "bytes": _BYTES}.get(unit, ())
+    return next(((name, one) for name, one, least in known if largest >= least), (unit, 1.0))
+
+
+def alike(values: Sequence[float], unit: str) -> list[str]:
+    """Evenly spaced numbers in one unit, with digits enough that no two read the same."""
+    largest = max(map(abs, values))
+    name, one = scale(largest, unit)
+    scaled = [value / one for value in values]
+    for digits in range(18):
+        texts = [f"{value:,.{digits}f}" for value in scaled]
+        if not 1e-4 <= largest / one < 1e7 and largest:
+            texts = [f"{value:.{digits + 1}g}" for value in scaled]
+        read = [float(text.replace(",", "")) for text in texts]
+        gaps = [b - a for a, b in itertools.pairwise(read)]
+        if len(set(texts)) == len(values) and _even(gaps):
+            break
+    return [f"{text} {name}".rstrip() for text in texts]
+
+
+def _even(gaps: Sequence[float]) -> bool:
+    """Whether rounding left the gaps as they are to a twentieth."""
+    return not gaps or max(gaps) - min(gaps) <= 0.05 * max(map(abs, gaps))
+
+
 def plain(value: float) -> str:
     """A number without a unit: counts whole, the rest with four digits."""
     if value == int(value) and abs(value) < 1e15:
@@ -100,6 +130,7 @@ def figure(form: Callable[[float], str]) -> Callable[[Any], Markup]:
 def unit(key: str) -> Callable[[Any], Markup]:
     """The filter for a key of the record, whose name ends with its unit."""
     for ending, form in (
+        ("_wire_bytes", wire),
         ("_bytes_per_second", lambda value: f"{size(value)}/s"),
         ("_seconds", seconds),
         ("_bytes", size),
@@ -159,6 +190,7 @@ FILTERS = {
     "ratio": figure(times),
     "seconds": figure(seconds),
     "size": figure(size),
+    "wire": figure(wire),
     "plain": figure(plain),
     "exact": figure(exact),
     "percent": figure(percent),

@@ -31,6 +31,11 @@ def size(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def wire(count: float) -> str:
+    """Bytes on a wire, always in the unit of link rates: 5.927 GB."""
+    return f"{count / 1e9:.4g} GB"
+
+
 def gib(count: float) -> str:
     """Bytes in GiB, which a heading or what follows says."""
     return f"{count / GIB:.3f}"

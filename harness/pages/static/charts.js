@@ -23,6 +23,25 @@
     return found ? `${text} ${found[1]}` : text;
   }
 
+  // Evenly spaced numbers in one unit, with digits enough that no two read the same.
+  function alike(values, unit) {
+    const largest = Math.max(...values.map(Math.abs));
+    const found = (UNITS[unit] || []).find(([from]) => largest >= from);
+    const scaled = values.map((value) => (found ? value / (found[2] || found[0]) : value));
+    const most = Math.max(...scaled.map(Math.abs));
+    const fixed = most === 0 || (most >= 1e-4 && most < 1e7);
+    let texts = [];
+    for (let digits = 0; digits < 18; digits++) {
+      texts = scaled.map((value) => (fixed ? value.toFixed(digits)
+        : String(Number(value.toPrecision(digits + 1)))));
+      const gaps = texts.slice(1).map((text, place) => Number(text) - Number(texts[place]));
+      const even = !gaps.length || Math.max(...gaps) - Math.min(...gaps)
+        <= 0.05 * Math.max(...gaps.map(Math.abs));
+      if (even && new Set(texts).size === texts.length) break;
+    }
+    return texts.map((text) => (found ? `${text} ${found[1]}` : text));
+  }
+
   function colours(figure) {
     const style = getComputedStyle(figure);
     const series = [...figure.querySelectorAll(".legend .swatch line")];
@@ -61,7 +80,8 @@
         { ...axis, size: 30, incrs: WHOLE, ...(labels.size ? { splits: () => data.ticks } : {}),
           values: (_, ticks) => ticks.map(at) },
         { ...axis, size: data.unit ? 66 : 48, ...(data.unit === "bytes" ? { incrs: BINARY } : {}), values: (_, ticks) =>
-          ticks.map((y) => (y === null ? null : words(y, data.unit, 4))) },
+          (data.logarithmic ? ticks.map((y) => (y === null ? null : words(y, data.unit, 4)))
+            : alike(ticks, data.unit)) },
       ],
       series: [
         { label: data.x, value: (_, x) => (x === null || x === undefined ? "–" : at(x)) },

@@ -69,3 +69,21 @@ def test_what_a_curve_is_called_stays_text() -> None:
     assert "<b>" not in drawn
     assert "\u2028" not in drawn
     assert data(drawn)["series"][0]["name"] == "</script><b>&\ufffd"
+
+
+def test_no_two_ticks_read_the_same() -> None:
+    drawn = lines(Series("a", [0.0, 1.0], [3.7326, 3.7331]))
+    ticks = re.findall(r'text-anchor="end">([^<]*)</text>', drawn)
+    assert len(set(ticks)) == len(ticks) >= 4
+    whole = lines(Series("a", [0.0, 11.0], [1.0, 2.0]))
+    assert ">2.5<" not in whole[whole.index('y="238"') :]
+
+
+def test_each_commit_has_one_label_and_the_newest_has_one() -> None:
+    commits = ["old", "old", "new", "old", "new", "newest"]
+    drawn = lines(Series("a", [float(n) for n in range(6)], [1.0] * 6, labels=commits))
+    assert data(drawn)["ticks"] == [0.0, 2.0, 5.0]
+    crowded = [f"commit-{n}" for n in range(40)]
+    drawn = lines(Series("a", [float(n) for n in range(40)], [1.0] * 40, labels=crowded))
+    assert 2 <= len(data(drawn)["ticks"]) <= 5
+    assert data(drawn)["ticks"][-1] == 39.0

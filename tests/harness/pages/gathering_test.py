@@ -33,7 +33,7 @@ def ids(runs: Any) -> list[str]:
 def test_every_case_of_the_project_is_there_and_told_from_its_file(tmp_path: Path) -> None:
     collection = gathered(tmp_path)
     assert [case.name for case in collection.cases] == sorted(case_names())
-    assert all(case.title and case.measures for case in collection.cases)
+    assert all(case.header.title and case.header.measures for case in collection.cases)
     assert (collection.runs, collection.others, collection.warnings) == ([], [], [])
 
 

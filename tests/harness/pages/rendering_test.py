@@ -11,7 +11,7 @@ from harness.pages import rendering
 
 def test_a_page_names_its_place_and_allows_its_own_scripts_alone() -> None:
     page = rendering.render(
-        "runs.html.jinja", "a/runs.html", title="<T>\x07", sections=[], step_seconds=0, last_loss=0
+        "history.html.jinja", "a/history.html", title="<T>\x07", sections=[], single=[]
     )
     assert "&lt;T&gt;" in page
     assert "\x07" not in page

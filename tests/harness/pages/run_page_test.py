@@ -4,6 +4,7 @@ from compared_records import make, write
 
 from harness.pages import run_page
 from harness.pages.sources import Run
+from harness.records import figures
 
 
 def test_every_figure_of_the_record_is_there_with_its_meaning(tmp_path: Path) -> None:
@@ -39,3 +40,17 @@ def test_of_a_long_run_the_first_and_the_last_steps_are_shown() -> None:
     assert "<tr><td>499<" in page
     assert "<tr><td>500<" not in page
     assert "<tr><td>700<" in page
+
+
+def test_what_was_only_compiled_shows_what_a_compilation_knows() -> None:
+    made = make(run_id="compiled") | {"status": "preflight", "steps": []}
+    made["timing"] |= dict.fromkeys(made["timing"]) | {"compile_seconds": 40.0}
+    made["timing"]["step_seconds"] = figures.summarise([])
+    made["prediction"] |= {"step_seconds": 0.07, "cycles_by_part": {"mlp": 7.5e6, "norm": 2.5e6}}
+    made["memory"]["capacity_bytes"] = 2 * made["memory"]["total_bytes"]
+    page = run_page.page(Run(made, "runs/compiled.html", None), None)
+    for text in ("compiled for v6e-32", "6.25 GB", "7.50 million cycles, 75 %", "50 %"):
+        assert text in page
+    for text in ("No result", "not known", "No log lies", "final loss", "tokens/s"):
+        assert text not in page
+    assert "<title>compiled, 03_dropout, linen, v6e-32" in page

@@ -75,3 +75,19 @@ def test_names_of_pages_are_safe_and_differ() -> None:
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
         )
         assert len(name) < 100
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "shown"),
+    [
+        ([3.7325, 3.733, 3.7335], "", ["3.7325", "3.7330", "3.7335"]),
+        ([0.0078, 0.008, 0.0082], "s", ["7.8 ms", "8.0 ms", "8.2 ms"]),
+        ([2.0**30, 2.0**31], "bytes", ["1 GiB", "2 GiB"]),
+        ([1e99, 2e99], "", ["1e+99", "2e+99"]),
+        ([5.0], "", ["5"]),
+    ],
+)
+def test_numbers_side_by_side_have_one_unit_and_differ(
+    values: list[float], unit: str, shown: list[str]
+) -> None:
+    assert words.alike(values, unit) == shown

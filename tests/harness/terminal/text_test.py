@@ -22,6 +22,10 @@ def test_bytes_come_in_the_unit_that_suits_them(count: float, shown: str) -> Non
     assert text.size(count) == shown
 
 
+def test_bytes_on_a_wire_have_one_unit_everywhere() -> None:
+    assert [text.wire(count) for count in (5_926_739_788, 647_069_696)] == ["5.927 GB", "0.6471 GB"]
+
+
 @pytest.mark.parametrize(
     ("ratio", "shown"),
     [(1.0, "+0.00 %"), (0.9951, "-0.49 %"), (1.05, "+5.0 %"), (2.1, "2.1 x"), (0.1, "0.1 x")],

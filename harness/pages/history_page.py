@@ -24,20 +24,20 @@ _METRICS: tuple[tuple[str, Callable[[Record], float | None], Callable[[float], s
 
 def page(name: str, collection: Collection) -> str:
     """The page: completed runs in the order of their time, each labelled with its commit."""
-    sections = [
-        {"case": case, "group": group, "charts": drawn, "runs": runs}
+    known = [
+        {"case": case, "group": group, "charts": _charts(group, runs), "runs": runs}
         for case in collection.cases
         for group in case.groups
         for runs in [[run for run in group.runs if run.record["status"] == "completed"][-_MOST:]]
-        for drawn in [_charts(group, runs)]
-        if drawn
+        if runs
     ]
     return rendering.render(
         "history.html.jinja",
         name,
         has_charts=True,
         title="History",
-        sections=sections,
+        sections=[one for one in known if one["charts"]],
+        single=[one for one in known if not one["charts"]],
         most=_MOST,
         step_seconds=figures.step_seconds,
         last_loss=figures.last_loss,
@@ -45,11 +45,13 @@ def page(name: str, collection: Collection) -> str:
 
 
 def _charts(group: Group, runs: list[Run]) -> list[Markup]:
+    """A chart of each figure that two runs of one implementation know: one point is no line."""
     drawn = []
     for title, read, form, unit in _METRICS:
         series = [_series(impl, colour, runs, read) for colour, impl in enumerate(group.names)]
-        drawn.append(charts.lines(title, series, "run, oldest first", form, unit))
-    return [chart for chart in drawn if chart]
+        if any(sum(y is not None for y in one.ys) > 1 for one in series):
+            drawn.append(charts.lines(title, series, "commit, oldest first", form, unit))
+    return drawn
 
 
 def _series(

@@ -1,0 +1,120 @@
+"""The first page: which twins are the same, as far as runs and compilations have shown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.pages import answers, rendering, turns
+from harness.pages.answers import Answer
+from harness.pages.gathering import Case, Collection, Group, family_of
+from harness.pages.sources import Run
+from harness.records import figures
+
+_EXPERIMENTS = 40  # the newest
+_REPEATS = 12  # of one experiment, the newest
+
+
+@dataclass(frozen=True)
+class Line:
+    """The answer for one case of one family; where: what it ran on, empty where it never did.
+
+    others: what else is known, each with where.
+    """
+
+    case: Case
+    answer: Answer
+    where: str
+    others: tuple[tuple[str, Answer], ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs of one experiment, of which `newest` are listed, and how its two sides compare."""
+
+    case: Case
+    group: Group
+    sides: tuple[tuple[str, Run | None], ...]  # the runs that are compared, else the newest
+    turns: str
+    newest: tuple[Run, ...]
+
+
+def page(name: str, collection: Collection) -> str:
+    """The overview: a line for each family and case, then the experiments, the newest first."""
+    measured = [run for case in collection.cases for group in case.groups for run in group.runs]
+    published = [run for case in collection.cases for run in case.published]
+    found = experiments(collection)
+    return rendering.render(
+        "overview.html.jinja",
+        name,
+        title="Are they the same?",
+        families=_families(collection),
+        experiments=found[:_EXPERIMENTS],
+        left_out=len(found) - _EXPERIMENTS,
+        measured=len(measured),
+        published=[(run, figures_of(run)) for run in published],
+        pairs=[pair for case in collection.cases for pair in case.published_pairs],
+        preflights=sum(
+            len(sides) for case in collection.cases for sides in case.preflights.values()
+        ),
+        others=collection.others,
+        warnings=collection.warnings,
+        step_seconds=figures.step_seconds,
+    )
+
+
+def figures_of(run: Run) -> dict[str, Any]:
+    """The figures that a document itself publishes, by their names."""
+    return {entry["figure"]: entry for entry in run.source["figures"]}
+
+
+def experiments(collection: Collection) -> list[Experiment]:
+    """The experiments of all cases, that with the newest run first."""
+    found = [_experiment(case, group) for case in collection.cases for group in case.groups]
+    return sorted(
+        found, key=lambda one: one.group.runs[-1].record["environment"]["time"] or "", reverse=True
+    )
+
+
+def _experiment(case: Case, group: Group) -> Experiment:
+    compared = ((), ()) if group.pair is None else (group.pair.a, group.pair.b)
+    sides = []
+    for impl, own in zip(group.names, compared, strict=True):
+        newest = own or [run for run in group.runs if run.impl == impl]
+        sides.append((impl, newest[-1] if newest else None))
+    drawn = "" if group.pair is None else turns.small(group.pair.found)
+    return Experiment(case, group, tuple(sides), drawn, tuple(group.runs[: -_REPEATS - 1 : -1]))
+
+
+def _families(collection: Collection) -> dict[str, list[Line]]:
+    """The lines of each family, in the order of its cases."""
+    found: dict[str, list[Line]] = {}
+    for case in collection.cases:
+        groups: dict[str, list[Group]] = {}
+        for group in case.groups:
+            groups.setdefault(family_of(group.runs[-1].record), []).append(group)
+        compiled: dict[str, list[str]] = {}
+        for on, sides in case.preflights.items():
+            family = family_of(next(iter(sides.values())).record)
+            compiled.setdefault(family, []).append(on)
+        for family in {**groups, **compiled} or {case.header.family: None}:
+            line = _line(case, groups.get(family, []), compiled.get(family, []))
+            found.setdefault(family, []).append(line)
+    return found
+
+
+def _line(case: Case, groups: list[Group], slices: list[str]) -> Line:
+    """The newest comparison of full size, else the newest one, else what was compiled."""
+    ran = [
+        (group.label, answers.of_runs(group.pair.found))
+        for group in sorted(groups, key=lambda one: one.runs[-1].record["size"] != "full")
+        if group.pair is not None
+    ]
+    compiled = answers.of_programs(
+        {on: pair for on, pair in case.preflight_pairs.items() if on in slices},
+        {on: case.preflights[on] for on in slices},
+    )
+    known = [*ran, *([("", compiled)] if compiled is not None else [])]
+    if known:
+        (where, answer), *others = known
+        return Line(case, answer, where, tuple(others))
+    words = "needs a completed run of each" if groups else "not run here yet"
+    return Line(case, Answer("unknown", "no result", "", words), "")
