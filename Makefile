@@ -42,6 +42,7 @@ benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerato
 	$(VENV)/bin/python scripts/benchmarks/dispatch.py
 	$(VENV)/bin/python scripts/benchmarks/growth.py
 	$(VENV)/bin/python scripts/benchmarks/bridge.py
+	$(VENV)/bin/python scripts/benchmarks/verdicts.py
 
 report: $(RUN)  ## make pages of all results in build/report
 	$(VENV)/bin/python -m harness.report --output build/report

@@ -1,3 +1,3 @@
 """What two sets of runs have in common, what differs, how surely, in words."""
 
-__all__ = ["comparison", "comparison_text", "compiled", "model", "statistics"]
+__all__ = ["comparison", "comparison_text", "compiled", "model", "paired", "statistics"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.comparing import statistics
+from harness.comparing import paired, statistics
 from harness.comparing.model import Speed
 from harness.records import figures
 from harness.records.record import Record, at
@@ -19,7 +19,7 @@ def of_steps(a: _Side, b: _Side, margin: float) -> Speed:
     """Step times, from the surest there is: turns, repeats, or one run a side."""
     same = _is_one_program(a, b)
     blocks = _blocks(a, b)
-    in_turns = statistics.paired(*blocks, margin)
+    in_turns = paired.compare(*blocks, margin)
     if in_turns is not None:
         needed = in_turns.needed
         advice = "" if needed is None else f"about {needed} blocks would do: --turns-seconds"

@@ -28,9 +28,9 @@ _Array = NDArray[np.float64]
 class Ratio:
     """How many times as large B is as A, and what can be said of it.
 
-    low, high: its interval at 1 - LEVEL, from a bootstrap over blocks; p: of the test beside it,
-    for both directions; None with fewer values than could say anything. needed: about how many
-    values a side would settle it, None when settled.
+    low, high: its interval at 1 - LEVEL; p: of the test beside it, for both directions; None with
+    fewer values than could say anything. needed: about how many values a side would settle it, None
+    when settled.
     """
 
     value: float
@@ -62,49 +62,24 @@ def compare(
     smaller, least = min(first.size, second.size), min_samples()
     usual = least if independent else _USUAL_STEPS
     if smaller < least:
-        return Ratio(_exp(shift), None, None, None, first.size, second.size, "unclear", usual)
+        return Ratio(
+            bounded_exp(shift), None, None, None, first.size, second.size, "unclear", usual
+        )
     correlation = 0.0 if independent else _correlation(first, second)
     low, high = _interval(first, second, correlation)
     p = _rank_test(first, second, correlation)
-    direction, needed = _judged(shift, low, high, p, margin, smaller, usual)
-    exact = _exp(shift), _exp(low), _exp(high)
+    direction, needed = judged(shift, low, high, p, margin, smaller, usual)
+    exact = bounded_exp(shift), bounded_exp(low), bounded_exp(high)
     return Ratio(*exact, p, first.size, second.size, direction, needed)
 
 
-def paired(a: Sequence[float], b: Sequence[float], margin: float) -> Ratio | None:
-    """Returns how `b` stands to `a`, blocks of steps that were run in the order A B B A ...
-
-    The k-th blocks of both ran one right after the other, so that what slows the machine for longer
-    than a block is no difference between them; four blocks A B B A are one value, in which a steady
-    drift is none either. The interval is a bootstrap over these values, but no narrower than the
-    sign test's, which is exact also of few; p is that test's, the verdict as in `compare`. None
-    without a whole A B B A, or with a block that is not positive.
-    """
-    pairs = min(len(a), len(b)) // 2 * 2
-    first, second = np.asarray(a[:pairs], np.float64), np.asarray(b[:pairs], np.float64)
-    both = np.stack([first, second])
-    if not pairs or not np.all(np.isfinite(both)) or both.min() <= 0:
-        return None
-    logarithms = (np.log(second) - np.log(first)).reshape(-1, 2).mean(axis=1)
-    shift, size, least = float(np.median(logarithms)), logarithms.size, min_turns()
-    if size < least:
-        return Ratio(_exp(shift), None, None, None, pairs, pairs, "unclear", 2 * least)
-    generator = np.random.default_rng(_SEED)
-    medians = _resampled_medians(logarithms, _correlation(logarithms), generator)
-    resampled = np.quantile(medians, [LEVEL / 2, 1 - LEVEL / 2])
-    exact_low, exact_high = _sign_interval(logarithms)
-    low, high = min(exact_low, float(resampled[0])), max(exact_high, float(resampled[1]))
-    above, below = int((logarithms > 0).sum()), int((logarithms < 0).sum())
-    p = _sign_test(min(above, below), above + below)
-    direction, needed = _judged(shift, low, high, p, margin, size, least)
-    exact = _exp(shift), _exp(low), _exp(high)
-    return Ratio(*exact, p, pairs, pairs, direction, None if needed is None else 2 * needed)
-
-
-def _judged(
+def judged(
     shift: float, low: float, high: float, p: float, margin: float, count: int, usual: int
 ) -> tuple[Direction, int | None]:
-    """What interval, in logarithms, and test say, and about how many values would settle it."""
+    """What interval, in logarithms, and test say, and about how many values would settle it.
+
+    count: of the values that they rest on; usual: how many such measurements usually have.
+    """
     edge = math.log1p(margin)
     if p <= LEVEL and (low > edge or high < -edge):
         return "higher" if low > edge else "lower", None
@@ -118,7 +93,8 @@ def _judged(
     return "unclear", _rounded(max(wanted, 1.25 * count, usual))
 
 
-def _exp(logarithm: float) -> float:
+def bounded_exp(logarithm: float) -> float:
+    """Its exponential, kept within what a product of two can hold."""
     return math.exp(max(-_LARGEST_LOGARITHM, min(logarithm, _LARGEST_LOGARITHM)))
 
 
@@ -128,11 +104,6 @@ def min_samples() -> int:
     while 2 / math.comb(2 * count, count) > LEVEL:
         count += 1
     return count
-
-
-def min_turns() -> int:
-    """How many rounds A B B A the sign test needs to say anything at LEVEL."""
-    return math.ceil(math.log2(2 / LEVEL))
 
 
 def _interval(a: _Array, b: _Array, correlation: float) -> tuple[float, float]:
@@ -203,20 +174,6 @@ def _rank_test(a: _Array, b: _Array, correlation: float) -> float:
         z = max(abs(wins - mean) - 0.5, 0.0) / math.sqrt(variance) if variance > 0 else 0.0
     z *= math.sqrt((1 - correlation) / (1 + correlation))
     return math.erfc(z / math.sqrt(2))
-
-
-def _sign_test(rarer: int, count: int) -> float:
-    """The test that of `count` values as many lie above as below: p of both directions."""
-    return min(1.0, 2 * sum(math.comb(count, k) for k in range(rarer + 1)) / 2**count)
-
-
-def _sign_interval(values: _Array) -> tuple[float, float]:
-    """The medians that the sign test, at LEVEL, does not rule out."""
-    left_out = 0
-    while _sign_test(left_out, values.size) <= LEVEL:
-        left_out += 1
-    ordered = np.sort(values)
-    return float(ordered[left_out - 1]), float(ordered[-left_out])
 
 
 def _exact(n: int, m: int, wins: int) -> float:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.comparing import statistics
+from harness.comparing import paired, statistics
 from harness.records.figures import WARM_UP_STEPS
 from harness.training.agreement import agreed
 from harness.training.stepping import fetched
@@ -92,7 +92,7 @@ class Turns:
     def ratio(self, margin: float) -> statistics.Ratio | None:
         """How the time of a step of B stands to one of A."""
         a, b = ([block.seconds_per_step for block in side] for side in (self.a, self.b))
-        return statistics.paired(a, b, margin)
+        return paired.compare(a, b, margin)
 
     def is_narrow(self, percent: float) -> bool:
         """Whether the interval of the ratio is no wider than this."""
@@ -167,7 +167,7 @@ def measure(
     block_steps = _agreed(max(side.block_steps(side.block(_TRIED_STEPS)) for side in (a, b)))
     turns = Turns(block_steps, [], [], limits)
     left_out = 0
-    to_check = statistics.min_turns()
+    to_check = paired.min_rounds()
     gc.collect()
     gc.freeze()  # as in a run: the collector need not walk what lives to the end
     try:

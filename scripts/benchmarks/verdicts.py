@@ -20,34 +20,41 @@ from harness.comparing.model import Comparison
 from harness.records import record
 from harness.terminal import cli
 from harness.terminal.errors import UserError
+from harness.training.turns_session import CPU_SECONDS
 
-_ABOUT = """Two runs of each pair, then measured in turns again and again (`--in-turns`, its usual
-limits) beside {load} processes that only count; the true ratio was measured before, beside none, in
-{quiet:g} s of turns. Worse and better: verdicts of the step's speed; held: how often the 99 %
-interval held the true ratio. Seconds: of the whole command, imports and compilation
-included.""".replace("\n", " ")
+_ABOUT = """Two runs of each pair, then measured in turns again and again (`--in-turns`, for
+{usual:g} s at most, the matmul for three times as long) beside {load} processes that only count;
+the true ratio was measured before, beside none, in {quiet:g} s of turns. Worse and better: verdicts
+of the step's speed; held: how often the 99 % interval held the true ratio. Seconds: of the whole
+command, imports and compilation included.""".replace("\n", " ")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs that one command makes; across: the keys in which they differ on purpose."""
+    """Two runs that one command makes; across: the keys in which they differ on purpose.
+
+    seconds: of turns at most, each time they are measured on the busy machine.
+    """
 
     name: str
     command: tuple[str, ...]
     across: tuple[str, ...]
+    seconds: float
 
 
 _PAIRS = (
-    Pair("one program twice", ("--case", "01_baseline", "--impl", "both"), ()),
+    Pair("one program twice", ("--case", "01_baseline", "--impl", "both"), (), CPU_SECONDS),
     Pair(
         "the layers unrolled",
         ("--case", "01_baseline", "--impl", "nnx", "--against", "--set model.unroll=true"),
         ("case.config.model.unroll",),
+        CPU_SECONDS,
     ),
     Pair(
         "one matmul in twenty more",
         ("--twins", "more_work", "--impl", "both", "--set", "data.per_device_batch=256"),
         (),
+        3 * CPU_SECONDS,
     ),
 )
 
@@ -59,7 +66,7 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("--quiet-seconds", type=float, default=60, help="for the true ratio")
     given = arguments.parse_args(argv)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    about = _ABOUT.format(load=given.load, quiet=given.quiet_seconds)
+    about = _ABOUT.format(load=given.load, quiet=given.quiet_seconds, usual=CPU_SECONDS)
     table = Table(given, "verdicts", "What the verdict of speed says on a busy machine", about)
     rows = []
     for pair in _PAIRS:
@@ -88,7 +95,7 @@ def _row(pair: Pair, results: Path, given: Namespace, table: Table) -> list[str]
     with _busy(given.load):
         for repeat in range(given.repeats):
             begun = time.perf_counter()
-            told.append(measured(results / str(repeat)))
+            told.append(measured(results / str(repeat), "--turns-seconds", str(pair.seconds)))
             seconds.append(time.perf_counter() - begun)
     ratios = [_ratio(one) for one in told]
     outcomes = [_outcome(one) for one in told]

@@ -6,47 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from noises import NOISES, Generator, normal
 
 from harness.comparing import statistics
 
-Generator = np.random.Generator
 MARGIN = 0.01
 TRIALS = 200
-
-
-def correlated(strength: float) -> Callable[[Generator, int], np.ndarray]:
-    """Noise of 10 % in which neighbours are alike."""
-
-    def draw(generator: Generator, count: int) -> np.ndarray:
-        noise = generator.normal(0, 1, count + 200)
-        for n in range(1, len(noise)):
-            noise[n] = strength * noise[n - 1] + (1 - strength**2) ** 0.5 * noise[n]
-        return np.exp(0.1 * noise[200:])
-
-    return draw
-
-
-def spiked(generator: Generator, count: int) -> np.ndarray:
-    """2 % of noise, and about one step in ten takes ten times as long."""
-    return normal(generator, count) * np.where(generator.random(count) < 0.1, 10, 1)
-
-
-def normal(generator: Generator, count: int) -> np.ndarray:
-    return generator.normal(1, 0.02, count)
-
-
-NOISES: dict[str, Callable[[Generator, int], np.ndarray]] = {
-    "normal": normal,
-    "spiked": spiked,
-    "wide": lambda g, n: np.abs(g.normal(1, 0.3, n)) + 0.01,
-    "skewed": lambda g, n: g.lognormal(0, 1, n),
-    "heavy-tailed": lambda g, n: np.exp(0.1 * g.standard_t(2, n)),
-    "two speeds": lambda g, n: g.choice([1.0, 1.5], n) * np.exp(g.normal(0, 0.01, n)),
-    "rounded": lambda g, n: np.round(g.normal(0.07, 0.004, n), 3),
-    "correlated": correlated(0.5),
-    "strongly correlated": correlated(0.9),
-    "drifting": lambda g, n: np.exp(np.cumsum(g.normal(0, 0.02, n))),
-}
 
 
 def directions(
@@ -192,87 +157,3 @@ def test_the_rank_test_shares_the_ranks_of_equal_values() -> None:
     assert statistics._rank_test(a, b, 0.0) == pytest.approx(0.04305, abs=1e-5)
     assert statistics._rank_test(a, a, 0.0) == 1.0
     assert statistics._rank_test(a, b, 0.5) > 0.2
-
-
-def in_turns(
-    noise: Callable[[Generator, int], np.ndarray], generator: Generator, rounds: int, factor: float
-) -> tuple[list[float], list[float]]:
-    """Blocks of A and of B in the order A B B A, on a machine whose pace drifts and jumps."""
-    count = 4 * rounds
-    pace = np.exp(np.cumsum(generator.normal(0, 0.02, count)) + 0.01 * np.arange(count))
-    pace *= np.repeat(generator.choice([1.0, 2.0], rounds), 4)
-    blocks = (pace * noise(generator, count)).reshape(-1, 4)
-    return blocks[:, [0, 3]].ravel().tolist(), (factor * blocks[:, [1, 2]]).ravel().tolist()
-
-
-@pytest.mark.parametrize("rounds", [8, 40])
-@pytest.mark.parametrize("name", ["normal", "spiked", "wide", "heavy-tailed", "correlated"])
-def test_in_turns_the_true_ratio_lies_in_the_interval(name: str, rounds: int) -> None:
-    generator = np.random.default_rng(2)
-    inside, wrong, trials = 0, 0, TRIALS // 2
-    for _ in range(trials):
-        ratio = statistics.paired(*in_turns(NOISES[name], generator, rounds, 1.05), MARGIN)
-        assert ratio is not None
-        assert ratio.low is not None
-        assert ratio.high is not None
-        inside += ratio.low <= 1.05 <= ratio.high
-        wrong += ratio.direction in ("lower", "alike")
-    assert inside >= 0.95 * trials
-    assert wrong <= trials / 100
-
-
-@pytest.mark.parametrize("name", ["normal", "spiked", "wide", "heavy-tailed", "correlated"])
-def test_equal_blocks_in_turns_get_no_verdict(name: str) -> None:
-    generator = np.random.default_rng(3)
-    found = Counter(
-        ratio.direction
-        for _ in range(TRIALS)
-        if (ratio := statistics.paired(*in_turns(NOISES[name], generator, 12, 1.0), MARGIN))
-    )
-    assert found["higher"] + found["lower"] <= TRIALS / 100
-
-
-def test_in_turns_a_change_shows_on_a_machine_whose_pace_is_not_its_own() -> None:
-    """Apart, the same blocks say nothing: the pace varies by more than the change."""
-    generator = np.random.default_rng(4)
-    seen = seen_apart = 0
-    for _ in range(TRIALS):
-        a, b = in_turns(NOISES["normal"], generator, 20, 1.05)
-        turns, apart = statistics.paired(a, b, MARGIN), statistics.compare(a, b, MARGIN)
-        assert turns is not None
-        assert apart is not None
-        seen += turns.direction == "higher"
-        seen_apart += apart.direction == "higher"
-    assert seen >= 0.95 * TRIALS
-    assert seen_apart <= TRIALS / 10
-
-
-def test_a_steady_drift_is_no_difference_between_turns() -> None:
-    pace = 1.03 ** np.arange(40.0).reshape(-1, 4)
-    a, b = pace[:, [0, 3]].ravel().tolist(), pace[:, [1, 2]].ravel().tolist()
-    ratio = statistics.paired(a, b, MARGIN)
-    assert ratio is not None
-    assert ratio.value == pytest.approx(1)
-    assert ratio.direction == "alike"
-
-
-def test_few_turns_say_how_many_would_do() -> None:
-    few = statistics.paired([1.0] * 15, [2.0] * 15, MARGIN)
-    enough = statistics.paired([1.0] * 16, [2.0] * 16, MARGIN)
-    assert few is not None
-    assert enough is not None
-    assert (few.direction, few.low, few.p, few.samples_a, few.needed) == (
-        "unclear",
-        None,
-        None,
-        14,
-        16,
-    )
-    assert (enough.direction, enough.low, enough.high) == ("higher", 2.0, 2.0)
-    assert enough.p == pytest.approx(2 / 2**8)
-
-
-@pytest.mark.parametrize("bad", [[], [1.0], [0.0] * 16, [float("nan")] * 16])
-def test_what_are_no_blocks_get_no_answer(bad: list[float]) -> None:
-    assert statistics.paired(bad, [1.0] * 16, MARGIN) is None
-    assert statistics.paired([1.0] * 16, bad, MARGIN) is None
