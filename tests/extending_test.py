@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import programs
 import pytest
 
 from harness.cases import reading
@@ -22,9 +23,9 @@ def trained(
     case = reading.load(CASE, "tiny", ("data.sequence_length=16", *more), twins=twins)
     grid = mesh.make(case, jax.devices()[:devices])
     trainer = train_step.make_trainer(case, impl, grid)
-    step = train_step.trace_step(trainer).lower().compile()
+    step = programs.step_of(trainer)
     inputs = train_step.make_inputs(case, grid)
-    state = train_step.lower_init(trainer).compile()(inputs.seed)
+    state = programs.fresh_state(trainer, inputs.seed)
     losses = []
     for _ in range(3):
         state, metrics = step(state, inputs)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import programs
 import pytest
 from checkpoint_states import bits
 from jax.experimental.layout import Format, Layout
@@ -29,7 +30,7 @@ SEED = jnp.uint32(CASE.run.seed)
 @cache
 def _trainer(impl: str) -> tuple[Trainer, jax.stages.Compiled]:
     trainer = train_step.make_trainer(CASE, impl, mesh.make(CASE, jax.devices()[:4]))
-    return trainer, train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+    return trainer, programs.step_of(trainer)
 
 
 def _continue(impl: str, state: Any, first: int, checkpointer: Checkpointer) -> dict[str, bytes]:
@@ -52,7 +53,7 @@ def _checkpointer(directory: Path) -> Checkpointer:
 
 @pytest.mark.parametrize("saving", USUAL_NAMES)
 def test_with_dropout_and_int8(saving: str, tmp_path: Path) -> None:
-    state = train_step.lower_init(_trainer(saving)[0]).compile()(SEED)
+    state = programs.fresh_state(_trainer(saving)[0], SEED)
     whole = _continue(saving, state, 0, _checkpointer(tmp_path / "whole"))
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0", "5", "9"]
     assert len(whole) == 39
@@ -75,7 +76,7 @@ def test_a_state_in_another_layout_is_saved_digested_and_goes_on(tmp_path: Path)
         jitted = jax.jit(trainer.step, in_shardings=(formats, None), out_shardings=(formats, None))
         step = jitted.lower(trainer.state, trainer.inputs).compile()
     laid_out = trainer._replace(state_layout=Layout.AUTO)
-    fresh = train_step.lower_init(trainer).compile()(SEED)
+    fresh = programs.fresh_state(trainer, SEED)
     state = train_step.lay_out(laid_out, step, fresh)
     assert bits(state) == bits(fresh)
     assert digest.array_digests(state) == digest.array_digests(fresh)

@@ -5,6 +5,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 
 from harness.cases import reading
@@ -84,9 +85,9 @@ def test_a_step_of_microbatches_is_the_step_of_the_batch() -> None:
         case = reading.load("00_pair", "tiny", settings, twins="toy_family")
         grid = mesh.make(case, jax.devices()[:2])
         trainer = train_step.make_trainer(case, "linen", grid)
-        compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+        compiled = programs.step_of(trainer)
         inputs = train_step.make_inputs(case, grid)
-        state = train_step.lower_init(trainer).compile()(inputs.seed)
+        state = programs.fresh_state(trainer, inputs.seed)
         metrics: Any = {}
         for _ in range(3):
             state, metrics = compiled(state, inputs)

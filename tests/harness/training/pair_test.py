@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import programs
 import pytest
 import small_pairs
 from small_pairs import module, pair
@@ -26,9 +27,9 @@ def trained(
     case = reading.load(reading.PAIR_CASE, "tiny", SETTINGS, twins=twins)
     grid = mesh.make(case, jax.devices()[:devices])
     trainer = train_step.make_trainer(case, impl, grid)
-    step = train_step.trace_step(trainer).lower().compile()
+    step = programs.step_of(trainer)
     inputs = train_step.make_inputs(case, grid)
-    state = train_step.lower_init(trainer).compile()(inputs.seed)
+    state = programs.fresh_state(trainer, inputs.seed)
     metrics = []
     for _ in range(steps):
         state, found = step(state, inputs)

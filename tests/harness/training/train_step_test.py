@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 
 from harness import hlo
@@ -30,9 +31,9 @@ def trained(
     case = reading.load(name, "tiny", overrides, recipe)
     grid = mesh.make(case, jax.devices()[:device_count])
     trainer = train_step.make_trainer(case, impl, grid)
-    compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
+    compiled = programs.step_of(trainer)
     inputs = train_step.make_inputs(case, grid)
-    fresh = train_step.lower_init(trainer).compile()(inputs.seed)
+    fresh = programs.fresh_state(trainer, inputs.seed)
     state = train_step.lay_out(trainer, compiled, fresh)
     metrics, states = [], [jax.device_get(state)]
     for _ in range(STEPS):
@@ -147,7 +148,7 @@ def test_shards_are_those_of_the_parameter_table() -> None:
     case = reading.load("01_baseline", "tiny")
     grid = mesh.make(case, jax.devices())
     trainer = train_step.make_trainer(case, "nnx", grid, "native")
-    state = train_step.lower_init(trainer).compile()(jnp.uint32(0))
+    state = programs.fresh_state(trainer, jnp.uint32(0))
     layers = state["params"]["decoder"]["layers"]
     shard = {
         "embedding": (state["params"]["token_embedder"]["embedding"], (256, 8)),

@@ -7,6 +7,7 @@ import commands
 import gpt_inputs as inputs
 import jax
 import numpy as np
+import programs
 import pytest
 
 from harness.cases import reading
@@ -45,13 +46,11 @@ class Alone:
         grid = mesh.make(self.case, jax.devices()[:1])
         self.trainer = train_step.make_trainer(self.case, "nnx", grid)
         self.inputs = train_step.make_inputs(self.case, grid)
-        self.step = train_step.compile_step(
-            train_step.trace_step(self.trainer).lower(), self.trainer
-        )
+        self.step = programs.step_of(self.trainer)
 
     def begun(self) -> Any:
         """The state before the first step."""
-        state = train_step.lower_init(self.trainer).compile()(self.inputs.seed)
+        state = programs.fresh_state(self.trainer, self.inputs.seed)
         params = jax.tree.map(jax.numpy.asarray, nested(inputs.stacked()))
         return state | {"params": params}
 

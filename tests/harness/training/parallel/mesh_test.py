@@ -4,6 +4,7 @@ from functools import cache
 
 import jax
 import numpy as np
+import programs
 import pytest
 from jax.sharding import PartitionSpec
 
@@ -22,9 +23,9 @@ def losses(devices: int, *overrides: str, name: str = "03_dropout") -> list[list
     case = reading.load(name, "tiny", (*settings, *overrides))
     grid = mesh.make(case, jax.devices()[:devices])
     trainer = train_step.make_trainer(case, "nnx", grid)
-    step = train_step.trace_step(trainer).lower().compile()
+    step = programs.step_of(trainer)
     inputs = train_step.make_inputs(case, grid)
-    state = train_step.lower_init(trainer).compile()(inputs.seed)
+    state = programs.fresh_state(trainer, inputs.seed)
     rows = []
     for _ in range(3):
         state, metrics = step(state, inputs)

@@ -4,6 +4,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pytest
 import toy_pipeline as toy
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -123,8 +124,8 @@ def losses(devices: int, *overrides: str) -> list[list[float]]:
     trainer = trainer_of(devices, *overrides)
     case = reading.load("30_pipeline", "tiny", [*SMALL, *overrides])
     inputs = train_step.make_inputs(case, trainer.grid)
-    step = train_step.trace_step(trainer).lower().compile()
-    state = train_step.lower_init(trainer).compile()(inputs.seed)
+    step = programs.step_of(trainer)
+    state = programs.fresh_state(trainer, inputs.seed)
     rows = []
     for _ in range(3):
         state, metrics = step(state, inputs)
