@@ -2,15 +2,18 @@
 # Python 3.11 or newer, git and make.
 
 PYTHON ?= python3
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) and print("%d.%d" % v)')
 ifeq ($(VERSION),)
-$(error PYTHON=$(PYTHON): no such Python here; name one of version 3.11 or newer)
+$(error PYTHON=$(PYTHON): no such Python here, or one before 3.11; name one of version 3.11 or newer)
 endif
 VENV ?= .venv/$(VERSION)
 CASE ?= 03_dropout
 
 # The extra for the devices of this machine: tpu, cuda, or none on a CPU.
 EXTRA ?= $(if $(wildcard /dev/accel* /dev/vfio/[0-9]*),tpu,$(if $(wildcard /dev/nvidia[0-9]*),cuda))
+ifneq ($(filter-out tpu cuda,$(EXTRA)),)
+$(error EXTRA=$(EXTRA): must be tpu, cuda or nothing)
+endif
 
 RUN := $(VENV)/.installed-run$(addprefix -,$(EXTRA))
 TEST := $(VENV)/.installed-test

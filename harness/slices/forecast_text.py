@@ -8,10 +8,9 @@ from harness import hlo
 from harness.hlo import Program, buffers, parts
 from harness.records.record import Record
 from harness.slices.forecast import Forecast
-from harness.terminal.text import GIB, aligned, gib, safe
+from harness.terminal.text import GIB, aligned, gib, safe, size
 from harness.training import accounting
 
-_MIB = 2**20
 _SHOWN = 8
 _UNNAMED = "  the family names no parts: by the topmost module of each operation's path"
 _KEYS = re.compile(r"\['(\w+)'\]")
@@ -36,8 +35,8 @@ def fit(forecast: Forecast) -> str:
     needed, left = forecast.needed_bytes, capacity - forecast.needed_bytes
     verdict = "fits" if forecast.fits else "does not fit"
     return (
-        f"{what}: {verdict}: {gib(needed)} of {capacity / GIB:.1f} GiB,"
-        f" headroom {gib(left)} GiB ({100 * left / capacity:.1f} %)"
+        f"{what}: {verdict}: {size(needed)} of {capacity / GIB:.1f} GiB,"
+        f" headroom {size(left)} ({100 * left / capacity:.1f} %)"
     )
 
 
@@ -49,7 +48,7 @@ def both_states(first: Forecast, second: Forecast) -> str:
     if needed is None:
         return f"{names}: no, as one alone does not fit"
     verdict = "fit" if needed <= memory["capacity_bytes"] else "do not fit"
-    return f"{names}: both states {verdict}: {gib(needed)} GiB"
+    return f"{names}: both states {verdict}: {size(needed)}"
 
 
 def same_program(first: Forecast, second: Forecast) -> str:
@@ -71,7 +70,7 @@ def same_program(first: Forecast, second: Forecast) -> str:
 
 def scaling(forecasts: Sequence[Forecast]) -> str:
     """Cost against chips, one row per slice."""
-    headings = "slice chips GiB wire,GB Mcycles step,s tokens/s/chip chip-s/Mtoken"
+    headings = "slice chips memory wire,GB Mcycles step,s tokens/s/chip chip-s/Mtoken"
     rows: list[tuple[str, ...]] = [tuple(headings.split())]
     for forecast in forecasts:
         record, case = forecast.record, forecast.question.case
@@ -85,7 +84,7 @@ def scaling(forecasts: Sequence[Forecast]) -> str:
             (
                 name,
                 str(chips),
-                gib(record["memory"]["total_bytes"]),
+                size(record["memory"]["total_bytes"]),
                 f"{record['program']['wire_bytes'] / 1e9:.3f}",
                 f"{record['program']['fusion_cycles'] / 1e6:.2f}",
                 f"{seconds:.4f}" if seconds else "-",
@@ -173,7 +172,7 @@ def _model(forecast: Forecast) -> str:
     tflop = model["tflop_per_step_per_device"]
     return (
         f"per device: {model['parameters_per_device']:,} of {model['parameters']:,} parameters,"
-        f" state {gib(forecast.state_bytes)} GiB,"
+        f" state {size(forecast.state_bytes)},"
         f" {'unknown' if tflop is None else f'{tflop:.4f}'} TFLOP a step,"
         f" attention {model['attention'] or 'its own'}"
     )
@@ -182,8 +181,8 @@ def _model(forecast: Forecast) -> str:
 def _memory(forecast: Forecast) -> str:
     memory = forecast.record["memory"]
     kinds = ("argument", "output", "temp", "alias", "generated_code", "total")
-    sizes = ", ".join(f"{kind} {gib(memory[f'{kind}_bytes'])}" for kind in kinds)
-    return f"memory, GiB: {sizes} (argument + output + temp - alias)"
+    sizes = ", ".join(f"{kind} {size(memory[f'{kind}_bytes'])}" for kind in kinds)
+    return f"memory: {sizes} (argument + output + temp - alias)"
 
 
 def _buffers(program: Program) -> str:
@@ -192,12 +191,10 @@ def _buffers(program: Program) -> str:
     for buffer in moment.buffers:
         alike[buffer.shape, buffer.where] += buffer.bytes
     rows = [
-        (f"{size / _MIB:.2f}", safe(shape, 60), where)
-        for (shape, where), size in alike.most_common(_SHOWN)
+        (size(count), safe(shape, 60), where) for (shape, where), count in alike.most_common(_SHOWN)
     ]
     heading = (
-        f"temporaries, MiB, when they are most ({moment.bytes / _MIB:.2f} by the schedule, at"
-        f" {moment.where}):"
+        f"temporaries when they are most ({size(moment.bytes)} by the schedule, at {moment.where}):"
     )
     return "\n".join([heading, *_table(rows)])
 
@@ -211,10 +208,10 @@ def _collectives(program: Program) -> str:
         row[1] += found.wire_bytes
     ordered = sorted(totals.items(), key=lambda item: -item[1][1])
     rows = [
-        (kind, dtype, f"{count} x", shape, f"{size / 1e9:.4f}", tensor)
-        for (kind, dtype, shape, tensor), (count, size) in ordered
+        (kind, dtype, f"{count} x", shape, f"{wire / 1e9:.4f}", tensor)
+        for (kind, dtype, shape, tensor), (count, wire) in ordered
     ]
-    total = sum(size for _, size in totals.values())
+    total = sum(wire for _, wire in totals.values())
     return "\n".join([f"on the wire, GB per device and step: {total / 1e9:.4f}", *_table(rows)])
 
 

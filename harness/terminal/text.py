@@ -26,7 +26,7 @@ def aligned(
 def size(count: float) -> str:
     """Bytes in the unit that suits them."""
     for unit, scale in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= scale:
+        if abs(count) >= scale:
             return f"{count / scale:.3f} {unit}"
     return f"{count:.0f} bytes"
 

@@ -93,8 +93,8 @@ def train(
     stopwatch = Stopwatch()
 
     @contextmanager
-    def phase(name: str) -> Iterator[None]:
-        observer.phase(name)
+    def phase(name: str, told: str | None = None) -> Iterator[None]:
+        observer.phase(told or name)
         with stopwatch.phase(f"{name}_seconds"):
             yield
         recorder.note("timing", stopwatch.seconds)
@@ -155,13 +155,15 @@ def prepare(
     plan: Plan,
     recorder: Recorder,
     checkpointer: Checkpointer,
-    phase: Callable[[str], AbstractContextManager[None]],
+    phase: Callable[..., AbstractContextManager[None]],
 ) -> Ready:
     """Compiles the step and makes the state it begins with; `phase` is entered around each part.
 
+    It is given under which name a part's time counts and, where that is another, how it is called.
+
     Raises UserError for what the devices or a checkpoint cannot do.
     """
-    with phase("init"):
+    with phase("init", "prepare"):
         trainer = train_step.make_trainer(
             plan.case, plan.impl, plan.grid, plan.init, plan.nnx_state
         )

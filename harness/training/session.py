@@ -60,9 +60,7 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
             left = Left(*found)
             if left.record["status"] != "completed":
                 return _go_on(options, case, left, grid, owner)
-            if jax.process_index() == 0:
-                print(f"{name}: is complete\nrecord: {options.results / name / 'record.json'}")
-            return 0
+            return _complete(options, name)
         recorder = Recorder(record_module.blank(name, "failed", **start))
         recorder.set(nnx_state=options.nnx_state, nonfinite_steps=0)
         case, earlier = _with_checkpoint(options, case, start, grid)
@@ -75,7 +73,8 @@ def resume(options: Options, run_id: str) -> int:
     """Goes on with a run where its newest good checkpoint left it; returns the exit code.
 
     The case, size, implementation and start are the run's own; only `run.steps` and `checkpoint.*`
-    may be overridden. Raises UserError for a run that is not there or is complete.
+    may be overridden. A run that is complete is left as it is. Raises UserError for a run that is
+    not there, and for more steps than a complete one has had.
     """
     path = options.results / run_id / "record.json"
     fewest = going_on.fewest_devices(options.results, run_id)
@@ -87,13 +86,26 @@ def resume(options: Options, run_id: str) -> int:
             left = leftover.find(options.results, run_id, owner) if there else None
             if left is None:
                 raise UserError(f"--resume {run_id}: {path} is not there")
-            if left.record["status"] == "completed":
-                raise UserError(f"--resume {run_id}: the run is complete")
             return left
 
         left = Left(*agreed(find))
         case = _case_of(left.record, options.overrides)
+        if left.record["status"] == "completed":
+            done = left.record["case"]["config"]["run.steps"]
+            if case.run.steps != done:
+                raise UserError(
+                    f"--resume {run_id}: the run is complete with run.steps={done}; to train on,"
+                    f" give a run of its own --restore {options.results / run_id / 'checkpoints'}"
+                )
+            return _complete(options, run_id)
         return _go_on(options, case, left, mesh.make(case, run_devices), owner)
+
+
+def _complete(options: Options, run_id: str) -> int:
+    """Says that nothing is left to be done; returns the exit code."""
+    if jax.process_index() == 0:
+        print(f"{run_id}: is complete\nrecord: {options.results / run_id / 'record.json'}")
+    return 0
 
 
 def _case_of(record: Record, overrides: tuple[str, ...]) -> Case:

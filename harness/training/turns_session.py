@@ -136,7 +136,7 @@ def _side(options: Options, record: Record, run_devices: list[jax.Device], pause
     saves_nothing = Checkpointer("", Checkpoint(enabled=False), {"case": record["case"]})
     own = Recorder(record_module.blank(record["run_id"], "failed"))  # what is noted is known
 
-    def phase(name: str) -> AbstractContextManager[None]:
+    def phase(*names: str) -> AbstractContextManager[None]:
         return nullcontext()
 
     ready = loop.prepare(plan, own, saves_nothing, phase)

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,11 @@ from typing import Any
 import workload
 from workload import Workload
 
-from harness.cases import reading
+from harness.cases import families, reading
 from harness.records import atomic, environment
 from harness.slices import topology
 from harness.terminal import cli
 from harness.terminal.errors import UserError
-from models.seam import USUAL_NAMES
 
 FORMAT = 1  # of the submission file
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -36,8 +36,9 @@ def parser() -> cli.Parser:
         description="Submits one XPK workload per case, implementation and repeat.",
     )
     add = arguments.add_argument
-    add("--case", required=True, help="cases' names, separated by commas, or all")
-    add("--impl", default="both", choices=[*USUAL_NAMES, "both"])
+    add("--case", help="cases' names, separated by commas, or all; needed without --twins")
+    add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
+    add("--twins", metavar="MODULE", help="a pair of your own, which the image must hold too")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
@@ -123,19 +124,22 @@ def xpk_options(arguments: Namespace) -> dict[str, str | int | bool | None]:
 
 def plan(arguments: Namespace) -> list[Workload]:
     """All workloads, the implementations in turn, so that both see the same hours."""
-    known = reading.case_names()
-    cases = known if arguments.case == "all" else arguments.case.split(",")
+    known, twins = reading.case_names(), arguments.twins
+    given = reading.given(arguments.case, twins)
+    cases = known if given == "all" else given.split(",")
     for case in cases:
-        if case not in known:
+        if case not in (*known, reading.PAIR_CASE):
             raise UserError(f"--case {case}: no such case in the image; {', '.join(known)}, or all")
-        loaded = reading.load(case, "full", tuple(arguments.set), arguments.recipe)
+        loaded = reading.load(case, "full", tuple(arguments.set), arguments.recipe, twins)
         if loaded.parallel.data % arguments.num_slices:
             raise UserError(
                 f"--num-slices {arguments.num_slices}: {case} has parallel.data="
                 f"{loaded.parallel.data}; the slices divide it: --set parallel.data="
                 f"{arguments.num_slices}"
             )
-    impls = USUAL_NAMES if arguments.impl == "both" else (arguments.impl,)
+    impls = families.chosen(families.load(twins), arguments.impl)
+    options = ["--recipe", arguments.recipe, *([] if twins is None else ["--twins", twins])]
+    options += [word for setting in arguments.set for word in ("--set", setting)]
     variables = _environment(arguments)
     return [
         workload.make(
@@ -144,8 +148,7 @@ def plan(arguments: Namespace) -> list[Workload]:
             impl,
             repeat,
             arguments.output,
-            arguments.recipe,
-            arguments.set,
+            options,
             variables,
         )
         for case in cases
@@ -239,4 +242,5 @@ def _tell(path: Path, workloads: list[Workload], arguments: Namespace) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, "")  # where a pair of a user's own lies, as `python -m` has it
     cli.main(main)

@@ -14,6 +14,7 @@ from harness.terminal.errors import UserError
 GRACE_SECONDS = 120  # from SIGTERM, which XPK passes on up to 5 s late, to the end of a save
 _LONGEST_NAME = 40
 _LONGEST_PREFIX = 16  # leaves room for a case's number and first word
+_LONGEST_SIDE = 12  # of a pair of a user's own
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 # XPK pastes values into a YAML text unescaped, Kubernetes replaces $(NAME) in them, and a shell
@@ -56,17 +57,18 @@ def make(
     impl: str,
     repeat: int,
     output: str,
-    recipe: str,
-    overrides: Sequence[str],
+    options: Sequence[str],
     environment: Mapping[str, str],
 ) -> Workload:
-    """The workload of one run. Raises UserError for what cannot reach the container unchanged."""
+    """The workload of one run, with more options of harness.run.
+
+    Raises UserError for what cannot reach the container unchanged.
+    """
     name = name_of(prefix, case, impl)
     command = ["python", "-m", "harness.run", "--case", case, "--impl", impl]
-    command += ["--recipe", recipe, "--run-id", name, "--results-dir", output]
-    for setting in overrides:
-        check_plain("--set", setting)
-        command += ["--set", setting]
+    command += ["--run-id", name, "--results-dir", output, *options]
+    for option in options:
+        check_plain("run", option)
     for key, value in environment.items():
         _check_variable(key, value)
     return Workload(name, case, impl, repeat, tuple(command), dict(environment))
@@ -77,8 +79,9 @@ def name_of(prefix: str, case: str, impl: str) -> str:
     check_prefix(prefix)
     suffix = new_run_id(case).rpartition("-")[2]
     head = re.sub(r"[^a-z0-9]+", "-", f"{prefix}-{case}".lower())
-    room = _LONGEST_NAME - len(f"-{impl}-{suffix}")
-    return f"{head[:room].rstrip('-')}-{impl}-{suffix}"
+    side = re.sub(r"[^a-z0-9]+", "-", impl.lower())[:_LONGEST_SIDE].rstrip("-")
+    room = _LONGEST_NAME - len(f"-{side}-{suffix}")
+    return f"{head[:room].rstrip('-')}-{side}-{suffix}"
 
 
 def arguments(

@@ -100,7 +100,8 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
     for line in (
         "linen and nnx: the same program: one lowered text",
         "linen and nnx in turns: both states fit: ",
-        "03_dropout on v6e-8: fits:",
+        " MiB of 32.0 GiB, headroom 31.",
+        "memory: argument 517.000 KiB, ",
         "params/decoder/layers/mlp/wi_0/kernel",
         "04_int8 on v6e-32: 0.174 s, measured 0.230: -24.2 %",
     ):

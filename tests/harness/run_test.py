@@ -298,4 +298,6 @@ def test_an_interrupted_run_leaves_a_record_and_resumes_exactly(
     assert broken["checkpoint"]["digest"] == whole["checkpoint"]["digest"]
     assert [attempt["status"] for attempt in broken["attempts"]] == [status]
     assert broken["checkpoint"]["restored_from"].startswith(str(tmp_path / "broken"))
-    assert "the run is complete" in refused("--resume", "broken", "--results-dir", tmp_path)
+    again = ("--resume", "broken", "--results-dir", tmp_path)
+    assert run(*again).stdout.startswith("broken: is complete\nrecord: ")
+    assert "the run is complete with run.steps=400" in refused(*again, "--steps", "401")

@@ -32,8 +32,8 @@ def test_one_call_of_xpk() -> None:
         *("workload", "create", "--workload", name, *CLUSTER, "--tpu-type", "v6e-32"),
         *("--docker-image", "registry.example/harness:1", "--max-restarts", "5"),
         "--command",
-        "exec python -m harness.run --case 03_dropout --impl nnx --recipe reference"
-        f" --run-id {name} --results-dir gs://bucket/runs --set run.steps=20",
+        f"exec python -m harness.run --case 03_dropout --impl nnx --run-id {name}"
+        " --results-dir gs://bucket/runs --recipe reference --set run.steps=20",
         *("--env", "JAX_PLATFORMS=tpu,cpu", "--termination-grace-period-seconds", "120"),
         "--no-dependency-auto-download",
     ]
@@ -50,6 +50,24 @@ def test_every_case_implementation_and_repeat_is_a_workload_of_its_own() -> None
         (words[words.index("--case") + 1], words[words.index("--impl") + 1]) for words in commands
     }
     assert told == {(case, impl) for case in reading.case_names() for impl in ("linen", "nnx")}
+
+
+def test_a_pair_of_a_user_has_no_case_and_names_of_its_own() -> None:
+    where = ("--tpu-type", "v6e-32", *WHERE)
+    parsed = submit.parser().parse_args(["--twins", "models.examples.own.regression", *where])
+    linen, nnx = submit.plan(parsed)
+    assert re.fullmatch(r"mt-00-pair-linen-[a-z2-9]{5}", linen.name)
+    assert shlex.join(nnx.command).endswith(
+        "--recipe reference --twins models.examples.own.regression"
+    )
+    assert nnx.case == "00_pair"
+    assert re.fullmatch(
+        r"mt-00-pair-ours-of-the-[a-z2-9]{5}", workload.name_of("mt", "00_pair", "Ours_of_the_past")
+    )
+    with pytest.raises(UserError, match="--case is missing; known are 01_baseline"):
+        submit.plan(submit.parser().parse_args([*where]))
+    with pytest.raises(UserError, match=r"argument --impl: invalid choice: 'torch'"):
+        planned("--impl", "torch")
 
 
 def test_a_long_name_is_cut_in_the_case() -> None:

@@ -16,7 +16,7 @@ def test_a_table_is_as_wide_as_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("count", "shown"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.000 KiB"), (2**31, "2.000 GiB")],
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.000 KiB"), (-(2**31), "-2.000 GiB")],
 )
 def test_bytes_come_in_the_unit_that_suits_them(count: float, shown: str) -> None:
     assert text.size(count) == shown
