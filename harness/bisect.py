@@ -2,26 +2,23 @@
 
 import shlex
 from argparse import BooleanOptionalAction, Namespace
-from dataclasses import replace
 from typing import Any
 
 import jax
 
-from harness.bisecting import computing, files, parting, telling
+from harness.bisecting import asking, computing, files, telling
 from harness.bisecting.computing import Side
 from harness.bisecting.telling import Found
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.randomness import alignment
 from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
 from harness.terminal import cli
 from harness.terminal.errors import UserError
-from harness.training import checking, data, devices, drawing, train_step
+from harness.training import checking, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
-from models.seam import Implementation
 from models.shared.trees import named_leaves, nested
 
 
@@ -43,8 +40,9 @@ def parser() -> cli.Parser:
     add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
     add("--b", metavar="NAME", help="the one to be compared with it (default: the pair's second)")
     add(
-        "--size", default="tiny", choices=["tiny", "full"], help="full: needs its memory many times"
-    )
+        "--size", default="tiny", choices=["tiny", "awkward", "full"], help="awkward: widths that"
+        " are no powers of two; full: needs its memory many times"
+    )  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add(
         "--align-random",
@@ -68,7 +66,7 @@ def main(argv: list[str]) -> int:
     _require_one_question(arguments)
     if len(arguments.files) == 2:
         first, second = map(files.read, arguments.files)
-        return _told(compared(first, second))
+        return _told(asking.compared(first, second))
     name = reading.given(arguments.case, arguments.twins)
     changed = _changed(arguments.against or "")
     here = devices.prepare(changed.devices)
@@ -87,17 +85,19 @@ def main(argv: list[str]) -> int:
         other = reading.load(
             name, arguments.size, arguments.set + changed.set, changed.recipe, arguments.twins
         )
-        return _told(against(case, other, names[0], arguments.against, (params, state), here))
+        return _told(
+            asking.against(case, other, names[0], arguments.against, (params, state), here)
+        )
     if arguments.files:
         before = files.read(arguments.files[0])
-        return _told(compared(before, computing.side(
+        return _told(asking.compared(before, computing.side(
             names[0], case, a, _parameters(before, params), state, grid)))  # fmt: skip
     if arguments.save is not None:
         files.save(arguments.save, computing.side(names[0], case, a, params, state, grid))
         print(f"kept: {arguments.save}")
         return 0
     states = state, computing.fresh(case, names[1], grid)[1]
-    found = bisect(case, names, a, b, params, states, arguments.align_random)
+    found = asking.between(case, names, a, b, params, states, arguments.align_random)
     code = _told(found)
     for one, implementation in zip(names, (a, b), strict=True):
         drawn = drawing.drawn(case, implementation, grid)
@@ -163,58 +163,6 @@ def _parameters(side: Side, like: Any) -> Any:
     if {path: one.shape for path, one in held.items()} != {p: o.shape for p, o in here.items()}:
         raise UserError(f"{side.name} of the file holds other parameters than the model here")
     return jax.tree.map(jax.numpy.asarray, nested(held))
-
-
-def bisect(
-    case: Case,
-    names: tuple[str, str],
-    a: Implementation,
-    b: Implementation,
-    params: Any,
-    model_states: tuple[Any, Any] = (None, None),
-    align_random: bool = True,
-) -> Found:
-    """One step of two implementations from the same parameters, on one batch and one device."""
-    grid = mesh.make(case, jax.devices()[:1])
-    numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in (a, b)))
-    both = [a, b]
-    if align_random:
-        family = families.of(case)
-        both = [drawing.as_numbered(*one) for one in zip(both, (family,) * 2, numbers, strict=True)]
-    sides = [
-        computing.side(name, case, one, params, state, grid)
-        for name, one, state in zip(names, both, model_states, strict=True)
-    ]
-    return compared(sides[0], sides[1], drawing.differing(names, numbers))
-
-
-def against(
-    case: Case, other: Case, impl: str, words: str, variables: tuple[Any, Any], here: Any
-) -> Found:
-    """One implementation as the case has it, on one device, and under other settings."""
-    if other.parallel.stage != 1:
-        raise UserError(f"--against {words!r}: not with parallel.stage={other.parallel.stage}")
-    grids = mesh.make(case, here[:1]), mesh.make(other, here)
-    batch = data.global_batch(other, grids[1].batch_parts)
-    sides = []
-    for name, one, grid in zip((impl, words), (case, other), grids, strict=True):
-        same = replace(one, global_batch=batch)
-        trainer = train_step.make_trainer(same, impl, grid)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
-        params, state = variables
-        placed = jax.device_put(params, shardings["params"])
-        if state is not None:
-            state = jax.device_put(state, shardings["model_state"])
-        sides.append(computing.side(name, same, families.of(same).get(impl), placed, state, grid))
-    return compared(sides[0], sides[1])
-
-
-def compared(a: Side, b: Side, random: list[str] | None = None) -> Found:
-    """Where two sides part."""
-    missing = sorted(a.trace.outputs.keys() ^ b.trace.outputs.keys())
-    if missing:
-        raise UserError(f"{a.name} and {b.name} do not make the same: {missing[0]} is of one alone")
-    return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random or [])
 
 
 if __name__ == "__main__":

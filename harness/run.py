@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.bisecting import asking, telling
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.records import record, storage
@@ -37,8 +38,10 @@ def parser() -> cli.Parser:
     add("--case", help="a case's name (see --list) or a YAML file")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="train a pair of your own, see models/seam.py")
-    add("--check", action="store_true", help="say what the pair lacks or wastes, and end")
-    add("--size", default="auto", choices=["auto", "tiny", "full"], help="auto: tiny on a CPU")
+    add("--check", action="store_true", help="say what the pair lacks or wastes, and in what it"
+        " differs by more than rounding, and end")  # fmt: skip
+    add("--size", default="auto", choices=["auto", "tiny", "awkward", "full"],
+        help="auto: tiny on a CPU; awkward: tiny, of widths that are no powers of two")  # fmt: skip
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
     add("--steps", type=int, help="the same as --set run.steps=N")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
@@ -189,7 +192,7 @@ def _list_cases() -> int:
 
 
 def _check(arguments: Namespace) -> int:
-    """Says what a pair lacks to be trained, and what its tiny step would compute in vain."""
+    """Says what a pair lacks, what its step computes in vain, draws, and in what it differs."""
     cpus = devices.prepare_cpus(arguments.devices or _CHECKED_ON)
     size = "full" if arguments.size == "auto" else arguments.size
     case = _checked(arguments, size)
@@ -214,7 +217,15 @@ def _check(arguments: Namespace) -> int:
         drawn = drawing.drawn(tiny, pair.get(name), one)
         for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
             print(f"random: {name} {line}")
-    return 0
+    return _judged(arguments, "awkward" if "awkward" in pair.sizes else "tiny")
+
+
+def _judged(arguments: Namespace, size: str) -> int:
+    """Says whether a step of this size differs by more than rounding; 1 where it does."""
+    judged = asking.of_pair(mesh.alone(_checked(arguments, size)))
+    for line in telling.verdict(judged):
+        print(f"step, {size}: {line}")
+    return 0 if judged.is_rounding else 1
 
 
 def _found(case: Case, pair: Family, options: session.Options) -> list[str]:
@@ -227,7 +238,7 @@ def _found(case: Case, pair: Family, options: session.Options) -> list[str]:
         *(f"names: {line}" for line in matched.names),
         *lines,
         *(f"not compared: {line}" for line in matched.alone),
-        *(f"differs: {line}" for line in matched.found),
+        *(f"differs: {line}" for line in (*matched.differing, *matched.started)),
     ]
 
 

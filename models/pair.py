@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # a pair can be told of before JAX is imported
     from models.pairing.experiment import Experiment
     from models.pairing.sides import Side
 
+_SIZES = ("full", "tiny", "awkward")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -37,7 +39,8 @@ class Pair:
     the models as they are used, without dropout and by running statistics; needed to evaluate
     models that draw random numbers or hold a state.
     sizes: arguments of the models, batch and loss by name: all of them under "full", those of a
-    small model under "tiny".
+    small model under "tiny", and under "awkward" of a small one whose widths are no powers of two:
+    others make scales that are exact, and hide how two models round.
     trained: a regular expression; parameters of the first side without it in their path are frozen.
     optimizer: as models.seam says. axes: on which mesh axis (data, fsdp, tensor) the axes lie that
     the models themselves name. names: partners that are wrongly found, the second side's path by
@@ -194,13 +197,12 @@ def _option_faults(pair: Pair) -> list[str]:
 
 
 def _size_faults(sizes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found = [
-        f"sizes[{size!r}]: known are full and tiny" for size in sizes.keys() - {"full", "tiny"}
-    ]
+    found = [f"sizes[{size!r}]: known are {', '.join(_SIZES)}" for size in sizes.keys() - {*_SIZES}]
     full = sizes.get("full", {})
-    missing = [key for key in sizes.get("tiny", {}) if key not in full]
-    if missing:
-        found.append(f"sizes['full'] lacks {', '.join(missing)}, which sizes['tiny'] has")
+    for small in _SIZES[1:]:
+        missing = [key for key in sizes.get(small, {}) if key not in full]
+        if missing:
+            found.append(f"sizes['full'] lacks {', '.join(missing)}, which sizes[{small!r}] has")
     return found + [
         f"sizes[{size!r}][{name!r}] is a {type(one).__name__}; must be what cannot change"
         for size, values in sizes.items()

@@ -39,8 +39,7 @@ USUAL_NAMES = ("linen", "nnx")
 # In a model's state, what one implementation alone holds: it is saved and goes on with its own run,
 # and neither is compared nor taken over by the other.
 OWN = "own"
-# Instead of logical axes: divide the longest axis that can be divided.
-LONGEST = ("longest",)
+LONGEST = ("longest",)  # instead of logical axes: the longest axis that can be is divided
 
 _FUNCTIONS = {
     "init": ("config", "key"),
@@ -62,13 +61,14 @@ class Variables(NamedTuple):
 class Matched(NamedTuple):
     """What is known of two implementations that were matched by experiment; each a line.
 
-    names: whose array is whose. alone: what one of them alone holds, random state too; it is not
-    compared. found: in what they differ, or are not what they seem.
+    names: whose array is whose. alone: what one alone holds, not compared. differing: that they
+    make other numbers of equal values. started: fresh values that are not alike.
     """
 
     names: tuple[str, ...]
     alone: tuple[str, ...]
-    found: tuple[str, ...]
+    differing: tuple[str, ...]
+    started: tuple[str, ...]
 
 
 class Outcome(NamedTuple):

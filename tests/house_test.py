@@ -54,6 +54,7 @@ TESTED_AS = {
     "harness/slices/rows.py": "harness/preflight_test.py",
     "harness/slices/search_text.py": "harness/preflight_test.py",
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
+    "harness/bisecting/asking.py": "harness/bisect_test.py",
     "harness/bisecting/computing.py": "harness/bisect_test.py",
     "harness/bisecting/telling.py": "harness/bisect_test.py",
     # What only a whole run shows.

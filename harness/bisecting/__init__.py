@@ -1,3 +1,3 @@
 """One step computed operation by operation, and where two of them part."""
 
-__all__ = ["capture", "computing", "files", "parting", "telling"]
+__all__ = ["asking", "computing", "files", "telling"]

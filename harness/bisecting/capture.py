@@ -36,7 +36,8 @@ class Node:
 
     order: its place in the computation. follows_tokens: whether it depends on the batch.
     parameters: the paths of those that it takes as they are, cast, cut or turned; through an
-    operation on values that follow the tokens they are not handed on.
+    operation on values that follow the tokens they are not handed on. terms: of how many numbers
+    each of its numbers is the sum.
     """
 
     order: int
@@ -47,6 +48,7 @@ class Node:
     at: Place = field(default_factory=Place)
     follows_tokens: bool = False
     parameters: frozenset[str] = field(default_factory=frozenset)
+    terms: int = 1
 
     @property
     def handed_on(self) -> frozenset[str]:
@@ -181,6 +183,7 @@ class _Walk:
                 if isinstance(atom, core.Literal) and np.ndim(atom.val) == 0
             ),
             "at": at,
+            "terms": equations.terms(equation),
         }
         return [self.add(name, array, **about) for array in found]
 

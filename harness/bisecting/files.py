@@ -12,7 +12,7 @@ from harness.bisecting.capture import Node, Place, Trace
 from harness.bisecting.computing import Side
 from harness.terminal.errors import UserError
 
-_VERSION = 1
+_VERSION = 2
 
 
 def save(path: str, side: Side) -> None:
@@ -35,6 +35,7 @@ def save(path: str, side: Side) -> None:
                 "at": node.at[:3],
                 "follows_tokens": node.follows_tokens,
                 "parameters": sorted(node.parameters),
+                "terms": node.terms,
             }
         )
     about = {
@@ -87,4 +88,5 @@ def _node(order: int, told: Any, blob: bytes, before: list[Node]) -> Node:
         at=Place(*told["at"]),
         follows_tokens=told["follows_tokens"],
         parameters=frozenset(told["parameters"]),
+        terms=told["terms"],
     )

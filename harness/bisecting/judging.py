@@ -17,7 +17,10 @@ import numpy as np
 from harness.bisecting.capture import Change, Node, Trace
 from harness.bisecting.parting import lacking
 
-LIMIT = 1.0  # times what moved values make; what is rounding makes 0.2 to 0.5 of that
+LIMIT = 1.0  # times what moved values make; what is rounding makes 0.2 to 0.8 of that
+# A sum rounds once for each of its terms, which moving them does not show: beyond so many terms,
+# the more of them, by the square root, the more is allowed.
+_FEW_TERMS = 64
 _NEAR = 0.02  # values of one operation that are so far apart may still be each other's
 _NEAREST = 4  # candidates whose whole arrays are looked at
 _SEEDS = (1, 2)
@@ -88,6 +91,7 @@ def judge(a: Trace, run_a: Run | None, run_b: Run, partners: Mapping[int, Node])
         least = float(jnp.finfo(node.array.dtype if is_float(node.array) else jnp.float32).eps)
         allowed = max(of_b[order], of_a.get(right.order, 0.0), least)
         ways = (_way(right, known_a), _way(node, match.found.keys()))
+        allowed *= max(1.0, _terms(*ways) / _FEW_TERMS) ** 0.5
         firsts = _first(ways[0]), _first(ways[1])
         judged.append(Judged(right, *firsts, error, allowed, _formats(*ways)))
     return judged
@@ -101,6 +105,11 @@ def _way(node: Node, known: Collection[int]) -> list[Node]:
 def _first(way: list[Node]) -> Node:
     following = [one for one in way if one.follows_tokens]
     return min(following or way, key=lambda one: one.order)
+
+
+def _terms(a: list[Node], b: list[Node]) -> int:
+    """Of how many numbers the longest sum on two ways is."""
+    return max((one.terms for one in (*a, *b)), default=1)
 
 
 def _formats(a: list[Node], b: list[Node]) -> tuple[str, str] | None:

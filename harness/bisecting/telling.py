@@ -70,17 +70,12 @@ class Found:
 
 def text(found: Found) -> str:
     """What was found, for a terminal."""
-    tables = {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
-    told = ", ".join(
-        f"{sum(row.distance is None for row in rows)} of {len(rows)} {kind}"
-        for kind, rows in tables.items()
-        if rows
-    )
+    tables = _tables(found)
+    lines = verdict(found)
     if found.parting is None:
-        but = " but random draws" if found.random else ""
-        return "\n".join([f"no difference{but}: loss, {told} are equal bit for bit", *found.random])
-    lines = [*_verdict(found), "", _first(found, found.parting)]
-    lines += [f"equal bit for bit: {told}", *found.random]
+        return "\n".join([*lines, *found.random])
+    lines += ["", _first(found, found.parting)]
+    lines += [f"equal bit for bit: {_equal(tables)}", *found.random]
     for kind, rows in tables.items():
         differing = [row for row in rows if row.distance is not None]
         if differing:
@@ -89,8 +84,25 @@ def text(found: Found) -> str:
     return "\n".join(lines)
 
 
-def _verdict(found: Found) -> list[str]:
-    """Whether all that differs is rounding, and what is not."""
+def _tables(found: Found) -> dict[str, list[Row]]:
+    """Each named tensor by its kind."""
+    return {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
+
+
+def _equal(tables: Mapping[str, list[Row]]) -> str:
+    """How many tensors of each kind are equal."""
+    return ", ".join(
+        f"{sum(row.distance is None for row in rows)} of {len(rows)} {kind}"
+        for kind, rows in tables.items()
+        if rows
+    )
+
+
+def verdict(found: Found) -> list[str]:
+    """Whether anything differs, whether all that does is rounding, and what is not."""
+    if found.parting is None:
+        but = " but random draws" if found.random else ""
+        return [f"no difference{but}: loss, {_equal(_tables(found))} are equal bit for bit"]
     if not found.is_judged:
         return ["different: two files do not tell rounding from faults; one file and code here do"]
     beyond = [one for one in found.judged if not one.is_rounding]

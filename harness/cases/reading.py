@@ -73,12 +73,14 @@ def load(
         said = {key: one for key, one in said.items() if not _is_model(key) or key in fields}
     chosen = _chosen(said | last, twins)
     sections = sections_of(*chosen, twins)
-    if size == "tiny":
-        tiny = families.load(twins, chosen[0]).sizes.get(size, {})
-        said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, "--size tiny")
+    if size != "full":
+        sizes = families.load(twins, chosen[0]).sizes
+        if size == "awkward" and size not in sizes:
+            raise UserError(f"--size {size}: the pair tells none; known are full and tiny")
+        said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, f"--size {size}")
         said |= {
-            key if "." in key else f"model.{key}": (value, "--size tiny")
-            for key, value in tiny.items()
+            key if "." in key else f"model.{key}": (value, f"--size {size}")
+            for key, value in sizes.get(size, {}).items()
         }
     known = fields_of(sections)
     said |= {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from harness.comparing import states
 from harness.comparing.model import Comparison, Verdict
 from harness.comparing.parity import Agreement, Parity
+from harness.records.cautions import Caution
 from harness.terminal.text import counted
 
 _OF_SCHEDULES = ("case.config.run.steps", "case.schedule_steps")
@@ -40,11 +41,12 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
 
 def judge(found: Comparison, allowed: float) -> Verdict:
     """The verdict; losses may lie `allowed` apart."""
-    parity, words = found.parity, in_words(found.parity, found.names)
+    parity, doubts = found.parity, _doubts(found)
+    words = "; ".join([in_words(parity, found.names), *doubts])
     if parity.loss.steps == 0:
         return Verdict("numbers", "unknown", words)
     if parity.equal:
-        return Verdict("numbers", "same", words)
+        return Verdict("numbers", "unclear" if doubts else "same", words)
     if _begin_apart(found):
         return Verdict(
             "numbers", "unclear", f"{words}; the initial weights differ already (--init)"
@@ -57,6 +59,18 @@ def judge(found: Comparison, allowed: float) -> Verdict:
     if allowed > 0 and not too_far:
         words += f"; within the {allowed:g} allowed"
     return Verdict("numbers", "different", words, regression=too_far)
+
+
+def _doubts(found: Comparison) -> list[str]:
+    """What equal numbers do not rule out: that models differ, or draw nothing anew."""
+    differing: dict[str, None] = {}
+    lines: dict[str, None] = {}
+    for name, side in zip(found.names, (found.a, found.b), strict=True):
+        for record in side:
+            differing |= dict.fromkeys(Caution.DIFFERING.among(record["warnings"]))
+            drawn = Caution.RANDOM.among(record["warnings"])
+            lines |= dict.fromkeys(f"{name} {what}" for what in drawn)
+    return [f"but {what}" for what in (*differing, *lines)]
 
 
 def _begin_apart(found: Comparison) -> bool:

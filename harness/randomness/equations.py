@@ -1,5 +1,6 @@
 """What an equation of a traced program says: its line, what it calls, and how it is computed."""
 
+import math
 import sysconfig
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -41,6 +42,23 @@ def counts(options: Any) -> tuple[int, int]:
         return options["num_consts"], options["num_carry"]
     consts, carries, _ = map(len, options["ft_in"].unpack())
     return consts, carries
+
+
+def terms(equation: Any) -> int:
+    """Of how many numbers each number that an equation makes is the sum."""
+    name, options = equation.primitive.name, equation.params
+    shapes = [getattr(atom.aval, "shape", ()) for atom in equation.invars]
+    made = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    if name == "dot_general":
+        (axes, _), _ = options["dimension_numbers"]
+        return math.prod(shapes[0][axis] for axis in axes)
+    if name == "conv_general_dilated":
+        return math.prod(shapes[1]) // max(1, shapes[1][options["dimension_numbers"].rhs_spec[0]])
+    if name == "cumsum":
+        return int(shapes[0][options["axis"]])
+    if name == "scatter-add":
+        return math.prod(shapes[-1]) // max(1, made)
+    return math.prod(shapes[0]) // max(1, made) if name == "reduce_sum" else 1
 
 
 def called(equation: Any) -> core.ClosedJaxpr | None:

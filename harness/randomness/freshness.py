@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 from harness.randomness import draws
 from harness.randomness.draws import Draw
@@ -47,6 +48,12 @@ class Drawn:
         self._told = len(jax.tree.leaves(told[0]))
         self._draws: list[Draw] = []
         self.unseen: list[str] = []
+        leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(begin))
+        self._counters = {
+            jax.tree_util.keystr(path, simple=True, separator="/"): place
+            for place, (path, leaf) in enumerate(leaves)
+            if jnp.issubdtype(leaf.dtype, jnp.integer)
+        }
         keys_alone = draws.live(jax.make_jaxpr(self._several)())
         found = jax.jit(core.jaxpr_as_fun(keys_alone)).lower().compile(_QUICK)()
         sites = len(self._draws)
@@ -55,6 +62,12 @@ class Drawn:
             [np.asarray(rows(words)) for words in found[step * sites : (step + 1) * sites]]
             for step in range(_STEPS)
         ]
+        before, after = np.split(np.arange(_STEPS * sites, len(found)), 2)
+        self._stay = {
+            path
+            for path, first, last in zip(self._counters, before, after, strict=True)
+            if np.array_equal(found[first], found[last])
+        }
 
     @property
     def _lines(self) -> list[str]:
@@ -64,8 +77,8 @@ class Drawn:
         return self._begin(), self._key(0)
 
     def _several(self) -> list[jax.Array]:
-        """The words of each draw, step after step."""
-        variables = jax.tree.leaves(self._begin())
+        """The words of each draw, step after step; then all counters before and after them."""
+        variables = begun = jax.tree.leaves(self._begin())
         words = []
         for number in range(_STEPS):
             followed = draws.follow(self._program, [*variables, self._key(number)])
@@ -73,7 +86,7 @@ class Drawn:
             words += [draw.words for draw in followed.draws]
             self._draws = [draw._replace(words=None) for draw in followed.draws]
             self.unseen = followed.unseen
-        return words
+        return words + [held[n] for held in (begun, variables) for n in self._counters.values()]
 
     def keys(self) -> list[Key]:
         """The keys of the first step in the order in which they are noted, draw by draw."""
@@ -107,6 +120,17 @@ class Drawn:
             some, every = found.get(line, (0, 0))
             found[line] = (some + repeated, every + len(before))
         return {line: (some, every) for line, (some, every) in found.items() if some}
+
+    def standing(self, line: str) -> list[str]:
+        """Paths of integers that the keys at this line are made from, and that no step changes."""
+
+        def words(*inputs: Any) -> list[jax.Array]:
+            followed = draws.follow(self._program, inputs)
+            return [draw.words for draw in followed.draws if draw.line == line]
+
+        closed = jax.make_jaxpr(words)(*jax.tree.leaves(jax.eval_shape(self._inputs)))
+        _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+        return [path for path, n in self._counters.items() if used[n] and path in self._stay]
 
     def shared(self) -> list[tuple[str, ...]]:
         """The lines of draws that are made with one key in one step, where there are several."""

@@ -1,5 +1,6 @@
 """What a run may warn of: a closed set, each with the option that helps, where there is one."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 
@@ -73,7 +74,8 @@ class Caution(Enum):
         "",
     )
     NOT_COMPARED = ("not compared: {what}, which is of that side alone", "")
-    FOUND = ("the sides of this pair: {what}", "")  # what trying them out found
+    DIFFERING = ("the sides of this pair: {what}", "")  # what trying them out found
+    STARTED = ("the sides begin apart: {what}", "")
     RANDOM = ("this implementation {what}", "")
     IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
@@ -100,6 +102,15 @@ class Caution(Enum):
         " with",
         "a run of its own, or of --restore-what params, has a schedule of its own",
     )
+
+    def among(self, warnings: Sequence[str]) -> list[str]:
+        """What is particular in those of the warnings that are of this kind, of one word alone."""
+        before, _, after = self.value[0].partition("{what}")
+        return [
+            one.removeprefix(before).removesuffix(after)
+            for one in warnings
+            if one.startswith(before)
+        ]
 
     def told(self, **particulars: object) -> str:
         """The warning as one line."""

@@ -46,8 +46,10 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     if matched is not None:
         for what in matched.alone:
             recorder.warn(Caution.NOT_COMPARED, what=what)
-        for what in matched.found:
-            recorder.warn(Caution.FOUND, what=what)
+        for what in matched.differing:
+            recorder.warn(Caution.DIFFERING, what=what)
+        for what in matched.started:
+            recorder.warn(Caution.STARTED, what=what)
     kind = trainer.grid.kind
     device = hardware.find(kind)
     recorder.note("memory", capacity_bytes=device and device.hbm_bytes)

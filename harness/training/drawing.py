@@ -11,6 +11,7 @@ from harness.randomness import alignment
 from harness.randomness.alignment import Numbers
 from harness.randomness.freshness import Drawn
 from harness.terminal.errors import UserError
+from harness.terminal.text import shortlist
 from harness.training import beginning, data, losses
 from harness.training.parallel.mesh import Grid
 from models.seam import Batch, Family, Implementation, Outcome, Params
@@ -99,13 +100,21 @@ def findings(found: Drawn) -> list[str]:
     lines = []
     for line, (some, every) in found.stale().items():
         of = "" if some == every else f" ({some} of its {every} draws)"
-        lines.append(f"draws the same random numbers in every step, at {line}{of}")
+        stays = _listed_counters(found.standing(line))
+        lines.append(f"draws the same random numbers in every step, at {line}{of}{stays}")
     for places in found.shared():
         lines.append(f"draws twice with one key, at {' and '.join(places)}")
     lines += [
         f"draws in a loop or branch that is not looked into, at {one}" for one in found.unseen
     ]
     return lines
+
+
+def _listed_counters(paths: list[str]) -> str:
+    """What should have counted the draws; a stream's own key always stays as it is."""
+    named = [path.partition("/random/")[2] or path for path in paths]
+    counters = [path for path in named if not path.endswith("/key")]
+    return f": {shortlist(counters)} stays as it is" if counters else ""
 
 
 def idle(found: Drawn) -> list[str]:

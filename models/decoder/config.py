@@ -80,4 +80,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "mlp": 128,
         "vocab": 256,
     },
+    "awkward": {
+        "embed": 40,
+        "layers": 2,
+        "heads": 3,
+        "kv_heads": 3,
+        "head_dim": 10,
+        "mlp": 72,
+        "vocab": 152,
+        "data.sequence_length": 24,
+    },
 }

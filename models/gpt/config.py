@@ -86,4 +86,13 @@ SIZES: dict[str, dict[str, Any]] = {
         "mlp": 256,
         "vocab": 128,
     },
+    "awkward": {
+        "embed": 40,
+        "layers": 8,
+        "heads": 4,
+        "head_dim": 10,
+        "mlp": 72,
+        "vocab": 152,
+        "data.sequence_length": 24,
+    },
 }

@@ -72,4 +72,15 @@ SIZES: dict[str, dict[str, Any]] = {
         "vocab": 128,
         "data.global_batch": None,  # one sequence per device
     },
+    "awkward": {
+        "embed": 40,
+        "layers": 2,
+        "heads": 6,
+        "kv_heads": 3,
+        "head_dim": 10,
+        "mlp": 72,
+        "vocab": 152,
+        "data.global_batch": None,
+        "data.sequence_length": 24,
+    },
 }

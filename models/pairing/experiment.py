@@ -86,13 +86,14 @@ class Experiment:
     def matched(self) -> Matched:
         """What was found, in words."""
         learnt = self._learnt
-        found = self._differing(learnt)
+        started = []
         if learnt.started:
             more = len(learnt.started) - _FEW
             listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
-            found.append(f"fresh models hold other numbers: {listed}")
+            started.append(f"fresh models hold other numbers: {listed}")
         names = links.lines([*learnt.params, *learnt.state])
-        return Matched(tuple(names), tuple(self._alone(learnt)), tuple(found))
+        differing = self._differing(learnt)
+        return Matched(tuple(names), tuple(self._alone(learnt)), tuple(differing), tuple(started))
 
     def _alone(self, learnt: Learnt) -> Iterator[str]:
         """What is of one side alone, keys and their counters last."""
@@ -114,6 +115,14 @@ class Experiment:
             ]
         if not learnt.differing and not learnt.agrees:
             return [f"{' and '.join(self._names)} make losses of {losses} of equal values"]
+        if learnt.agrees:
+            if learnt.farthest is None:
+                return []
+            what, apart = learnt.farthest
+            return [
+                f"{' and '.join(self._names)} make other numbers of equal values, at most"
+                f" {apart:.2g} apart ({what}): rounding or a fault, harness.bisect tells which"
+            ]
         what = (
             f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
         )

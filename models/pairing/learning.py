@@ -23,14 +23,16 @@ class Learnt:
 
     params, state: the links of parameters and of what else a step changes. alone: the arrays of
     each side that have no partner. differing: those whose gradient, or value after a step, does not
-    agree with its partner's, with how far they are apart. loss: both losses. started: those whose
-    fresh values are one number on a side, and other numbers on the other.
+    agree with its partner's, with how far they are apart. farthest: of what agrees but is not equal
+    bit for bit, the loss too, the farthest apart. loss: both losses. started: those whose fresh
+    values are one number on a side, and other numbers on the other.
     """
 
     params: tuple[Link, ...]
     state: tuple[Link, ...]
     alone: tuple[tuple[str, ...], tuple[str, ...]]
     differing: Mapping[str, float]
+    farthest: tuple[str, float] | None
     loss: tuple[float, float]
     started: tuple[str, ...]
 
@@ -108,15 +110,19 @@ def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
     if any(not _is_real(a.state[path]) for path in links.paths(state, 0)):
         # Counters keep the numbers that they start from, and two models may start otherwise.
         ours, theirs = experiment.run(known, state=state)
+    apart = _distances(b.shapes, params, ours.gradients, theirs.gradients) | _distances(
+        {path: array.shape for path, array in b.state.items()}, state, ours.state, theirs.state
+    )
+    rest = {"the loss": _apart(ours.loss, theirs.loss)} | {
+        path: far for path, (far, agrees) in apart.items() if agrees
+    }
+    farthest = max(rest.items(), key=lambda one: one[1])
     return Learnt(
         tuple(params),
         tuple(state),
         (_alone(a, params, state, 0), _alone(b, params, state, 1)),
-        _in_order(
-            a,
-            _differing(b.shapes, params, ours.gradients, theirs.gradients)
-            | _differing({p: s.shape for p, s in b.state.items()}, state, ours.state, theirs.state),
-        ),
+        _in_order(a, {path: far for path, (far, agrees) in apart.items() if not agrees}),
+        farthest if farthest[1] else None,
         (ours.loss, theirs.loss),
         tuple(_started(a, b, [*params, *state])),
     )
@@ -193,25 +199,28 @@ def _alone(
     return tuple(path for path in (*probe.params, *probe.state) if path not in linked)
 
 
-def _differing(
+def _distances(
     shapes: Mapping[str, Shape],
     known: Sequence[Link],
     ours: Mapping[str, np.ndarray],
     theirs: Mapping[str, np.ndarray],
-) -> dict[str, float]:
-    """By side a's path, of what does not agree."""
+) -> dict[str, tuple[float, bool]]:
+    """By side a's path, of what is not bit-equal: how far apart, and whether that agrees."""
     largest = max((float(np.linalg.norm(one)) for one in ours.values()), default=0.0)
-    found: dict[str, float] = {}
+    found: dict[str, tuple[float, bool]] = {}
     for link in known:
         made = link.to_b(ours, shapes)
         for path, one in made.items():
             array, other = np.asarray(one), theirs[path]
+            if np.array_equal(array, other.reshape(array.shape), equal_nan=True):
+                continue
             apart = partners.distance(array, other)
             # What is 0 but for rounding has no direction.
             small = max(float(np.linalg.norm(array)), float(np.linalg.norm(other))) < 1e-6 * largest
-            if np.isfinite(apart) and apart > _AGREE and not small:
-                name = link.a[0][0]
-                found[name] = max(apart, found.get(name, 0.0))
+            name = link.a[0][0]
+            before, agreed = found.get(name, (0.0, True))
+            agrees = apart <= _AGREE or small
+            found[name] = (max(apart, before), agreed and agrees)
     return found
 
 

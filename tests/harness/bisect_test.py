@@ -14,7 +14,7 @@ import pytest
 from small_pairs import module, pair
 
 from harness import bisect
-from harness.bisecting import parting, telling
+from harness.bisecting import asking, parting, telling
 from harness.cases import families, reading
 from harness.training import beginning
 from harness.training.parallel import mesh
@@ -41,7 +41,7 @@ def compare(name: str, twins_name: str | None, b: Any = None) -> telling.Found:
     model = beginning.resolved(case, "cpu")
     fresh = jax.jit(lambda: a.init(model, jax.random.key(0)))()
     params = perturbed(fresh, 0)
-    return bisect.bisect(
+    return asking.between(
         case, (pair.names[0], pair.names[1]), a, b or pair.get(pair.names[1]), params
     )
 

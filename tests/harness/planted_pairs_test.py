@@ -10,8 +10,7 @@ import pytest
 from flax import nnx
 from small_pairs import module, pair
 
-from harness import bisect
-from harness.bisecting import computing, telling
+from harness.bisecting import asking, computing, telling
 from harness.bisecting.telling import Found
 from harness.cases import families, reading
 from harness.training import drawing
@@ -28,7 +27,7 @@ def compared(made: Pair) -> Found:
         family, grid = families.of(case), mesh.make(case, jax.devices()[:1])
         (params, state), (_, other) = (computing.fresh(case, n, grid) for n in family.names)
         a, b = (family.get(name) for name in family.names)
-        found = bisect.bisect(case, ("linen", "nnx"), a, b, params, (state, other))
+        found = asking.between(case, ("linen", "nnx"), a, b, params, (state, other))
         assert found.judged or found.parting is None
     return found
 

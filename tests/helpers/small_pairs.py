@@ -34,9 +34,9 @@ class Nnx(nnx.Module):
     """The same."""
 
     def __init__(self, rngs: nnx.Rngs, momentum: float = 0.9, rate: float = 0.0,
-                 fixed: bool = False) -> None:  # fmt: skip
+                 fixed: bool = False, epsilon: float = 1e-5) -> None:  # fmt: skip
         self.first = nnx.Linear(4, 6, rngs=rngs)
-        self.norm = nnx.BatchNorm(6, momentum=momentum, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=momentum, epsilon=epsilon, rngs=rngs)
         self.last = nnx.Linear(6, 1, rngs=rngs)
         self.rngs, self.rate, self.fixed = rngs, rate, fixed
 
@@ -77,7 +77,8 @@ def pair(**changed: Any) -> Pair:
     """Two equal models, but for what is changed of the second one, or of the pair."""
     weight = changed.pop("weight", 0.1)
     both = changed.pop("both", {})
-    second = {name: changed.pop(name) for name in ("momentum", "rate", "fixed") if name in changed}
+    options = ("momentum", "rate", "fixed", "epsilon")
+    second = {name: changed.pop(name) for name in options if name in changed}
     return Pair(
         **{
             "linen": Linen(**both),

@@ -25,7 +25,7 @@ def test_an_example_is_one_model_under_two_names(name: str) -> None:
         matched = family.matched()
     random = {"cnn": "dropout/rngs/count and 1 more", "regression": "rngs/default/count and 1 more"}
     alone = (f"nnx: its random state, {random[name]}",) if name in random else ()
-    assert (matched.alone, matched.found) == (alone, ())
+    assert (matched.alone, matched.differing, matched.started) == (alone, (), ())
     open_ones = [line for line in matched.names if not line.endswith("by value)")]
     # The bias of a key moves no probability: nothing but its name tells what it is.
     assert all("key/bias" in line for line in open_ones)
@@ -88,7 +88,7 @@ def test_losses_that_differ_by_a_constant_or_are_no_numbers_are_told(
         },
     ).family("plain")
     assert family.matched is not None
-    (found,) = [line for line in family.matched().found if "losses" in line]
+    (found,) = [line for line in family.matched().differing if "losses" in line]
     assert found.startswith(told)
 
 

@@ -30,7 +30,16 @@ class ModelConfig:
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"embed": 64, "layers": 2, "heads": 4, "mlp": 128, "vocab": 256, "positions": 128}
+    "tiny": {"embed": 64, "layers": 2, "heads": 4, "mlp": 128, "vocab": 256, "positions": 128},
+    "awkward": {
+        "embed": 40,
+        "layers": 2,
+        "heads": 4,
+        "mlp": 72,
+        "vocab": 152,
+        "positions": 48,
+        "data.sequence_length": 24,
+    },
 }
 
 

@@ -66,5 +66,5 @@ PAIR = Pair(
         "linen": lambda model, batch: _of_logits(model(batch["image"], False), batch),
         "nnx": _in_use,
     },
-    sizes={"full": {"width": 32}, "tiny": {"width": 4}},
+    sizes={"full": {"width": 32}, "tiny": {"width": 4}, "awkward": {"width": 5}},
 )

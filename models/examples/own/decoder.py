@@ -97,5 +97,6 @@ PAIR = Pair(
     sizes={
         "full": {"vocab": 512, "width": 128, "layers": 4},
         "tiny": {"vocab": 32, "width": 8, "layers": 2},
+        "awkward": {"vocab": 37, "width": 20, "layers": 2},
     },
 )

@@ -45,5 +45,5 @@ PAIR = Pair(
     nnx=Fit,
     batch=_batch,
     loss=lambda model, batch: ((model(batch["x"]) - batch["y"]) ** 2).mean(),
-    sizes={"full": {"hidden": 64}, "tiny": {"hidden": 8}},
+    sizes={"full": {"hidden": 64}, "tiny": {"hidden": 8}, "awkward": {"hidden": 7}},
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import bisect
-from harness.bisecting import files, telling
+from harness.bisecting import asking, files, telling
 from harness.bisecting.capture import capture
 from harness.bisecting.computing import Side
 from harness.terminal.errors import UserError
@@ -63,10 +63,10 @@ def test_a_file_is_compared_with_another_and_with_code(
     assert (
         "main: add float32[] with 9.99999997e-07, at tests/harness/bisecting/files_test.p" in told
     )
-    found = bisect.compared(files.read(paths[0]), side("branch", 1e-3))
+    found = asking.compared(files.read(paths[0]), side("branch", 1e-3))
     assert not found.is_rounding
     assert "1 do by more than rounding" in telling.text(found)
-    same = bisect.compared(files.read(paths[0]), side("branch"))
+    same = asking.compared(files.read(paths[0]), side("branch"))
     assert same.parting is None
 
 

@@ -4,6 +4,7 @@ from compared_records import make
 
 from harness.comparing import comparison, numbers
 from harness.comparing.model import Comparison, Verdict
+from harness.records.cautions import Caution
 
 
 def verdict(found: Comparison) -> Verdict:
@@ -37,3 +38,20 @@ def test_steps_without_a_loss_say_nothing() -> None:
     a, b = make(), make()
     b["steps"] = [entry | {"step": entry["step"] + 100} for entry in b["steps"]]
     assert verdict(comparison.compare([a], [b])).words == "no step has a loss in both"
+
+
+def test_equal_numbers_of_a_mask_that_repeats_are_no_certificate() -> None:
+    a, b = make(), make(impl="nnx")
+    b["warnings"] = [
+        Caution.RANDOM.told(what="draws the same random numbers in every step, at mine.py:3"),
+        Caution.DIFFERING.told(what="linen and nnx make other numbers of equal values"),
+        Caution.STARTED.told(what="fresh models hold other numbers"),
+    ]
+    found = verdict(comparison.compare([a], [b]))
+    assert found.outcome == "unclear"
+    words, *doubts = found.words.split("; but ")
+    assert words.startswith("losses and gradient norms bit-equal")
+    assert doubts == [
+        "linen and nnx make other numbers of equal values",
+        "nnx draws the same random numbers in every step, at mine.py:3",
+    ]

@@ -1,7 +1,10 @@
 """The lines of equations, also of what a library compiled before for another line."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.extend import core
 
 from harness.randomness import equations
@@ -24,13 +27,13 @@ def test_a_librarys_lines_are_its_callers_and_mine_are_my_own() -> None:
     x = jnp.ones(3)
     jax.make_jaxpr(first)(x)  # from here on silu is traced
     silu, own = jax.make_jaxpr(second)(x).jaxpr.eqns
-    assert equations.called_from(silu, "") == "tests/harness/randomness/equations_test.py:20"
+    assert equations.called_from(silu, "") == "tests/harness/randomness/equations_test.py:23"
     assert equations.called_from(own, "") == ""
     assert equations.called_from(own, "outer.py:1") == "outer.py:1"
     called = equations.called(own)
     assert isinstance(called, core.ClosedJaxpr)
     (sine,) = called.jaxpr.eqns
-    assert equations.source(sine) == "tests/harness/randomness/equations_test.py:12"
+    assert equations.source(sine) == "tests/harness/randomness/equations_test.py:15"
     assert equations.called(sine) is None
     assert (equations.bound(sine, [x])[0] == jnp.sin(x)).all()
 
@@ -41,3 +44,19 @@ def test_how_a_scan_takes_its_inputs() -> None:
 
     (scan,) = jax.make_jaxpr(scanned)(jnp.ones(()), jnp.ones(4)).jaxpr.eqns
     assert equations.counts(scan.params) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "terms"),
+    [
+        (jnp.matmul, [(2, 3, 5), (2, 5, 7)], 5),
+        (lambda x: x.sum((0, 2)), [(2, 3, 5)], 10),
+        (lambda x: jnp.max(x), [(4,)], 1),
+        (lambda x: jax.lax.cumsum(x, 1), [(2, 6)], 6),
+        (lambda x, y: jax.lax.conv(x, y, (1, 1), "SAME"), [(1, 3, 8, 8), (4, 3, 2, 2)], 12),
+        (lambda x, y: x.at[jnp.asarray([0, 1, 0, 1])].add(y), [(2, 3), (4, 3)], 2),
+    ],
+)
+def test_of_how_many_numbers_each_is_the_sum(function: Any, shapes: Any, terms: int) -> None:
+    jaxpr = jax.make_jaxpr(function)(*map(jnp.ones, shapes)).jaxpr
+    assert max(map(equations.terms, jaxpr.eqns)) == terms

@@ -68,3 +68,8 @@ def test_keys_that_are_shared_and_draws_that_change_nothing() -> None:
     assert drawn.idle() == [f"{HERE}:19"]
     assert found(counted(1)).idle() == []
     assert found(lambda held, key: (held["w"].sum(), held)).idle() == []
+
+
+def test_a_counter_that_stays_is_known() -> None:
+    line = f"{HERE}:19"
+    assert (found(counted(0)).standing(line), found(counted(1)).standing(line)) == (["count"], [])

@@ -168,6 +168,7 @@ def test_a_check_says_what_is_wasted(
     pair.__dict__.update(vars(gpt2), IMPLEMENTATIONS=("one", "two"), one=linen, two=linen)
     monkeypatch.setitem(sys.modules, "one_twice", pair)
     monkeypatch.setattr(partitioning, "constrain", lambda x, axes: x)
+    monkeypatch.setattr(run, "_judged", lambda arguments, size: 0)
     assert run.main(["--twins", "one_twice", "--check", "--set", "model.layers=1"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
     assert [line.split(":")[1] for line in told] == [" one", " two"]

@@ -66,7 +66,8 @@ def test_random_state_that_is_lost() -> None:
     lines = drawing.findings(drawn(reading.PAIR_CASE, "nnx", twins))
     _, start = inspect.getsourcelines(Forgetful.__call__)
     at = f"tests/harness/training/drawing_test.py:{start + 1}"
-    assert lines == [f"draws the same random numbers in every step, at {at}"]
+    stays = "dropout/rngs/count stays as it is"
+    assert lines == [f"draws the same random numbers in every step, at {at}: {stays}"]
 
 
 def losses(twins: str, setting: str) -> list[float]:

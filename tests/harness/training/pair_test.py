@@ -9,10 +9,11 @@ import pytest
 import small_pairs
 from small_pairs import module, pair
 
+from harness import run
 from harness.cases import families, reading
 from harness.saving import digest
 from harness.terminal.errors import UserError
-from harness.training import checking, train_step
+from harness.training import checking, devices, train_step
 from harness.training.parallel import mesh
 from models.seam import OWN
 from models.shared.trees import named_leaves
@@ -52,7 +53,7 @@ def differing(name: str, **changed: Any) -> tuple[set[str], bool, tuple[str, ...
     matched = families.load(twins).matched
     assert matched is not None
     found = {path for path in ours if ours[path] != theirs[path]}
-    return found, linen != nnx, matched().found
+    return found, linen != nnx, matched().differing
 
 
 @pytest.mark.pairs
@@ -69,6 +70,23 @@ def test_another_momentum_of_a_running_mean() -> None:
     matched = families.load("momentum").matched
     assert matched is not None
     assert matched().alone == ("nnx: its random state, rngs/default/count and 1 more",)
+
+
+def test_a_difference_that_learning_allows_is_told() -> None:
+    matched = families.load(module("slight", pair(epsilon=1.02e-5))).matched
+    assert matched is not None
+    (line,) = matched().differing
+    assert line.endswith("rounding or a fault, harness.bisect tells which")
+
+
+@pytest.mark.pairs
+def test_a_check_judges_a_difference_that_learning_allows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "prepare_cpus", lambda count: jax.devices()[:count])
+    assert run.main(["--twins", module("judged", pair(epsilon=1.02e-5)), "--check"]) == 1
+    _, _, told = capsys.readouterr().out.partition("step, tiny: different: of ")
+    assert "BatchNorm_0" in told
 
 
 @pytest.mark.pairs
@@ -157,7 +175,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"loss": lambda model, batch: model(batch["z"]).sum()}, "does not run: KeyError: 'z'"),
     ({"sizes": {"tiny": {"width": 1}}}, "sizes['full'] lacks width, which sizes['tiny'] has"),
-    ({"sizes": {"huge": {}}}, "sizes['huge']: known are full and tiny"),
+    ({"sizes": {"huge": {}}}, "sizes['huge']: known are full, tiny, awkward"),
     ({"names": {"Dense_9/kernel": "last/kernel"}}, "names: 'Dense_9/kernel' is no array of linen"),
     (
         {"names": {"Dense_1/kernel": "last/bias"}},

@@ -1,0 +1,78 @@
+"""What bisect can be asked: of two implementations, of one under other settings, of kept sides."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from harness.bisecting import computing, parting
+from harness.bisecting.computing import Side
+from harness.bisecting.telling import Found
+from harness.cases import families
+from harness.cases.settings import Case
+from harness.randomness import alignment
+from harness.terminal.errors import UserError
+from harness.training import data, drawing, train_step
+from harness.training.parallel import mesh
+from models.seam import Implementation
+
+
+def of_pair(case: Case) -> Found:
+    """One step of a pair's two implementations, from its first one's parameters, each moved."""
+    family, grid = families.of(case), mesh.make(case, jax.devices()[:1])
+    first, second = family.names
+    (params, state), (_, other) = (computing.fresh(case, name, grid) for name in family.names)
+    sides = family.get(first), family.get(second)
+    return between(case, (first, second), *sides, params, (state, other))
+
+
+def between(
+    case: Case,
+    names: tuple[str, str],
+    a: Implementation,
+    b: Implementation,
+    params: Any,
+    model_states: tuple[Any, Any] = (None, None),
+    align_random: bool = True,
+) -> Found:
+    """One step of two implementations from the same parameters, on one batch and one device."""
+    grid = mesh.make(case, jax.devices()[:1])
+    numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in (a, b)))
+    both = [a, b]
+    if align_random:
+        family = families.of(case)
+        both = [drawing.as_numbered(*one) for one in zip(both, (family,) * 2, numbers, strict=True)]
+    sides = [
+        computing.side(name, case, one, params, state, grid)
+        for name, one, state in zip(names, both, model_states, strict=True)
+    ]
+    return compared(sides[0], sides[1], drawing.differing(names, numbers))
+
+
+def against(
+    case: Case, other: Case, impl: str, words: str, variables: tuple[Any, Any], here: Any
+) -> Found:
+    """One implementation as the case has it, on one device, and under other settings."""
+    if other.parallel.stage != 1:
+        raise UserError(f"--against {words!r}: not with parallel.stage={other.parallel.stage}")
+    grids = mesh.make(case, here[:1]), mesh.make(other, here)
+    batch = data.global_batch(other, grids[1].batch_parts)
+    sides = []
+    for name, one, grid in zip((impl, words), (case, other), grids, strict=True):
+        same = replace(one, global_batch=batch)
+        trainer = train_step.make_trainer(same, impl, grid)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)
+        params, state = variables
+        placed = jax.device_put(params, shardings["params"])
+        if state is not None:
+            state = jax.device_put(state, shardings["model_state"])
+        sides.append(computing.side(name, same, families.of(same).get(impl), placed, state, grid))
+    return compared(sides[0], sides[1])
+
+
+def compared(a: Side, b: Side, random: list[str] | None = None) -> Found:
+    """Where two sides part."""
+    missing = sorted(a.trace.outputs.keys() ^ b.trace.outputs.keys())
+    if missing:
+        raise UserError(f"{a.name} and {b.name} do not make the same: {missing[0]} is of one alone")
+    return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random or [])
