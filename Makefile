@@ -65,7 +65,7 @@ test-pairs: $(TEST)  ## try whole pairs as their authors wrote them (minutes)
 test-bisect: $(TEST)  ## plant faults in a model and have them found (minutes)
 	$(VENV)/bin/python -m pytest -m bisect
 
-test-fuzz: $(TEST)  ## have thousands of damaged logs and configurations read (minutes)
+test-fuzz: $(TEST)  ## have thousands of damaged files and command lines read (minutes)
 	$(VENV)/bin/python -m pytest -m fuzz
 
 test-package:  ## install a wheel in an empty environment, and use it from another folder (PYTHON=python3.13)

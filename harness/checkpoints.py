@@ -16,7 +16,7 @@ from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.terminal import cli
 from harness.terminal.errors import UserError
-from harness.terminal.text import aligned, counted
+from harness.terminal.text import aligned, counted, safe
 
 
 def parser() -> cli.Parser:
@@ -216,7 +216,7 @@ def _title(step: StoredStep) -> str:
         return f"{step.path}: another program's"
     about = step.metadata
     words = [f"step {step.number}", about["case"]["name"], about.get("impl"), about.get("size")]
-    return f"{step.path}: {', '.join(word for word in words if word)}"
+    return f"{step.path}: {', '.join(safe(word) for word in words if word)}"
 
 
 def _form(array: np.ndarray) -> str:

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 SEAL = "sha256"
+_MOST_DIGITS = 19
+_MANY_DIGITS = re.compile(rf"\d{{{_MOST_DIGITS + 1}}}")
 
 
 class Broken(Exception):
@@ -34,10 +37,24 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 
 def parse(text: str | bytes) -> Any:
-    """What a JSON text says; ValueError also for a key given twice and a number without end."""
-    found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
-    json.dumps(found, allow_nan=False)  # of 1e999; to ask of each number takes four times as long
+    """What a JSON text says.
+
+    ValueError also for a key given twice, a number without end, and an integer too large to count
+    anything, with which nothing can be computed.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text))
+    # To ask of each number takes four times as long.
+    integers = _integer if _MANY_DIGITS.search(text) else None
+    found = json.loads(text, parse_constant=_refuse, parse_int=integers, object_pairs_hook=_unique)
+    json.dumps(found, allow_nan=False)  # of 1e999
     return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits counts nothing")
+    return int(text)
 
 
 def _refuse(constant: str) -> None:

@@ -20,7 +20,7 @@ from harness.saving.digest import Digests
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.foreign import Place
 from harness.terminal.errors import UserError
-from harness.terminal.text import one_line, shortlist
+from harness.terminal.text import one_line, safe, shortlist
 
 STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
 
@@ -192,13 +192,42 @@ def _each(step: StoredStep, work: Mapping[str, Callable[[], Any]]) -> dict[str, 
 
 def _read_metadata(path: Any) -> dict[str, Any]:
     try:
-        return sealing.opened(json.loads((path / METADATA / METADATA).read_text()))
+        metadata = sealing.opened(sealing.parse((path / METADATA / METADATA).read_text()))
     except FileNotFoundError:
         raise Damaged("incomplete: its metadata is missing") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Damaged("its metadata cannot be read") from None
     except sealing.Broken:
         raise Damaged("its metadata has changed since it was saved") from None
+    lacking = _lacking(metadata)
+    if lacking:
+        raise Damaged(f"its metadata does not tell {lacking}")
+    return metadata
+
+
+def _lacking(metadata: Mapping[str, Any]) -> str:
+    """What metadata must tell and do not: nothing that is read is relied on as it comes."""
+    step, digests, case = (metadata.get(name) for name in ("step", "digests", "case"))
+    if type(step) is not int or step < 0:
+        return "the step"
+    if not isinstance(case, dict):
+        return "the case"
+    kinds = (("name", str), ("hash", str), ("config", dict))
+    wrong = [name for name, kind in kinds if not isinstance(case.get(name), kind)]
+    if wrong:
+        return f"the case's {wrong[0]}"
+    texts = ("impl", "size", "run_id", "recipe", "init", "nnx_state")
+    wrong = [name for name in texts if not isinstance(metadata.get(name), str | None)]
+    if wrong:
+        return f"{wrong[0]} as text"
+    if not isinstance(digests, dict) or not digests:
+        return "the arrays' digests"
+    for name, digest in digests.items():
+        try:
+            _described_by(digest)
+        except (TypeError, ValueError, AttributeError):
+            return f"the form of {safe(name)}"
+    return ""
 
 
 def _described_by(digest: str) -> jax.ShapeDtypeStruct:
