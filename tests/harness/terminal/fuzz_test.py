@@ -19,7 +19,7 @@ READING = ("checkpoints", "compare", "ingest", "report", "settings")
 ODD = (
     *("", "-", "--", "-1", "0", "1e999", "nan", "9" * 400, "x", "..", "/", "a/b", ".", "~", "*"),
     *("x" * 300, "\x00", "\x1b[31m", "\udc80", "\u202e", "a=b", "=", "model.layers=0", "gs://"),
-    *("/dev/null", "/dev/full", "/proc/self/mem", "%s", "{}", "run-1", "results", "./results/run-1"),
+    *("/dev/null", "/dev/full", "/proc/self/mem", "%s", "{}", "run-1", "results"),
     *("inspect", "diff", "verify", "convert", "linen", "tiny", "@x", "--help"),
 )  # fmt: skip
 
