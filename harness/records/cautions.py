@@ -37,6 +37,7 @@ class Caution(Enum):
         "",
     )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
+    UNUSED = ("{key}={value}: not used, as {why}", "")
     NO_BUBBLE = ("pipeline.bubble_percent.measured is null: nothing tells how long a tick took", "")
     FLOAT16_ON_TPU = (
         "model.dtype=float16: how a TPU multiplies float16 cannot be seen in a program, and nothing"

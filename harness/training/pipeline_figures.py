@@ -15,10 +15,18 @@ from harness.training.train_step import Trainer
 
 
 def describe(case: Case, trainer: Trainer, recorder: Recorder) -> None:
-    """Notes the pipeline of a trainer, if its mesh has stages."""
+    """Notes the pipeline of a trainer, if its mesh has stages; warns of settings without a use."""
     mesh, params = trainer.grid.mesh, trainer.state["params"]
     if stage.AXIS not in mesh.shape:
+        for key, value in vars(case.pipeline).items():
+            if value is not None:
+                why = "the model lies on one stage"
+                recorder.warn(Caution.UNUSED, key=f"pipeline.{key}", value=value, why=why)
         return
+    remat = getattr(case.model, "remat", "full")
+    if remat != "full":
+        why = "a stage keeps what enters a layer and computes the rest again"
+        recorder.warn(Caution.UNUSED, key="model.remat", value=remat, why=why)
     schedule, _ = pipeline.planned(case, params, mesh)
     sequences = trainer.inputs.batch["targets"].shape[-2] // trainer.grid.batch_parts
     shardings = jax.tree.map(lambda leaf: leaf.sharding, params)

@@ -35,6 +35,21 @@ def test_a_pipeline_is_on_record() -> None:
     assert [one["inputs_kept"] for one in told["per_stage"]] == [11, 9, 7, 5]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "warning"),
+    [
+        (
+            ("parallel.stage=1", "parallel.fsdp=-1", "parallel.data=1", "pipeline.group=4"),
+            "pipeline.group=4: not used, as the model lies on one stage",
+        ),
+        ((*ON_STAGES, "model.remat=none"), "model.remat=none: not used, as a stage keeps what"),
+    ],
+)
+def test_a_setting_without_a_use_is_told(overrides: tuple[str, ...], warning: str) -> None:
+    warnings = described(overrides=overrides).record["warnings"]
+    assert any(one.startswith(warning) for one in warnings), warnings
+
+
 def operation(name: str, scope: str, cycles: int) -> str:
     return (
         f'  {name} = s32[] copy(p), metadata={{op_name="jit(step)/shard_map/{scope}/add"}},'
