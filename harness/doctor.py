@@ -23,8 +23,8 @@ from harness.training import devices, joining, session
 
 _JOIN_SECONDS = 60
 _PLUGINS = {  # the distribution that JAX needs for a platform, and what installs it
-    "tpu": ("libtpu", "pip install '.[tpu]'"),
-    "gpu": ("jax-cuda12-plugin", "pip install '.[cuda]'"),
+    "tpu": ("libtpu", "pip install --editable '.[tpu]'"),
+    "gpu": ("jax-cuda12-plugin", "pip install --editable '.[cuda]'"),
 }
 _CASE = "01_baseline"
 _STEPS = 6

@@ -91,7 +91,8 @@ def main(argv: list[str]) -> int:
         return _list_cases()
     if arguments.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(
-            "--tensorboard: needs tensorboardX; install the extra: pip install '.[tensorboard]'"
+            "--tensorboard: needs tensorboardX; install the extra:"
+            " pip install --editable '.[tensorboard]'"
         )
     if arguments.restore_what is not None and arguments.restore is None:
         raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")

@@ -25,7 +25,7 @@ def read(document: Document) -> Imported:
     if importlib.util.find_spec("tensorboardX") is None:
         raise UserError(
             f"{document.name}: TensorBoard's events need tensorboardX; install the extra: "
-            "pip install '.[tensorboard]'"
+            "pip install --editable '.[tensorboard]'"
         )
     file = _File()
     for content in _records(document.events, file.notes):

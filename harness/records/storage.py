@@ -29,7 +29,7 @@ def place(text: str) -> Any:
     if scheme != "gs" or not rest.strip("/"):
         raise UserError(f"{text}: must be a folder or gs://BUCKET/FOLDER")
     if importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"{text}: needs gcsfs; install the extra: pip install '.[gcs]'")
+        raise UserError(f"{text}: needs gcsfs; install the extra: pip install --editable '.[gcs]'")
     from etils import epath
 
     # What fails is told in one line; its client would log pages first.

@@ -51,7 +51,8 @@ class Slice:
         """
         if importlib.util.find_spec("libtpu") is None:
             raise UserError(
-                "a TPU program is compiled by libtpu, which is not installed: pip install '.[tpu]'"
+                "a TPU program is compiled by libtpu, which is not installed:"
+                " pip install --editable '.[tpu]'"
             )
         from jax.experimental import topologies
 

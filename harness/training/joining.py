@@ -62,7 +62,7 @@ def join(
 def _end_alone(seconds: float) -> None:
     print(
         f"error: the other hosts did not come within {seconds:g} s: every host must run the"
-        " same command at the same time; python -m harness doctor, run on each, says what is"
+        " same command at the same time; harness doctor, run on each, says what is"
         " missing",
         file=sys.stderr,
         flush=True,

@@ -145,7 +145,10 @@ def test_a_bucket_without_its_extra_is_one_line(
         cli.main(checkpoints.main)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: gs://bucket/run: needs gcsfs; install the extra: pip install '.[gcs]'"
+    assert (
+        line
+        == "error: gs://bucket/run: needs gcsfs; install the extra: pip install --editable '.[gcs]'"
+    )
 
 
 def test_a_run_that_saves_to_a_bucket_fails_where_its_record_tells_of_it(no_gcsfs: None) -> None:

@@ -64,6 +64,27 @@ def test_both_are_shown_side_by_side_and_the_records_come_last(
     assert re.search(r"^program +the same, [0-9a-f]{12}$", compared, re.MULTILINE)
 
 
+def test_the_sample_in_the_readme_is_what_is_printed(
+    both: subprocess.CompletedProcess[str],
+) -> None:
+    """But for the figures, and for evaluations, which the run of the sample has not."""
+
+    def shape(text: str) -> list[str]:
+        verdict = text[text.rindex(": nnx against linen") :]
+        lines = [line for line in verdict.splitlines()[1:] if re.match(r"[a-z ]+\b  +\w", line)]
+        verdicts = lines[[line.split("  ")[0] for line in lines].index("numbers") :][:6]
+        told = "\n".join(verdicts).replace("evaluations bit-equal; ", "")
+        told = re.sub(r"\b[0-9a-f]{12}\b", "FINGERPRINT", told)
+        told = re.sub(r"[-+]?[0-9][\d,.]*(e-\d+)?( %| x)?", "N", told)
+        return told.replace("(N to N; ", "(").splitlines()  # which a few blocks do not give
+
+    sample = shape((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8"))
+    assert [line.partition("  ")[0] for line in sample] == [
+        *("numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
+    ]
+    assert shape(both.stdout) == sample
+
+
 def test_the_twins_ended_in_one_state_by_one_program(
     linen: dict[str, Any], nnx: dict[str, Any]
 ) -> None:

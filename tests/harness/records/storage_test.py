@@ -25,7 +25,8 @@ def test_a_bucket_without_its_extra_is_refused_in_one_line() -> None:
     asked = run("--case", "03_dropout", "--impl", "nnx", "--results-dir", "gs://bucket/runs")
     assert asked.returncode == 2
     (told,) = asked.stderr.splitlines()
-    assert told == "error: gs://bucket/runs: needs gcsfs; install the extra: pip install '.[gcs]'"
+    mend = "pip install --editable '.[gcs]'"
+    assert told == f"error: gs://bucket/runs: needs gcsfs; install the extra: {mend}"
 
 
 @pytest.fixture
