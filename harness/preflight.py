@@ -1,10 +1,11 @@
 """What a case needs on TPU slices: `harness preflight --case all --topology v6e-8`."""
 
 import json
+import math
 import os
 import shlex
 import time
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def parser() -> cli.Parser:
     add("--search", action="store_true", help="find the settings by which the case is fastest")
     add(
         "--search-minutes",
-        type=minutes,
+        type=_minutes,
         default=_MINUTES,
         metavar="N",
         help="how long a search may take; the same command goes on where it ended",
@@ -57,12 +58,14 @@ def parser() -> cli.Parser:
     return arguments
 
 
-def minutes(text: str) -> float:
-    """A positive number of minutes."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise ArgumentTypeError(f"{text}: must be a number above 0")
+    return minutes
 
 
 def main(argv: list[str]) -> int:

@@ -1,3 +1,12 @@
 """TPU slices that are not there: programs compiled for them, and what these will need and do."""
 
-__all__ = ["forecast", "forecast_text", "rows", "search", "search_text", "space", "topology"]
+__all__ = [
+    "forecast",
+    "forecast_text",
+    "prediction",
+    "rows",
+    "search",
+    "search_text",
+    "space",
+    "topology",
+]

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.slices.rows import Figures
-from harness.slices.space import Candidate, Change, Space
+from harness.slices.space import RECIPE, Candidate, Change, Space
 
+_HOPED_FOR = ("model.remat", RECIPE)
 _NO_TIME = 1e-9
 _Known = Mapping[Candidate, Figures]
 
@@ -15,8 +16,8 @@ def estimate(space: Space, known: _Known, near: Candidate, change: Change) -> Fi
 
     Where the same settings are known with other batches: the line through the nearest two; of one,
     the step with its computation in proportion, in the same memory. Else as the same change did to
-    another candidate. Of one that was never tried: the roofline, and no memory at all, so that it
-    is tried once.
+    another candidate. Of one that was never tried: of what is computed again, and of a recipe, the
+    roofline in no memory at all, so that it is tried soon; of anything else, that it does nothing.
     """
     target = space.changed(near, change)
     size = int(space.value(target, space.batch_key))
@@ -31,6 +32,8 @@ def estimate(space: Space, known: _Known, near: Candidate, change: Change) -> Fi
         return _of_batch(alike[first], second, size)
     pair = _same_change(space, known, near, change)
     at = known[near]
+    if pair is None and change.key not in _HOPED_FOR:
+        return at
     if pair is None:
         return replace(at, step_seconds=at.least_seconds or _NO_TIME, needed_bytes=0)
     before, after = pair

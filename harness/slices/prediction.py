@@ -9,6 +9,7 @@ hidden by what these compute, and by nothing else: they pass its pieces on. Noth
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,24 +46,9 @@ def check() -> list[dict[str, Any]]:
     Of those programs only sums are known, so nothing is taken as hidden: each time is the longest
     that the model allows, and `hidden_step_seconds` the shortest, with every permute hidden.
     """
-    device = hardware.find(_PUBLISHED_ON)
-    assert device is not None
-    assert device.chip is not None
-    chip = device.chip
     checked = []
     for run in json.loads(_PUBLISHED.read_text())["runs"]:
-        wire = run["wire_bytes"] / chip.link_bytes_per_second
-        hidden = run["permute_bytes"] / chip.link_bytes_per_second
-        kernels = run["layers"] * (
-            kernel_flops("fwd", *run["attention"]) * 2
-            + kernel_flops("dq", *run["attention"])
-            + kernel_flops("dkv", *run["attention"])
-        )
-        step = (
-            run["fusion_cycles"] / chip.clock_hz
-            + kernels / kernel_rate(run["attention"][2], device, chip)
-            + wire
-        )
+        step, hidden_step = of_sums(run)
         measured = run["measured_step_seconds"]
         checked.append(
             {
@@ -70,11 +56,34 @@ def check() -> list[dict[str, Any]]:
                 "measured_step_seconds": measured,
                 "step_seconds": step,
                 "error_percent": 100 * (step / measured - 1),
-                "hidden_step_seconds": step - hidden,
+                "hidden_step_seconds": hidden_step,
                 "explanation": run["explanation"],
             }
         )
     return checked
+
+
+def of_sums(sums: Mapping[str, Any]) -> tuple[float, float]:
+    """The longest and the shortest step, with no or all permutes hidden, by a program's sums alone.
+
+    sums: fusion_cycles, wire_bytes, of these permute_bytes, layers, and attention, of which a layer
+    calls the kernels: heads of the batch, sequence length, head width; on a v6e.
+    """
+    device = hardware.find(_PUBLISHED_ON)
+    assert device is not None
+    assert device.chip is not None
+    chip = device.chip
+    kernels = sums["layers"] * (
+        kernel_flops("fwd", *sums["attention"]) * 2
+        + kernel_flops("dq", *sums["attention"])
+        + kernel_flops("dkv", *sums["attention"])
+    )
+    step = (
+        sums["fusion_cycles"] / chip.clock_hz
+        + kernels / kernel_rate(sums["attention"][2], device, chip)
+        + sums["wire_bytes"] / chip.link_bytes_per_second
+    )
+    return step, step - sums["permute_bytes"] / chip.link_bytes_per_second
 
 
 def _caution(program: Program) -> str | None:

@@ -1,15 +1,13 @@
 """Holds what is compiled for TPU slices against the peer's figures: --help shows how."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from compiling import compiled
 from measuring import Table, parser
 
 from harness.cases import reading
-from harness.records.record import Record
-from harness.slices import forecast, topology
 from harness.terminal import cli
 
 _PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
@@ -17,7 +15,6 @@ _ABOUT = """Per device and step, compiled by libtpu; nothing ran. Mcycles leave 
 collectives and asynchronous copies, so that the predicted step time decides, not a column. Wire:
 all collectives of a step, and what of them the computation hides. Both implementations are one
 program unless a warning says otherwise.""".replace("\n", " ")
-_IMPLS = ("linen", "nnx")
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +35,7 @@ def main(argv: list[str]) -> int:
         seconds = {"step_seconds": peer["published_step_seconds"]}
         rows.append([f"{name}: peer", *_figures(peer, seconds)])
         for recipe in reading.RECIPES:
-            record = _forecast(peer["case"], peer["slice"], given.size, recipe, table)
+            record = compiled(peer["case"], peer["slice"], given.size, recipe, (), table).record
             figures = record["memory"] | record["program"]
             rows.append([f"{name}: {recipe}", *_figures(figures, record["prediction"])])
             table.environment = record["environment"]
@@ -49,28 +46,6 @@ def main(argv: list[str]) -> int:
     table.write(header, rows)
     print("step s: published for the peer, predicted for ours")
     return 0
-
-
-def _forecast(case: str, on: str, size: str, recipe: str, table: Table) -> Record:
-    """NNX's forecast; a warning where Linen's is another program."""
-    twin: forecast.Forecast | None = None
-    for impl in _IMPLS:
-        question = forecast.Question(
-            reading.load(case, size, (), recipe), size, recipe, impl, topology.find(on)
-        )
-
-        def phase(name: str, impl: str = impl) -> None:
-            print(f"{case} {on} {recipe} {impl}: {name}", file=sys.stderr)
-
-        found = forecast.make(question, phase, twin)
-        key = "optimized_sha256"
-        if twin and found.record["program"][key] != twin.record["program"][key]:
-            table.warn(f"{case} on {on}, {recipe}: Linen and NNX are two programs")
-        twin = found
-    assert twin is not None
-    if not twin.fits:
-        table.warn(f"{case} on {on}, {recipe}: does not fit")
-    return twin.record
 
 
 def _figures(figures: dict[str, Any], prediction: dict[str, Any]) -> list[str]:

@@ -140,6 +140,7 @@ def test_the_bridge_is_measured_in_every_way(tmp_path: Path) -> None:
         ("gpu", [], "there is no GPU here"),
         ("startup", ["--repeats", "0"], "must be at least 1"),
         ("slices", ["--cases", "99"], "invalid choice"),
+        ("batches", ["--ways", "slow"], "invalid choice"),
         ("peer", ["--environment", "nowhere", "--python", "python9.99"], "is not there"),
     ],
 )
@@ -155,3 +156,13 @@ def test_bad_input_is_one_line(
     assert done.returncode == 2
     assert told in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.tpu_compile
+def test_larger_batches_are_compiled_into_a_table(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "batches.py"), "--output", str(tmp_path)]
+    given = ["--size", "tiny", "--batches", "1", "2", "--ways", "reference"]
+    subprocess.run([*command, *given], check=True)
+    table = json.loads((tmp_path / "batches.json").read_text())["table"]
+    assert [row["sequences a chip: who"] for row in table] == ["1: reference", "2: reference"]
+    assert float(table[0]["step s"]) < float(table[1]["step s"])

@@ -34,7 +34,9 @@ def test_two_batches_make_a_line() -> None:
     assert expected.needed_bytes == 100 + 7 * 50
 
 
-def test_what_was_never_tried_is_hoped_for_as_the_roofline_says() -> None:
+def test_what_was_never_tried_is_hoped_for_as_the_roofline_says_or_does_nothing() -> None:
+    plain = estimate(space(), {START: ALONE}, START, Change("model.attention", "auto", "xla"))
+    assert plain == ALONE
     expected = estimate(space(), {START: ALONE}, START, Change(REMAT, "full", "none"))
     assert (expected.step_seconds, expected.needed_bytes) == (0.015, 0)
     unknown = replace(ALONE, least_seconds=0.0)

@@ -1,0 +1,96 @@
+"""Compiles larger batches of the baseline for a slice, beside the peer's: --help shows how."""
+
+import json
+from pathlib import Path
+
+from compiling import compiled
+from measuring import Table, parser
+
+from harness import hardware
+from harness.cases import families, reading
+from harness.slices import prediction
+from harness.slices.forecast import Forecast
+from harness.terminal import cli
+from harness.terminal.text import gib
+
+_CASE, _SLICE, _KIND = "01_baseline", "v6e-32", "TPU v6 lite"
+_PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
+_ABOUT = f"""{_CASE} for {_SLICE} with larger batches: predicted of steps compiled by libtpu. None
+of them ran. MFU counts the products that the model asks for, of the bfloat16 peak, not what is
+computed twice. Of the peer, the sums of cycles and bytes are known, for one sequence a chip:
+its step lies between all and none of its permutes hidden by the computation.""".replace("\n", " ")
+# What is held side by side: a recipe, and overrides.
+_WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "reference": ("reference", ()),
+    "reference, nothing computed twice": ("reference", ("model.remat=none",)),
+    "fast": ("fast", ()),
+}
+_HEADER = ["sequences a chip: who", "step s", "MFU %", "tokens/s/chip", "GiB"]
+_HEADER += ["compute s", "kernels s", "wire s", "of it hidden s"]
+
+
+def main(argv: list[str]) -> int:
+    """Compiles, or takes from the cache, and writes the table; returns the exit code."""
+    arguments = parser("batches", "Compiles larger batches, beside the peer.", 1)
+    arguments.add_argument("--size", default="full", choices=["tiny", "full"])
+    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16], metavar="B")
+    arguments.add_argument("--ways", nargs="+", default=[*_WAYS], choices=_WAYS)
+    given = arguments.parse_args(argv)
+    title = f"Larger batches on {_SLICE}" + ("" if given.size == "full" else ", tiny")
+    table = Table(given, "batches", title, f"{_ABOUT} The peer: {_PEER['source']}.")
+    rows = [] if given.size == "tiny" else [_peer()]
+    for batch in given.batches:
+        for way in given.ways:
+            recipe, changes = _WAYS[way]
+            overrides = [f"data.per_device_batch={batch}", *changes]
+            found = compiled(_CASE, _SLICE, given.size, recipe, overrides, table)
+            name = f"{batch}: {way}"
+            rows.append([name, *_figures(found)])
+            table.environment = found.record["environment"]
+            parts = ("memory", "program", "prediction", "timing")
+            table.samples[name] = {part: found.record[part] for part in parts}
+    table.write(_HEADER, rows)
+    return 0
+
+
+def _figures(found: Forecast) -> list[str]:
+    if not found.fits:
+        return ["does not fit", *["-"] * (len(_HEADER) - 2)]
+    step = found.record["prediction"]
+    seconds = step["step_seconds"]
+    mfu = hardware.mfu_percent(found.record["model"]["tflop_per_step_per_device"] / seconds, _KIND)
+    case, chips = found.question.case, found.question.on.chips
+    tokens = found.sequences * case.data.sequence_length / chips
+    hidden = step["wire_seconds"] - step["exposed_wire_seconds"]
+    times = (step["compute_seconds"], step["kernel_seconds"], step["wire_seconds"], hidden)
+    return [
+        f"{seconds:.4f}",
+        f"{mfu:.1f}",
+        f"{tokens / seconds:,.0f}",
+        gib(found.needed_bytes),
+        *(f"{one:.4f}" for one in times),
+    ]
+
+
+def _peer() -> list[str]:
+    """The peer's row: the shortest and the longest step that the model allows."""
+    sums = next(one for one in _PEER["cases"] if (one["case"], one["slice"]) == (_CASE, _SLICE))
+    case = reading.load(_CASE)
+    count = families.of(case).tflop_per_step
+    assert count is not None
+    tflop, _ = count(case.model, case.data.sequence_length, 1)
+    longest, shortest = prediction.of_sums(sums)
+    rates = [tflop / seconds for seconds in (longest, shortest)]
+    mfu = [hardware.mfu_percent(rate, _KIND) for rate in rates]
+    tokens = [case.data.sequence_length / seconds for seconds in (longest, shortest)]
+    return [
+        "1: peer",
+        f"{shortest:.4f} to {longest:.4f}",
+        f"{mfu[0]:.1f} to {mfu[1]:.1f}",
+        f"{tokens[0]:,.0f} to {tokens[1]:,.0f}",
+        *["-"] * (len(_HEADER) - 4),
+    ]
+
+
+if __name__ == "__main__":
+    cli.main(main)
