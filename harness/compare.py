@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.comparing import comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
+from harness.pages import comparison_page
 from harness.records import finding
 from harness.terminal import cli
 from harness.terminal.errors import UserError
@@ -35,6 +36,9 @@ def parser() -> cli.Parser:
     add(
         "--markdown", metavar="FILE", help="write a comment for a pull request; -: print it instead"
     )
+    add(
+        "--page", type=Path, metavar="FILE", help="write a page that holds all it needs, to be sent"
+    )
     add("--benchmark", type=Path, metavar="FILE", help="write B's figures for"
         " github-action-benchmark, customSmallerIsBetter")  # fmt: skip
     add("--gate", action="store_true", help="fail when B is worse than A, or not comparable")
@@ -61,6 +65,7 @@ def main(argv: list[str]) -> int:
         for path, text in (
             (arguments.json, comparison_text.as_json),
             (arguments.benchmark, comparison_text.benchmark),
+            (arguments.page, comparison_page.page),
             (_file(arguments.markdown), comparison_text.markdown),
         )
         if path is not None

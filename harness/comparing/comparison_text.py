@@ -24,7 +24,8 @@ def terminal(found: Comparison) -> str:
     lines += ["", *aligned([_headings(found), *(_cells(found, row) for row in found.rows)], "rest")]
     lines += [""]
     if found.programs.operations:
-        lines += ["operations that differ, A -> B:", *capped(found.programs.operations, _SHOWN), ""]
+        told = [str(one) for one in found.programs.operations]
+        lines += ["operations that differ, A -> B:", *capped(told, _SHOWN), ""]
     lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
     return "\n".join([*lines, *_verdicts(found)]).rstrip("\n")
 

@@ -65,7 +65,7 @@ def compare(a: Record, b: Record, programs: Read) -> Programs:
     operations = kinds = None
     if same is False and programs[0] is not None and programs[1] is not None:
         found = hlo.diff(programs[0], programs[1])
-        operations = tuple(map(str, found))
+        operations = tuple(found)
         counts = Counter(one.kind for one in found)
         kinds = tuple((kind, counts[kind]) for kind in hlo.KINDS if counts[kind])
     fingerprint = first["optimized_sha256"]

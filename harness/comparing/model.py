@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from harness import hlo
 from harness.comparing.comparability import Difference
 from harness.comparing.parity import Parity
 from harness.comparing.statistics import Ratio
@@ -83,7 +84,7 @@ class Programs:
     same_lowered: bool | None
     fingerprint: str | None  # of A's
     changes: tuple[tuple[str, float, float], ...]
-    operations: tuple[str, ...] | None
+    operations: tuple[hlo.Difference, ...] | None
     kinds: tuple[tuple[str, int], ...] | None
 
 

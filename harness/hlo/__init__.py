@@ -16,6 +16,7 @@ from harness.hlo.kinds import KINDS
 from harness.hlo.loops import Loop, walk
 from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, references
 from harness.hlo.place import where
+from harness.hlo.sources import source
 from harness.hlo.texts import stablehlo_sha256, text
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "parse",
     "parts",
     "references",
+    "source",
     "stablehlo_sha256",
     "text",
     "uncosted",

@@ -12,6 +12,7 @@ from harness.hlo.collectives import COLLECTIVE_KINDS
 from harness.hlo.kinds import CARRYING_HEADERS, Kind, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
+from harness.hlo.sources import source
 from harness.terminal.text import safe, shortlist
 
 # Follows from what it connects, so it is told last.
@@ -27,7 +28,7 @@ class Difference:
     their estimated cycles (0 where a program has no estimates), all executions together.
     where: places in the model, as in `where`; empty when XLA made the operation up.
     detail: what changed (old -> new), when both programs have such an operation there. kind: what
-    such operations are there for.
+    such operations are there for. source_*: the lines that wrote the first of them, as in `source`.
     """
 
     opcode: str
@@ -41,6 +42,8 @@ class Difference:
     bytes_b: int = 0
     detail: str = ""
     kind: Kind = "mathematics"
+    source_a: str = ""
+    source_b: str = ""
 
     def __str__(self) -> str:
         place = f" at {self.where}" if self.where else ""
@@ -148,7 +151,12 @@ class _Comparison:
         cycles_a, bytes_a = _totals(self.programs[0], a)
         cycles_b, bytes_b = _totals(self.programs[1], b)
         counted = (len(a), len(b), cycles_a, cycles_b, bytes_a, bytes_b)
-        difference = Difference(*key, *counted, detail, kind_of((a + b)[0].instruction))
+        written = (
+            next(filter(None, (source(program, node.instruction) for node in nodes)), "")
+            for program, nodes in zip(self.programs, (a, b), strict=True)
+        )
+        kind = kind_of((a + b)[0].instruction)
+        difference = Difference(*key, *counted, detail, kind, *written)
         return any(map(self._is_cause, a + b)), difference
 
 

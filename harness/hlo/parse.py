@@ -125,11 +125,15 @@ class Computation:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A compiled module: attributes of its first line, computations by name, where it starts."""
+    """A compiled module: attributes of its first line, computations by name, where it starts.
+
+    tables: the lines between these, FileNames to StackFrames, which tell of the source.
+    """
 
     header: dict[str, str]
     computations: dict[str, Computation]
     entry: Computation
+    tables: tuple[str, ...] = ()
 
     @property
     def devices(self) -> int:
@@ -141,13 +145,14 @@ class Program:
 def parse(text: str) -> Program:
     """Reads what `jax.stages.Compiled.as_text()` or `text(compiled)` gives.
 
-    Source tables (FileNames to StackFrames) are skipped. UserError: not one XLA program.
+    UserError: not one XLA program.
     """
     lines = text.lstrip().split("\n")
     if not lines[0].startswith("HloModule "):
         raise UserError("not the text of a compiled XLA program: it must begin with HloModule")
     computations: dict[str, Computation] = {}
     entry = None
+    tables: list[str] = []
     remaining = iter(lines[1:])
     for line in remaining:
         found = _COMPUTATION.match(line)
@@ -155,10 +160,12 @@ def parse(text: str) -> Program:
             computation = _computation(found[2], remaining)
             computations[computation.name] = computation
             entry = computation if found[1] else entry
+        elif line:
+            tables.append(line)
     if entry is None:
         raise UserError("the text of the XLA program has no ENTRY computation: is it cut off?")
     _, _, header = lines[0].partition(",")
-    return Program(_attributes(header), computations, entry)
+    return Program(_attributes(header), computations, entry, tuple(tables))
 
 
 def references(value: str) -> tuple[str, ...]:

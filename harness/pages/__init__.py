@@ -1,3 +1,3 @@
 """The report: pages made from records, a `*_page` for each kind; the rest draws and words."""
 
-__all__ = ["gathering", "site"]
+__all__ = ["comparison_page", "gathering", "site"]

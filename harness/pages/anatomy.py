@@ -15,6 +15,7 @@ _MEMORY = (("k0", "arguments"), ("k1", "outputs of their own"), ("k2", "temporar
            ("k3", "code"), ("peak", "peak in use"))  # fmt: skip
 _STEP = (("k0", "compute"), ("k1", "kernels"), ("k2", "waiting for the wire"),
          ("k3", "exposed copies"))  # fmt: skip
+_WAITING, _HIDDEN = "k2", ("k4", "wire, hidden")
 _PREDICTED = ("compute_seconds", "kernel_seconds", "exposed_wire_seconds", "exposed_copy_seconds")
 _WALL = (("k0", "steps"), ("k1", "saves that training waited for"), ("k2", "compile"),
          ("k3", "trace and lower"), ("k4", "import and init"), ("k5", "the rest"))  # fmt: skip
@@ -62,14 +63,43 @@ def step(preflights: dict[str, Run]) -> Markup:
     rows = []
     for on, run in preflights.items():
         prediction = run.record["prediction"]
-        parts = [words.number(prediction.get(key)) for key in _PREDICTED]
-        whole = words.number(prediction["step_seconds"])
-        pieces = _stacked(parts, _STEP, words.seconds)
+        pieces, whole = _predicted(prediction), words.number(prediction["step_seconds"])
         if pieces and whole is not None:
             mark = "≈ " if run.record["program"].get("inexact") else ""
             mark += "~" if prediction.get("caution") else ""
             rows.append(Bar(on, pieces, f"{mark}{words.seconds(whole)}"))
     return bars.draw("A step, as predicted", rows, _STEP, words.seconds)
+
+
+def timeline(title: str, named: Sequence[tuple[str, Run]]) -> Markup:
+    """What a step is expected to consist of: the device above, the wire below, hidden or not."""
+    rows = []
+    for name, run in named:
+        found = run.record["prediction"]
+        pieces, whole = _predicted(found), words.number(found["step_seconds"])
+        if pieces and whole is not None:
+            rows += [Bar(name, pieces, words.seconds(whole)), *_on_the_wire(found, pieces)]
+    return bars.draw(title, rows, (*_STEP, _HIDDEN), words.seconds)
+
+
+def _predicted(prediction: Record) -> list[Piece]:
+    parts = [words.number(prediction.get(key)) for key in _PREDICTED]
+    return _stacked(parts, _STEP, words.seconds)
+
+
+def _on_the_wire(prediction: Record, device: Sequence[Piece]) -> list[Bar]:
+    """The hidden part from the start on, the rest where the device waits for it."""
+    whole, waited = (words.number(prediction.get(f"{key}wire_seconds")) for key in ("", "exposed_"))
+    if whole is None or waited is None:
+        return []
+    hidden = max(0.0, whole - waited)
+    start = next((piece.start for piece in device if piece.kind == _WAITING), hidden)
+    pieces = [
+        Piece(_HIDDEN[0], 0.0, hidden, f"{_HIDDEN[1]} {words.seconds(hidden)}"),
+        Piece(_WAITING, start, waited, f"wire waited for {words.seconds(waited)}"),
+    ]
+    told = f"wire {words.seconds(whole)}, {words.seconds(hidden)} hidden"
+    return [Bar("", [piece for piece in pieces if piece.length > 0], told)]
 
 
 def parts(named: Sequence[tuple[str, Run]]) -> Markup:
@@ -99,7 +129,7 @@ def _cycles_by_part(run: Run) -> dict[str, float]:
 
 
 def _cycles(count: float) -> str:
-    return f"{words.millions(count)} million cycles"
+    return f"{count / 1e6:.3g} million cycles"
 
 
 def wall(named: Sequence[tuple[str, Run]]) -> Markup:

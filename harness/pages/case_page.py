@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.pages import anatomy, answers, curves, rendering, schedules, turns
+from harness.pages import anatomy, answers, curves, programs_page, rendering, schedules, turns
 from harness.pages.gathering import Case, Group, compiled_for
 from harness.pages.sources import Run
 from harness.records import figures
@@ -31,6 +31,7 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         after=after,
         groups=[_group(case, number, group) for number, group in enumerate(case.groups)],
         slices=slices,
+        programs=programs_page.path(case),
         step_anatomy=anatomy.step(slices),
         slice_memory=anatomy.memory(list(slices.items())),
         measured_on=_measured_on(case),

@@ -16,12 +16,16 @@ _HERE = Path(__file__).parent
 _MARKS = MARKS | {"unknown": words.MISSING}
 
 
-def render(template: str, page: str, has_charts: bool = False, **values: Any) -> str:
-    """Renders a page that will lie at `page`, a path in the report."""
+def render(
+    template: str, page: str, has_charts: bool = False, alone: bool = False, **values: Any
+) -> str:
+    """Renders a page that will lie at `page`, a path in the report; one that is `alone` in none."""
     return (
         _environment()
         .get_template(template)
-        .render(page=page, root="../" * page.count("/"), **_assets(has_charts), **values)
+        .render(
+            page=page, root="../" * page.count("/"), alone=alone, **_assets(has_charts), **values
+        )
     )
 
 

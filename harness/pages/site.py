@@ -7,7 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.pages import case_page, history_page, overview_page, run_page, runs_page
+from harness.pages import (
+    case_page,
+    history_page,
+    overview_page,
+    programs_page,
+    run_page,
+    runs_page,
+    slices_page,
+)
 from harness.pages.gathering import Collection
 from harness.terminal.errors import UserError
 
@@ -18,12 +26,15 @@ def pages(collection: Collection) -> Iterator[tuple[str, str]]:
     """Every page: its path in the report, and its HTML."""
     yield "index.html", overview_page.page("index.html", collection)
     yield "history.html", history_page.page("history.html", collection)
+    yield "slices.html", slices_page.page("slices.html", collection)
     yield "runs.html", runs_page.page("runs.html", collection)
     cases = collection.cases
     for number, case in enumerate(cases):
         before = cases[number - 1] if number else None
         after = cases[number + 1] if number + 1 < len(cases) else None
         yield case.page, case_page.page(case, before, after)
+        if programs := programs_page.path(case):
+            yield programs, programs_page.page(case)
     by_name = {case.name: case for case in cases}
     for run in collection.runs:
         yield run.page, run_page.page(run, by_name.get(run.record["case"]["name"]))
@@ -91,7 +102,7 @@ def write(collection: Collection, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         new = made / "new"
-        for folder in (new, new / "cases", new / "runs"):
+        for folder in (new, new / "cases", new / "programs", new / "runs"):
             folder.mkdir()
         written = []
         for path, text in pages(collection):

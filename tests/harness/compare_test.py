@@ -68,6 +68,16 @@ def test_the_command_ends_with_a_verdict_per_area(
     assert max(map(len, lines)) < 140
 
 
+def test_a_page_of_the_comparison_is_written(
+    command: Callable[..., tuple[int, list[str]]], tmp_path: Path
+) -> None:
+    code, _ = command("base", "twin", "--page", tmp_path / "page.html")
+    assert code == 0
+    assert "nnx against linen" in (tmp_path / "page.html").read_text()
+    with pytest.raises(UserError, match="there is no folder"):
+        command("base", "twin", "--page", tmp_path / "none" / "page.html")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [

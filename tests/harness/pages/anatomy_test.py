@@ -71,3 +71,29 @@ def test_saves_fall_between_the_steps() -> None:
     assert drawn.count("blocking") >= 2
     assert "1.6" in drawn
     assert drawn.count("step ") >= 10
+
+
+def test_the_wire_lies_below_the_device_hidden_from_the_start_and_waited_for_after() -> None:
+    made = make()
+    made["prediction"] = {"step_seconds": 0.1, "compute_seconds": 0.08, "wire_seconds": 0.05}
+    made["prediction"]["exposed_wire_seconds"] = 0.02
+    drawn = anatomy.timeline("A step", [("one", run(made))])
+    assert widths(drawn) == [80.0, 20.0, 30.0, 20.0]
+    assert re.findall(r'class="(k\d)" x="([0-9.]+)%"', drawn) == [
+        *(("k0", "0.000"), ("k2", "80.000")),
+        *(("k4", "0.000"), ("k2", "80.000")),
+    ]
+    del made["prediction"]["wire_seconds"]
+    assert len(widths(anatomy.timeline("A step", [("one", run(made))]))) == 2
+
+
+def test_parts_of_two_programs_stand_below_each_other_the_largest_first() -> None:
+    sides = []
+    for cycles in ({"norm": 1e6, "mlp": 4e6}, {"mlp": 2e6, "head": 3e6, "odd": "text"}):
+        made = make()
+        made["prediction"] = {"step_seconds": None, "cycles_by_part": cycles}
+        sides.append(run(made))
+    drawn = anatomy.parts([("a", sides[0]), ("b", sides[1])])
+    assert widths(drawn) == [100.0, 50.0, 75.0, 25.0]
+    assert re.findall(r'bar-name">(\w*)<', drawn) == ["mlp", "", "head", "norm"]
+    assert "4 million cycles, 80 %" in drawn

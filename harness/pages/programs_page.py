@@ -1,0 +1,125 @@
+"""A page of a case's programs: parts and collectives of two beside each other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.pages import anatomy, rendering
+from harness.pages.gathering import Case
+from harness.pages.sources import Run
+from harness.records import figures
+from harness.records.record import Record
+
+_FIGURES = (  # of one program: name, where in the record, filter
+    ("memory of a device", "memory.total_bytes", "size"),
+    ("temporaries", "memory.temp_bytes", "size"),
+    ("on the wire a step", "program.wire_bytes", "wire"),
+    ("million cycles a step", "program.fusion_cycles", "millions"),
+    ("TFLOP of a device and step", "model.tflop_per_step_per_device", "plain"),
+    ("step, predicted", "prediction.step_seconds", "seconds"),
+    ("to compile", "timing.compile_seconds", "seconds"),
+)
+_COLOURS = 6  # .k0 to .k5 in style.css
+
+
+@dataclass(frozen=True)
+class Side:
+    """A program under the name that tells it from the one beside it."""
+
+    name: str
+    run: Run
+
+
+def path(case: Case) -> str:
+    """Where the page of a case's programs lies; empty where none was compiled."""
+    return case.page.replace("cases/", "programs/", 1) if _compiled(case) else ""
+
+
+def page(case: Case) -> str:
+    """The page: programs of two that are one, then those that differ, then parts by slice."""
+    return rendering.render(
+        "programs.html.jinja",
+        path(case),
+        title=f"{case.name}: programs of {case.names[0]} and {case.names[1]}",
+        case=case,
+        sections=list(_sections(case)),
+        by_part=[
+            (slice_, anatomy.parts([(side.name, side.run) for side in sides[:_COLOURS]]))
+            for slice_, sides in _by_slice(case).items()
+        ],
+    )
+
+
+def _compiled(case: Case) -> dict[str, dict[str, Run]]:
+    """What fits, by slice and implementation."""
+    known = {
+        on: {impl: run for impl, run in sides.items() if run.record["error"] is None}
+        for on, sides in case.preflights.items()
+    }
+    return {on: sides for on, sides in known.items() if sides}
+
+
+def _sections(case: Case) -> Iterator[dict[str, Any]]:
+    alike: list[Side] = []
+    apart: list[tuple[str, list[Side]]] = []
+    for on, sides in _compiled(case).items():
+        pair = case.preflight_pairs.get(on)
+        if pair is not None and pair.found.programs.same and len(sides) > 1:
+            alike.append(Side(on, next(iter(sides.values()))))
+        else:
+            apart.append((on, [Side(impl, run) for impl, run in sides.items()]))
+    if alike:
+        yield _section(f"{case.names[0]} and {case.names[1]} are one program", alike)
+    for on, listed in apart:
+        yield _section(f"{on}: {' and '.join(side.name for side in listed)}", listed, on)
+
+
+def _by_slice(case: Case) -> dict[str, list[Side]]:
+    """The programs on each slice, under what sets them apart: recipe, twins, implementation."""
+    found: dict[str, list[Side]] = {}
+    for on, sides in _compiled(case).items():
+        slice_, _, rest = on.partition(", ")
+        pair = case.preflight_pairs.get(on)
+        if pair is not None and pair.found.programs.same:
+            sides = dict(list(sides.items())[:1])
+        names = [rest or "reference"] if len(sides) == 1 else [f"{rest} {impl}" for impl in sides]
+        listed = zip(names, sides.values(), strict=True)
+        found.setdefault(slice_, []).extend(Side(name.strip(), run) for name, run in listed)
+    return found
+
+
+def _section(title: str, sides: Sequence[Side], on: str = "") -> dict[str, Any]:
+    records = [side.run.record for side in sides]
+    known = [(name, form, _values(records, place)) for name, place, form in _FIGURES]
+    return {
+        "title": title,
+        "on": on,
+        "sides": sides,
+        "figures": [one for one in known if one[2] != [None] * len(sides)],
+        "collectives": list(_collectives(records)),
+    }
+
+
+def _values(records: Sequence[Record], place: str) -> list[float | None]:
+    section, _, key = place.partition(".")
+    return [figures.number(record[section].get(key)) for record in records]
+
+
+def _collectives(
+    records: Sequence[Record],
+) -> Iterator[tuple[str, list[tuple[float, float] | None]]]:
+    """Each kind with count and bytes on each side, that which sends most first."""
+    found = [record["program"]["collectives"] or {} for record in records]
+    kinds = {kind for side in found for kind in side}
+    for kind in sorted(kinds, key=lambda one: (-max(_sent(side, one) for side in found), one)):
+        yield (
+            kind,
+            [
+                (side[kind]["count"], side[kind]["bytes"]) if kind in side else None
+                for side in found
+            ],
+        )
+
+
+def _sent(side: Record, kind: str) -> float:
+    return figures.number(side[kind]["bytes"]) or 0.0 if kind in side else 0.0
