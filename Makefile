@@ -23,7 +23,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-xpk test-browser lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-xpk test-browser picture lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,8 +82,17 @@ test-package:  ## install a wheel in an empty environment, and use it from anoth
 test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
 	$(VENV)/bin/python -m pytest -m xpk
 
-test-browser: $(BROWSER)  ## look at the pages in headless Chromium (CHROMIUM=PATH names one)
+# Judges whether the pages can be read by everybody; left out where there is no npm.
+AXE := axe-core-4.14.1
+build/axe/package/axe.min.js:
+	mkdir -p build/axe
+	cd build/axe && npm pack --silent $(subst -4,@4,$(AXE)) && tar -xzf $(AXE).tgz
+
+test-browser: $(BROWSER) $(if $(shell command -v npm),build/axe/package/axe.min.js)  ## look at the pages in headless Chromium (CHROMIUM=PATH names one)
 	$(VENV)/bin/python -m pytest -m browser
+
+picture: $(BROWSER)  ## take the pictures of the README anew, from the committed records
+	$(VENV)/bin/python scripts/pictures/picture.py
 
 lint: $(TEST)  ## check the format, the style and the types
 	$(VENV)/bin/ruff format --check .

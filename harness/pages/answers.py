@@ -1,10 +1,10 @@
 """Whether two are the same, in a few words, and the one number that matters most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.comparing.model import Comparison, Outcome
-from harness.pages.gathering import Pair
+from harness.pages.gathering import Case, Group, Pair
 from harness.pages.sources import Run
 from harness.terminal.text import counted, percent, shortlist
 
@@ -20,6 +20,37 @@ class Answer:
     words: str
     number: str = ""
     about: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The answer for one case; where: what it ran on, empty where it never did.
+
+    others: what else is known, each with where.
+    """
+
+    answer: Answer
+    where: str = ""
+    others: tuple[tuple[str, Answer], ...] = ()
+
+
+def of_case(case: Case, groups: Sequence[Group], slices: Sequence[str]) -> Line:
+    """The newest comparison of full size, else the newest one, else what was compiled."""
+    ran = [
+        (group.label, of_runs(group.pair.found))
+        for group in sorted(groups, key=lambda one: one.runs[-1].record["size"] != "full")
+        if group.pair is not None
+    ]
+    compiled = of_programs(
+        {on: pair for on, pair in case.preflight_pairs.items() if on in slices},
+        {on: case.preflights[on] for on in slices},
+    )
+    known = [*ran, *([("", compiled)] if compiled is not None else [])]
+    if known:
+        (where, answer), *others = known
+        return Line(answer, where, tuple(others))
+    words = "needs a completed run of each" if groups else "not run here yet"
+    return Line(Answer("unknown", "no result", "", words))
 
 
 def of_runs(found: Comparison) -> Answer:

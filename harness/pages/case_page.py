@@ -29,6 +29,7 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         case=case,
         before=before,
         after=after,
+        line=answers.of_case(case, case.groups, list(case.preflights)),
         groups=[_group(case, number, group) for number, group in enumerate(case.groups)],
         slices=slices,
         programs=programs_page.path(case),
@@ -55,7 +56,6 @@ def _group(case: Case, number: int, group: Group) -> dict[str, Any]:
     return {
         "group": group,
         "pair": group.pair,
-        "answer": None if group.pair is None else answers.of_runs(group.pair.found),
         "charts": curves.charts_of(overlaid, f"group-{number}", dashed=group.names[1]),
         "turns": "" if group.pair is None else turns.chart(group.pair.found),
         "crossings": _crossings(group),

@@ -17,6 +17,7 @@ _POINTS = 600  # of one curve
 _MARKED = 80  # points that are marked one by one
 _HEIGHT = 220
 _TICKS = 5
+_LONG = 9  # letters of a tick that a chart has room for
 _LABEL = 0.22  # of the width that a label takes
 _WIDE_RANGE = 30.0  # of times that share no linear scale
 
@@ -81,7 +82,7 @@ def lines(
             parts += _marks(one, vertical, across, x_name, form)
     data = {"x": x_name, "unit": unit, "logarithmic": wide, "group": group, "marked": marked,
             "ticks": labelled}  # fmt: skip
-    return _figure(title, curves, "".join(parts), data)
+    return _figure(title, curves, "".join(parts), data, max(map(len, told)) > _LONG)
 
 
 def _figure(
@@ -89,6 +90,7 @@ def _figure(
     curves: Sequence[Series],
     drawing: str,
     data: dict[str, Any],
+    long: bool,
 ) -> Markup:
     data = data | {
         "series": [
@@ -112,13 +114,14 @@ def _figure(
     scale = ", logarithmic scale" if data["logarithmic"] else ""
     return Markup(
         '<figure class="chart"><figcaption>{title}<small>by {x_name}{scale}</small>'
-        '</figcaption><div class="plot"><svg class="drawn" role="img" aria-label="{title}"'
+        '</figcaption><div class="plot{wide}"><svg class="drawn" role="img" aria-label="{title}"'
         ' width="100%" height="{height}">{drawing}</svg></div>'
         '<ul class="legend">{legend}</ul>{island}</figure>'
     ).format(
         title=title,
         x_name=data["x"],
         scale=scale,
+        wide=" wide" if long else "",
         height=_HEIGHT + 24,
         drawing=Markup(drawing),
         legend=legend,

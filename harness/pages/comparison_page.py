@@ -30,7 +30,7 @@ def page(found: Comparison) -> str:
         title=f"{first['case']['name'] or 'no case'}: {names[1]} against {names[0]}",
         found=found,
         pair=Pair(found, tuple(a), tuple(b)),
-        answer=answers.of_runs(found),
+        line=answers.Line(answers.of_runs(found)),
         first=first,
         turns=turns.chart(found),
         parting=_parting(found, runs, " - ".join(reversed(names))),

@@ -4,26 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.pages import answers, rendering, turns
-from harness.pages.answers import Answer
+from harness.pages.answers import Line
 from harness.pages.gathering import Case, Collection, Group, family_of
 from harness.pages.sources import Run
 from harness.records import figures
 
-_EXPERIMENTS = 40  # the newest
-_REPEATS = 12  # of one experiment, the newest
-
-
-@dataclass(frozen=True)
-class Line:
-    """The answer for one case of one family; where: what it ran on, empty where it never did.
-
-    others: what else is known, each with where.
-    """
-
-    case: Case
-    answer: Answer
-    where: str
-    others: tuple[tuple[str, Answer], ...] = ()
+_EXPERIMENTS = 30  # the newest
+_REPEATS = 10  # of one experiment, the newest
 
 
 @dataclass(frozen=True)
@@ -84,9 +71,9 @@ def _experiment(case: Case, group: Group) -> Experiment:
     return Experiment(case, group, tuple(sides), drawn, tuple(group.runs[: -_REPEATS - 1 : -1]))
 
 
-def _families(collection: Collection) -> dict[str, list[Line]]:
+def _families(collection: Collection) -> dict[str, list[tuple[Case, Line]]]:
     """The lines of each family, in the order of its cases."""
-    found: dict[str, list[Line]] = {}
+    found: dict[str, list[tuple[Case, Line]]] = {}
     for case in collection.cases:
         groups: dict[str, list[Group]] = {}
         for group in case.groups:
@@ -96,25 +83,6 @@ def _families(collection: Collection) -> dict[str, list[Line]]:
             family = family_of(next(iter(sides.values())).record)
             compiled.setdefault(family, []).append(on)
         for family in {**groups, **compiled} or {case.header.family: None}:
-            line = _line(case, groups.get(family, []), compiled.get(family, []))
-            found.setdefault(family, []).append(line)
+            line = answers.of_case(case, groups.get(family, []), compiled.get(family, []))
+            found.setdefault(family, []).append((case, line))
     return found
-
-
-def _line(case: Case, groups: list[Group], slices: list[str]) -> Line:
-    """The newest comparison of full size, else the newest one, else what was compiled."""
-    ran = [
-        (group.label, answers.of_runs(group.pair.found))
-        for group in sorted(groups, key=lambda one: one.runs[-1].record["size"] != "full")
-        if group.pair is not None
-    ]
-    compiled = answers.of_programs(
-        {on: pair for on, pair in case.preflight_pairs.items() if on in slices},
-        {on: case.preflights[on] for on in slices},
-    )
-    known = [*ran, *([("", compiled)] if compiled is not None else [])]
-    if known:
-        (where, answer), *others = known
-        return Line(case, answer, where, tuple(others))
-    words = "needs a completed run of each" if groups else "not run here yet"
-    return Line(case, Answer("unknown", "no result", "", words), "")

@@ -31,7 +31,7 @@ def page(run: Run, case: Case | None) -> str:
         content=content,
         case=case,
         sections=[(name, rows) for name in _SECTIONS if (rows := _rows(content, name))],
-        charts=curves.charts_of([run], "run"),
+        charts=curves.charts_of([run], "run", dashed=""),
         memory=anatomy.memory([(run.short, run)]),
         step=anatomy.step({content["environment"]["topology"] or run.short: run}),
         wall=anatomy.wall([(run.short, run)]),

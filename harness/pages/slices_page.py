@@ -36,6 +36,7 @@ def page(name: str, collection: Collection) -> str:
         for case in collection.cases
         for on, sides in case.preflights.items()
     ]
+    programs = _programs(prices)
     topologies = dict.fromkeys(
         _topology(one) for one in sorted(prices, key=lambda one: (one.chips or 0.0, one.on))
     )
@@ -45,7 +46,7 @@ def page(name: str, collection: Collection) -> str:
         title="Slices",
         topologies=list(topologies),
         rows=_fits(prices),
-        prices=(programs := _programs(prices)),
+        prices=_by_case(programs),
         steps=_STEPS,
         timelines=[
             anatomy.timeline(
@@ -104,6 +105,14 @@ def _programs(prices: list[Price]) -> list[Price]:
             else:
                 found[key] = one
     return list(found.values())
+
+
+def _by_case(programs: list[Price]) -> dict[tuple[str, ...], list[Price]]:
+    """The prices of cases that share their programs, by the names of these."""
+    found: dict[tuple[str, ...], list[Price]] = {}
+    for one in programs:
+        found.setdefault(tuple(case.name for case in (one.case, *one.others)), []).append(one)
+    return found
 
 
 def _topology(one: Price) -> str:

@@ -53,10 +53,12 @@ def small(found: Comparison) -> Markup:
             height(high), max(1.0, height(low) - height(high))
         )
     drawn += Markup('<line class="grid" x2="100%" y1="{0:.1f}" y2="{0:.1f}"/>').format(height(1.0))
-    for number, ratio in enumerate(ratios):
-        drawn += Markup('<circle class="s0" cx="{:.1f}" cy="{:.1f}" r="1.5"/>').format(
-            _ROOM + (_WIDTH - 2 * _ROOM) * number / max(1, len(ratios) - 1), height(ratio)
-        )
+    across = (_WIDTH - 2 * _ROOM) / max(1, len(ratios) - 1)
+    points = "".join(
+        f"M{_ROOM + across * number:.1f} {height(ratio):.1f}h0"
+        for number, ratio in enumerate(ratios)
+    )
+    drawn += Markup('<path class="s0" d="{}"/>').format(points)
     return Markup(
         '<svg class="turns" role="img" aria-label="step time in turns: {}" width="{}" height="{}">'
         "{}</svg><small>{}</small>"

@@ -33,7 +33,7 @@ def size(count: float) -> str:
 
 def wire(count: float) -> str:
     """Bytes on a wire, always in the unit of link rates: 5.927 GB."""
-    return f"{count / 1e9:.4g} GB"
+    return f"{count / 1e9:.3f} GB" if not 0 < count < 1e6 else f"{count / 1e9:.2g} GB"
 
 
 def gib(count: float) -> str:

@@ -79,7 +79,7 @@
       axes: [
         { ...axis, size: 30, incrs: WHOLE, ...(labels.size ? { splits: () => data.ticks } : {}),
           values: (_, ticks) => ticks.map(at) },
-        { ...axis, size: data.unit ? 66 : 48, ...(data.unit === "bytes" ? { incrs: BINARY } : {}), values: (_, ticks) =>
+        { ...axis, size: (_, ticks) => 14 + 6.7 * Math.max(4, ...(ticks || []).map((text) => (text || "").length)), ...(data.unit === "bytes" ? { incrs: BINARY } : {}), values: (_, ticks) =>
           (data.logarithmic ? ticks.map((y) => (y === null ? null : words(y, data.unit, 4)))
             : alike(ticks, data.unit)) },
       ],

@@ -1,22 +1,23 @@
 """The pages of a report in headless Chromium: `make test-browser`."""
 
 import base64
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import picture
 import pytest
-from report_site import PREFLIGHT, PUBLISHED, write_results
+from compared_records import write
+from report_site import PREFLIGHT, PUBLISHED, run, write_results
 
-from harness import report
+from harness import compare, report
+from harness.terminal.errors import UserError
 
 pytestmark = pytest.mark.browser
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE, TABLET, DESK = ({"width": width, "height": 900} for width in (390, 768, 1440))
+AXE = Path(__file__).parents[3] / "build" / "axe" / "package" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_results(folder / "results")
     sources = [str(folder / "results"), str(PUBLISHED), str(PREFLIGHT)]
     assert report.main([*sources, "--output", str(folder / "site")]) == 0
+    pair = ["a-linen", "a-nnx", "--results-dir", str(folder / "results")]
+    assert compare.main([*pair, "--page", str(folder / "site" / "comparison.html")]) == 0
     return folder / "site"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     driver = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is missing")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        pytest.skip(f"none of {', '.join(_NAMES)} is installed, and CHROMIUM names none")
+    try:
+        path = picture.browser()
+    except UserError as error:
+        pytest.skip(str(error))
     with driver.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield found
@@ -61,15 +65,17 @@ class Watched:
 def some_pages(site: Path) -> list[Path]:
     """One of each kind."""
     return [
-        *(site / name for name in ("index.html", "history.html", "runs.html")),
+        *(site / f"{name}.html" for name in ("index", "history", "runs", "slices", "comparison")),
+        next(site.glob("programs/01_baseline-*")),
         *(next(site.glob(f"cases/{name}-*")) for name in ("03_dropout", "04_int8", "05_fp8")),
         *(next(site.glob(f"runs/{name}-*")) for name in ("a-nnx", "a-failed")),
         *(next(site.glob(f"runs/published-{name}-*")) for name in ("megatron", "axlearn")),
+        next(site.glob("runs/*01_baseline-nnx-*")),
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("size", [PHONE, TABLET, DESK], ids=["phone", "tablet", "desk"])
 def test_pages_show_without_an_error_a_request_or_a_sideways_scroll(
     site: Path, browser: Any, scheme: str, size: dict[str, int]
 ) -> None:
@@ -84,11 +90,51 @@ def test_pages_show_without_an_error_a_request_or_a_sideways_scroll(
         page.context.close()
 
 
-def test_the_first_page_opens_at_once(site: Path, browser: Any) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_axe_finds_nothing_that_keeps_anybody_from_reading(
+    site: Path, browser: Any, scheme: str, size: dict[str, int]
+) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not there: make test-browser gets it where npm is installed")
+    for path in some_pages(site):
+        page = Watched(browser, color_scheme=scheme, viewport=size, bypass_csp=True).open(path)
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        told = [(one["id"], one["nodes"][0]["html"][:200]) for one in found["violations"]]
+        assert told == [], path.name
+        page.context.close()
+
+
+def test_verdicts_and_intervals_are_on_the_screen(site: Path, browser: Any) -> None:
+    page = Watched(browser, viewport=TABLET).open(site / "index.html")
+    assert inside(page, ".answers .verdict, .experiment .verdict", TABLET)
+    page = Watched(browser, viewport=PHONE).open(next(site.glob("cases/03_dropout-*")))
+    assert inside(page, ".compared td small", PHONE)
+
+
+def inside(page: Any, selector: str, size: dict[str, int]) -> bool:
+    """Whether all that is selected is shown within the width of the screen."""
+    boxes = [one.bounding_box() for one in page.locator(selector).all() if one.is_visible()]
+    assert boxes
+    return all(box["x"] >= 0 and box["x"] + box["width"] <= size["width"] for box in boxes)
+
+
+def test_the_first_page_of_five_hundred_runs_opens_at_once(browser: Any, tmp_path: Path) -> None:
+    made = run("any", "linen")
+    for number in range(500):
+        impl = ("linen", "nnx")[number % 2]
+        config = made["case"]["config"] | {"run.seed": number // 10}
+        case = made["case"] | {"config": config}
+        write(tmp_path / "results", made | {"run_id": f"r{number}", "impl": impl, "case": case})
+    assert report.main([str(tmp_path / "results"), "--output", str(tmp_path / "site")]) == 0
+    index = tmp_path / "site" / "index.html"
+    assert index.stat().st_size < 400_000
     page = Watched(browser).page
     page.goto("about:blank")
     begun = time.monotonic()
-    page.goto((site / "index.html").as_uri(), wait_until="load")
+    page.goto(index.as_uri(), wait_until="load")
     assert time.monotonic() - begun < 1.0
 
 

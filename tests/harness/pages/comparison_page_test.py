@@ -22,7 +22,8 @@ def shown(tmp_path: Path, text: str) -> Page:
 
 
 def test_a_comparison_is_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
-    found = comparison.compare(*([one] for one in in_turns(1.2, names=("a", "b"))))
+    a, b = in_turns(1.2, names=("a", "b"))
+    found = comparison.compare([a], [b])
     page = shown(tmp_path, comparison_page.page(found))
     assert "<title>03_dropout: nnx against linen" in page.source
     assert set(page.links()) == {"#content"}

@@ -49,7 +49,7 @@ def test_what_was_only_compiled_shows_what_a_compilation_knows() -> None:
     made["prediction"] |= {"step_seconds": 0.07, "cycles_by_part": {"mlp": 7.5e6, "norm": 2.5e6}}
     made["memory"]["capacity_bytes"] = 2 * made["memory"]["total_bytes"]
     page = run_page.page(Run(made, "runs/compiled.html", None), None)
-    for text in ("compiled for v6e-32", "6.25 GB", "7.5 million cycles, 75 %", "50 %"):
+    for text in ("compiled for v6e-32", "6.250 GB", "7.5 million cycles, 75 %", "50 %"):
         assert text in page
     for text in ("No result", "not known", "No log lies", "final loss", "tokens/s"):
         assert text not in page

@@ -11,7 +11,7 @@ def test_a_small_picture_has_every_pair_and_the_interval_as_a_band() -> None:
     a, b = in_turns(1.2, pairs=20)
     found = comparison.compare([a], [b])
     drawn = turns.small(found)
-    assert drawn.count("<circle") == 20
+    assert drawn.count("h0") == 20
     assert drawn.count('class="interval"') == 1
     assert "+2" in drawn
     assert "style=" not in drawn
@@ -31,7 +31,7 @@ def test_the_chart_tells_the_bounds_of_the_interval() -> None:
 def test_few_pairs_have_points_and_no_interval() -> None:
     a, b = in_turns(1.2, pairs=4)
     drawn = turns.small(comparison.compare([a], [b]))
-    assert drawn.count("<circle") == 4
+    assert drawn.count("h0") == 4
     assert 'class="interval"' not in drawn
 
 

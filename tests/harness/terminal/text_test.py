@@ -23,7 +23,8 @@ def test_bytes_come_in_the_unit_that_suits_them(count: float, shown: str) -> Non
 
 
 def test_bytes_on_a_wire_have_one_unit_everywhere() -> None:
-    assert [text.wire(count) for count in (5_926_739_788, 647_069_696)] == ["5.927 GB", "0.6471 GB"]
+    shown = {5_926_739_788: "5.927 GB", 4.3e9: "4.300 GB", 261_964: "0.00026 GB", 0: "0.000 GB"}
+    assert {count: text.wire(count) for count in shown} == shown
 
 
 @pytest.mark.parametrize(
