@@ -23,7 +23,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-xpk test-browser picture lint format golden clean
+.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-lowest test-xpk test-browser picture lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,14 @@ test-package:  ## install a wheel in an empty environment, and use it from anoth
 	cd build/package && venv/bin/python -m harness.checkpoints verify results/own-nnx/checkpoints
 	cd build/package && venv/bin/python -m harness.bisect --case 03_dropout --size tiny
 	cd build/package && venv/bin/python -m harness.report --output site
+
+test-lowest:  ## run the quick tests with the lowest versions that pyproject.toml allows (long)
+	rm -rf .venv/lowest
+	$(PYTHON) -m venv .venv/lowest
+	sed -nE 's/^  "([A-Za-z0-9-]+)(\[[a-z]+\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml > .venv/lowest/versions.txt
+	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint .venv/lowest/versions.txt --editable '.[test]'
+	.venv/lowest/bin/python -m pytest -n 2 --dist loadfile
 
 test-xpk: $(TEST) .venv/xpk/bin/xpk  ## have XPK make the manifests, in an environment of its own
 	$(VENV)/bin/python -m pytest -m xpk
