@@ -1,5 +1,6 @@
 """Whether two are the same, in a few words, and the one number that matters most."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Line:
 def of_case(case: Case, groups: Sequence[Group], slices: Sequence[str]) -> Line:
     """The newest comparison of full size, else the newest one, else what was compiled."""
     ran = [
-        (group.label, of_runs(group.pair.found))
+        (_where(group), of_runs(group.pair.found))
         for group in sorted(groups, key=lambda one: one.runs[-1].record["size"] != "full")
         if group.pair is not None
     ]
@@ -51,6 +52,11 @@ def of_case(case: Case, groups: Sequence[Group], slices: Sequence[str]) -> Line:
         return Line(answer, where, tuple(others))
     words = "needs a completed run of each" if groups else "not run here yet"
     return Line(Answer("unknown", "no result", "", words))
+
+
+def _where(group: Group) -> str:
+    status = group.runs[-1].record["status"]
+    return group.label if status == "completed" else f"{group.label}; its newest run {status}"
 
 
 def of_runs(found: Comparison) -> Answer:
@@ -83,20 +89,28 @@ def _listed(areas: list[str]) -> str:
 
 
 def _number(found: Comparison) -> tuple[str, str]:
-    """How far the losses part; else what two took in turns or in repeats; else the equal steps."""
-    loss, speed = found.parity.loss, found.speed
-    if loss.first_step is not None:
-        about = f"largest difference of a loss, at step {loss.largest_step}"
-        return ("not finite" if loss.largest == float("inf") else f"{loss.largest:.3g}"), about
+    """How far the numbers part; else what two took in turns or in repeats; else the equal steps."""
+    parity, speed = found.parity, found.speed
+    for what, agreement in (
+        ("loss", parity.loss),
+        ("gradient norm", parity.grad_norm),
+        ("loss of an evaluation", parity.evaluations),
+    ):
+        if agreement.first_step is not None:
+            known = "not finite" if agreement.largest == math.inf else f"{agreement.largest:.3g}"
+            return known, f"largest difference of a {what}, at step {agreement.largest_step}"
+    if parity.states is not None and not parity.states.same:
+        arrays = [*parity.states.differing, *parity.states.only_a, *parity.states.only_b]
+        return (counted(len(arrays), "array") if arrays else ""), "the final states differ"
     ratio = speed.ratio
     if ratio is not None and speed.by != "one run":
         about = f"step time, {found.names[1]} to {found.names[0]}"
         if ratio.low is not None and ratio.high is not None:
             about += f"; {percent(ratio.low)} to {percent(ratio.high)} with 99 %"
         return percent(ratio.value), about
-    if loss.equal:
-        digits = "" if found.parity.digits is None else ", in the digits that are known"
-        return counted(loss.steps, "step"), f"with equal losses{digits}"
+    if parity.loss.equal:
+        digits = "" if parity.digits is None else ", in the digits that are known"
+        return counted(parity.loss.steps, "step"), f"with equal losses{digits}"
     return "", ""
 
 

@@ -18,7 +18,7 @@ _MARKED = 80  # points that are marked one by one
 _HEIGHT = 220
 _TICKS = 5
 _LONG = 9  # letters of a tick that a chart has room for
-_LABEL = 0.22  # of the width that a label takes
+_LABEL = 0.3  # of the width that a label takes
 _WIDE_RANGE = 30.0  # of times that share no linear scale
 
 

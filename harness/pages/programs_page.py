@@ -60,16 +60,17 @@ def _compiled(case: Case) -> dict[str, dict[str, Run]]:
 
 
 def _sections(case: Case) -> Iterator[dict[str, Any]]:
-    alike: list[Side] = []
+    alike: dict[str, list[Side]] = {}
     apart: list[tuple[str, list[Side]]] = []
     for on, sides in _compiled(case).items():
         pair = case.preflight_pairs.get(on)
         if pair is not None and pair.found.programs.same and len(sides) > 1:
-            alike.append(Side(on, next(iter(sides.values()))))
+            both = " and ".join(pair.found.names)
+            alike.setdefault(both, []).append(Side(on, next(iter(sides.values()))))
         else:
             apart.append((on, [Side(impl, run) for impl, run in sides.items()]))
-    if alike:
-        yield _section(f"{case.names[0]} and {case.names[1]} are one program", alike)
+    for both, slices in alike.items():
+        yield _section(f"{both} are one program", slices)
     for on, listed in apart:
         yield _section(f"{on}: {' and '.join(side.name for side in listed)}", listed, on)
 
@@ -97,7 +98,14 @@ def _section(title: str, sides: Sequence[Side], on: str = "") -> dict[str, Any]:
         "sides": sides,
         "figures": [one for one in known if one[2] != [None] * len(sides)],
         "collectives": list(_collectives(records)),
+        "cautions": [(side.name, line) for side in sides for line in _cautions(side.run.record)],
     }
+
+
+def _cautions(content: Record) -> list[str]:
+    """Why figures of a program are not exact, or its predicted time cannot be checked."""
+    caution = content["prediction"].get("caution")
+    return [*content["program"].get("inexact", []), *([str(caution)] if caution else [])]
 
 
 def _values(records: Sequence[Record], place: str) -> list[float | None]:

@@ -34,6 +34,17 @@ def test_of_losses_that_part_the_largest_difference_is_the_number() -> None:
     assert answer(make(), b).number == "not finite"
 
 
+def test_equal_losses_are_not_the_number_where_something_else_parts() -> None:
+    b = make(impl="nnx")
+    b["steps"][3]["grad_norm"] += 0.5
+    found = answer(make(), b)
+    assert (found.words, found.number) == ("not the same numbers", "0.5")
+    assert found.about == "largest difference of a gradient norm, at step 3"
+    b = changed("checkpoint.digest", "e" * 64, impl="nnx")
+    found = answer(make(), b)
+    assert (found.words, found.about) == ("not the same numbers", "the final states differ")
+
+
 def test_slower_in_turns_is_said_with_its_interval() -> None:
     found = answer(*in_turns(1.2))
     assert found.outcome == "worse"

@@ -61,4 +61,8 @@ def test_a_line_is_of_one_family_and_tells_the_full_size_first(tmp_path: Path) -
     assert [(where, one.words) for where, one in line.others] == [
         ("tiny, 32 x TPU v6 lite", "no difference found; open: checkpoints")
     ]
+    write(tmp_path, run("broken", "nnx", 9) | {"status": "failed"})
+    again = overview_page._families(gathering.gather([tmp_path]))["decoder"]
+    told = {case.name: line.where for case, line in again}
+    assert told["03_dropout"] == "full, 32 x TPU v6 lite; its newest run failed"
     assert families["gpt"][0][1].answer.about == "not run here yet"

@@ -17,6 +17,7 @@ def gathered(folder: Path, *sides: tuple[str, str, str, int]) -> Case:
         made["program"]["optimized_sha256"] = fingerprint * 64
         made["program"]["collectives"] = {"all-gather": {"count": count, "bytes": 6.25e9}}
         made["prediction"] |= {"cycles_by_part": {"mlp": 6e6 + number, "norm": 2e6}}
+        made["prediction"] |= {"step_seconds": 0.07, "caution": "the wire is unchecked"}
         write(folder, made)
     (case,) = [case for case in gathering.gather([folder]).cases if case.name == "03_dropout"]
     return case
@@ -30,6 +31,7 @@ def test_two_programs_stand_beside_each_other(tmp_path: Path) -> None:
     assert row.index(">16<") < row.index(">18<") < row.index("</tr>")
     assert "linen: 6 million cycles" in page
     assert "How the programs differ: " in page
+    assert page.count("the wire is unchecked") == page.count("~<data") == 2
 
 
 def test_one_program_is_shown_once_and_recipes_beside_each_other(tmp_path: Path) -> None:
