@@ -45,6 +45,7 @@ def test_it_shows_where_numbers_part_and_which_lines_wrote_what_differs(tmp_path
     assert "Difference of the losses" in page.source
     assert "Difference of the gradient norms" not in page.source
     assert "1 array of the final states: differ" in page.text
+    assert "1 x, 16 bytes" in page.text
     assert "home/models/add.py:7" in page.text
     assert "home/models/multiply.py:7" in page.text
 
