@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from harness.comparing import comparison, comparison_text, compiled
+from harness.comparing import badge, comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
 from harness.pages import comparison_page
 from harness.records import finding
@@ -39,6 +39,7 @@ def parser() -> cli.Parser:
     add(
         "--page", type=Path, metavar="FILE", help="write a page that holds all it needs, to be sent"
     )
+    add("--badge", type=Path, metavar="FILE", help="write the answer as a small image, SVG")
     add("--benchmark", type=Path, metavar="FILE", help="write B's figures for"
         " github-action-benchmark, customSmallerIsBetter")  # fmt: skip
     add("--gate", action="store_true", help="fail when B is worse than A, or not comparable")
@@ -59,13 +60,14 @@ def main(argv: list[str]) -> int:
     )
     for name, value in vars(limits).items():
         if not 0 <= value < float("inf"):
-            raise UserError(f"--max-{name.replace('_', '-')} {value}: must be a number from 0 on")
+            raise UserError(f"--max-{name.replace('_', '-')} {value}: must be a number, at least 0")
     files = {
         path: text
         for path, text in (
             (arguments.json, comparison_text.as_json),
             (arguments.benchmark, comparison_text.benchmark),
             (arguments.page, comparison_page.page),
+            (arguments.badge, badge.badge),
             (_file(arguments.markdown), comparison_text.markdown),
         )
         if path is not None

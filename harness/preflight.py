@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 import time
 from argparse import ArgumentTypeError, Namespace
@@ -18,9 +17,10 @@ from harness.slices import forecast_text, rows, search, search_text, space, topo
 from harness.slices.forecast import Forecast, Question, make
 from harness.slices.topology import Slice
 from harness.terminal import cli
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.training import checking
-from harness.training.console import Console
+from harness.training.phases import Phases
 
 _DOES_NOT_FIT = 1
 _MINUTES = 30.0
@@ -87,7 +87,8 @@ def main(argv: list[str]) -> int:
     if arguments.search:
         _require_one(cases, slices)
         return _search(arguments, cases[0], slices[0], impls[0], argv)
-    with open(os.devnull, "w") as nowhere, Console(nowhere) as console:
+    with Console() as console:
+        console.expect(len(cases) * len(slices) * len(impls))
         forecasts = [
             forecast
             for case in cases
@@ -111,12 +112,15 @@ def _case(
         pair: list[Forecast] = []
         for impl in impls:
             question = Question(case, arguments.size, arguments.recipe, impl, on)
+            work = f"{case.name}, {arguments.size}, {arguments.recipe}, {on.name}"
+            phases = Phases(console, work)
 
-            def phase(name: str, impl: str = impl) -> None:
-                console.begin(f"{impl}: {name}")
+            def phase(name: str, impl: str = impl, phases: Phases = phases) -> None:
+                phases.begin(name, f"{impl}: {name}")
 
             pair.append(make(question, phase, pair[0] if pair else None))
-            console.end()
+            phases.end()
+            console.done()
             for warning in pair[-1].record["warnings"]:
                 console.line(f"{impl}: {warning}")
         console.line(forecast_text.describe(pair[0]))
@@ -155,7 +159,7 @@ def _search(arguments: Namespace, case: Case, on: Slice, impl: str, argv: Sequen
     around = space.Space(load, recipes)
     question = Question(case, arguments.size, arguments.recipe, impl, on)
     sought = search_text.Sought(question, arguments.set, arguments.search_minutes)
-    with open(os.devnull, "w") as nowhere, Console(nowhere) as console:
+    with Console() as console:
 
         def ask(candidate: space.Candidate) -> rows.Row:
             asked = replace(question, case=around.case(candidate), recipe=candidate.recipe)

@@ -37,30 +37,51 @@ def parser() -> cli.Parser:
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
-    add("--twins", metavar="MODULE", help="train a pair of your own, see models/seam.py")
+    add("--twins", metavar="MODULE", help="train a pair of your own, see models/pair.py")
     add("--check", action="store_true", help="say what the pair lacks or wastes, and in what it"
         " differs by more than rounding, and end")  # fmt: skip
     add("--size", default="auto", choices=["auto", "tiny", "awkward", "full"],
         help="auto: tiny on a CPU; awkward: tiny, of widths that are no powers of two")  # fmt: skip
-    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
+    add(
+        "--recipe",
+        default="reference",
+        choices=list(reading.RECIPES),
+        help="the step as published, or set up for speed",
+    )
     add("--steps", type=int, help="the same as --set run.steps=N")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting (harness settings)",
+    )
     add(
         "--align-random",
         action="store_true",
-        help="the n-th key that one implementation alone draws with gives the bits of the other's"
+        help="the n-th key that only one implementation draws with gives the bits of the other's"
         " n-th: the same as --set run.align_random=true",
     )
     add("--devices", type=int, metavar="N", help="forced on a CPU (as many as the"
         " sizes of parallel.* make), checked elsewhere")  # fmt: skip
-    add("--results-dir", type=storage.place, default=Path("results"), help="or gs://BUCKET/...")
+    add(
+        "--results-dir",
+        type=storage.place,
+        default=Path("results"),
+        help="where runs are kept (default: results), or gs://BUCKET/...",
+    )
     add("--run-id", help="the run's name (default: made up); one that has not ended goes on")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
-    add("--init", default="shared", choices=["shared", "native"], help="whose initial parameters")
+    add(
+        "--init",
+        default="shared",
+        choices=["shared", "native"],
+        help="one initial state for both, or each its own",
+    )
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
         help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
     add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
-    add("--restore-what", choices=["params", "all"], help="take its parameters alone, or its whole"
+    add("--restore-what", choices=["params", "all"], help="take only its parameters, or its whole"
         " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
     add("--profile-steps", metavar="A:B", help="profile steps A to B-1 with JAX's profiler")
@@ -68,10 +89,10 @@ def parser() -> cli.Parser:
     add("--against", default="", metavar="'--set KEY=VALUE ...'", help="run the one --impl once"
         " more with this change (--set, --recipe, --nnx-state, --init), and compare it with the"
         " case as given")  # fmt: skip
-    add("--no-turns", action="store_true", help="two that were run are not run again in turns,"
-        " with both states on the devices")  # fmt: skip
+    add("--no-turns", action="store_true", help="do not run two again in turns, with both"
+        " states on the devices")  # fmt: skip
     add("--precision", type=float, default=1.0, metavar="PERCENT", help="turns end when the"
-        " interval of the ratio is so narrow (default: %(default)g)")  # fmt: skip
+        " ratio is known this exactly (default: %(default)g)")  # fmt: skip
     add(
         "--turns-seconds",
         type=float,
@@ -267,7 +288,7 @@ def _variants(arguments: Namespace, argv: Sequence[str]) -> dict[str, list[str]]
     others = [name for name in given if given[name] != usual[name] and name not in _CHANGED]
     if others:
         allowed = ", ".join(f"--{name.replace('_', '-')}" for name in _CHANGED)
-        raise UserError(f"{where}: may hold {allowed} alone")
+        raise UserError(f"{where}: may hold only {allowed}")
     changed = parser().parse_args([*argv, *words])
     _require_nnx(changed)
     _load(changed)

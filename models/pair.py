@@ -192,7 +192,7 @@ def _option_faults(pair: Pair) -> list[str]:
     try:
         re.compile(pair.trained or "")
     except (re.error, TypeError) as error:
-        found.append(f"trained={pair.trained!r}: is no regular expression: {error}")
+        found.append(f"trained={pair.trained!r}: is not a regular expression: {error}")
     return found
 
 

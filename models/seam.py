@@ -129,7 +129,7 @@ class Family:
     batch: the arrays of one step, of a generator, their number and the sequence length; token
     sequences when not given.
     packed: whether a sequence may hold several documents: the batch then may tell of `segments`
-    [B, T], and targets below 0 are none.
+    [B, T], and targets below 0 do not count.
     optimizer: as Implementation has it. metrics: those beside loss and grad_norm. counts: those
     that add up over parts of a batch; of the others the mean is taken.
     module: builds the NNX model, so that its own objects can be taken across jit.
@@ -177,7 +177,7 @@ _OPTIONS = [
 
 
 class SeamError(ValueError):
-    """A module that is no family; `faults` has a line for each reason."""
+    """A module that is not a family; `faults` has a line for each reason."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -260,7 +260,7 @@ def _config_faults(name: str, module: ModuleType) -> list[str]:
         return [f"{name}: has no ModelConfig, the dataclass that --set model.* sets"]
     where = f"{name}.ModelConfig"
     if not (dataclasses.is_dataclass(config) and isinstance(config, type)):
-        return [f"{where}: is no dataclass"]
+        return [f"{where}: is not a dataclass"]
     faults = []
     if not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         faults.append(f"{where}: is not frozen; write @dataclass(frozen=True)")

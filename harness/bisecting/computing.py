@@ -75,7 +75,7 @@ def _placed(node: Node, grid: Grid, change: Change | None) -> Any:
 
 
 def fresh(case: Case, impl: str, grid: Grid) -> tuple[Any, Any]:
-    """Parameters, each moved a little, and model state, None where there is none."""
+    """Parameters, each moved a little, and model state, None for a model without one."""
     trainer = train_step.make_trainer(case, impl, grid)
     state = jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))
     return perturbed(state["params"], case.run.seed), state.get("model_state")

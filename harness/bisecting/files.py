@@ -68,7 +68,7 @@ def read(path: str) -> Side:
     except FileNotFoundError:
         raise UserError(f"{path}: is not there") from None
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
-        raise UserError(f"{path}: is no file of harness.bisect --save") from None
+        raise UserError(f"{path}: was not written by harness bisect --save") from None
     ends = about["ends"]
     blobs = [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     nodes: list[Node] = []

@@ -206,7 +206,7 @@ class _Matching:
         self._signs: dict[Any, np.ndarray] = {}
 
     def find(self, node: Node) -> Node | None:
-        """The one that corresponds, noted; None where there is none."""
+        """The one that corresponds, noted; None where nothing does."""
         right = self._partners.get(node.order) or self._bits.get(node.fingerprint)
         if right is None and is_float(node.array) and node.operation != "constant":
             right = self._near(node)

@@ -104,7 +104,7 @@ def choices(given: str, known: list[str]) -> str:
     """What is allowed in place of something that is not, the nearest first.
 
     Nearest is also what other trainers call so: optim.lr is optim.learning_rate. Of dotted keys
-    those of the section are told; where there is none of the name, the sections.
+    those of the same section are told or, where the section is unknown, the sections.
     """
     section, dot, name = given.rpartition(".")
     meant = f"{section}{dot}{_HERE.get(name, name)}"

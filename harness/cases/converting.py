@@ -18,7 +18,7 @@ _PLAIN = (bool, int, float, str)
 
 
 def convert(value: Any, allowed: Any, where: str, default: Any) -> Any:
-    """`value`, or what its text says, as the annotated type; UserError when it is none.
+    """`value`, or what its text says, as the annotated type; UserError for any other.
 
     What is no number and no text, such as a type or a tuple, is written as `text` writes it.
     """

@@ -282,4 +282,4 @@ def _file_sha256(path: str) -> str:
     except OSError as error:
         raise UserError(f"data.tokens={path}: {error.strerror}") from None
     except ValueError:
-        raise UserError("data.tokens: a name with a byte 0 in it is none") from None
+        raise UserError("data.tokens: a file's name cannot hold a byte 0") from None

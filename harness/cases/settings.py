@@ -69,7 +69,8 @@ class Run:
         _at_least(self, "steps", 1)
         require(self, "seed", 0 <= self.seed < 2**32, "must lie in [0, 2**32)")
         for pattern, *sizes in self.mesh_rules:
-            require(self, "mesh_rules", is_pattern(pattern), f"{pattern!r} is no pattern")
+            told = f"{pattern!r} is not a regular expression"
+            require(self, "mesh_rules", is_pattern(pattern), told)
             fits = all(size >= 1 or size == -1 for size in sizes) and sizes != [-1, -1]
             require(self, "mesh_rules", fits, f"sizes of {pattern!r}: at least 1, or one -1")
 

@@ -1,3 +1,12 @@
 """What two sets of runs have in common, what differs, how surely, in words."""
 
-__all__ = ["comparison", "comparison_text", "compiled", "model", "paired", "statistics"]
+__all__ = [
+    "answer",
+    "badge",
+    "comparison",
+    "comparison_text",
+    "compiled",
+    "model",
+    "paired",
+    "statistics",
+]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from harness.comparing.answer import of_runs
 from harness.comparing.comparability import Difference
 from harness.comparing.model import MARKS, Comparison, Row
 from harness.records.record import Record
@@ -31,10 +32,15 @@ def terminal(found: Comparison) -> str:
 
 
 def markdown(found: Comparison) -> str:
-    """A comment for a pull request: verdicts, then the table, then what differs around the runs."""
+    """A comment for a pull request: the answer and the verdicts; the rest is folded."""
     lines = [f"### {_escaped(_title(found))}", ""]
     if found.comparable:
-        lines += ["| | area | verdict |", "|---|---|---|"]
+        answer = of_runs(found)
+        rests_on = ", ".join(filter(None, (answer.number, answer.about)))
+        lines += [
+            f"**{_escaped(answer.words)}**" + (f" ({_escaped(rests_on)})" if rests_on else "")
+        ]
+        lines += ["", "| | area | verdict |", "|---|---|---|"]
         lines += [
             f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 400)} |"
             for one in found.verdicts
@@ -43,8 +49,8 @@ def markdown(found: Comparison) -> str:
         lines += ["**Not comparable:**", ""]
         lines += [f"- {_escaped(_difference(one), 400)}" for one in _of(found, "severe")]
     headings, rows = _headings(found), [_cells(found, row) for row in found.rows]
-    lines += ["", _markdown_row(headings), "|---|" + "---:|" * (len(headings) - 1)]
-    lines += [_markdown_row(row) for row in rows]
+    table = [_markdown_row(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    table += [_markdown_row(row) for row in rows]
     around = [one for one in found.differences if one.severity != "severe"]
     details = [
         f"- {name}: {_escaped(_runs(side), 400)}"
@@ -52,8 +58,12 @@ def markdown(found: Comparison) -> str:
     ]
     details += [f"- {_escaped(_difference(one))}" for one in around[:50]]
     details += [f"- warning: {_escaped(warning, 400)}" for warning in found.warnings]
-    summary = "<details><summary>The runs, and what else differs</summary>"
-    return "\n".join([*lines, "", summary, "", *details, "", "</details>", ""])
+    folded = [*_folded("The figures", table), *_folded("The runs, and what else differs", details)]
+    return "\n".join([*lines, *folded, ""])
+
+
+def _folded(summary: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 
 def as_json(found: Comparison) -> str:

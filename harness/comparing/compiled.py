@@ -48,7 +48,7 @@ def _program(path: Path, fingerprint: str) -> hlo.Program:
         found = hlo.fingerprint(program)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot be unpacked: {error}") from None
-    except (LookupError, ValueError):  # names of what is not there, digits that are none
+    except (LookupError, ValueError):  # names of what is not there, digits that make no number
         raise UserError("the text of the XLA program is damaged") from None
     if found != fingerprint:
         raise UserError("it is another program than the record's, by its fingerprint")

@@ -19,10 +19,10 @@ def compare(a: Sequence[float], b: Sequence[float], margin: float) -> Ratio | No
 
     The k-th blocks of both ran one right after the other, so that what slows the machine for longer
     than a block is no difference between them; four blocks A B B A are one value, in which a steady
-    drift is none either. Such values lie as often above the true ratio as below it and as far, and
-    that is all that Wilcoxon's signed-rank test asks: p is its, the interval is what it does not
-    rule out, the ratio what it rules out last (Hodges and Lehmann 1963). It is exact also of few
-    values, where a bootstrap's interval is too narrow. The verdict is as in `statistics.compare`.
+    drift cancels. Such values lie as often above the true ratio as below it and as far, which is
+    all that Wilcoxon's signed-rank test asks: p is its p, the interval is what it does not rule
+    out, the ratio what it rules out last (Hodges and Lehmann 1963). It is exact for few values
+    too, where a bootstrap's interval is too narrow. The verdict is as in `statistics.compare`.
     None without a whole A B B A, or with a block that is not positive.
     """
     pairs = min(len(a), len(b)) // 2 * 2

@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The optimizer's file; raises ValueError with what is allowed for a name that has none."""
+    """The optimizer's file; raises ValueError with what is allowed for an unknown name."""
     module = f"{__name__}.{name}" if name in names() else name
     known = f"must be one of {', '.join(names())}, or a module with Settings and make"
     try:

@@ -71,7 +71,7 @@ class Settings:
             require(self, name, getattr(self, name) > 0, "must be positive")
         for name in ("update_scales", "layer_axes"):
             for pattern, _ in getattr(self, name):
-                require(self, name, is_pattern(pattern), f"{pattern!r} is no regular expression")
+                require(self, name, is_pattern(pattern), f"{pattern!r} is not a regular expression")
         for pattern, axis in self.layer_axes:
             require(self, "layer_axes", axis >= 0, f"the axis of {pattern!r} must be at least 0")
 

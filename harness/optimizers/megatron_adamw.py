@@ -1,6 +1,6 @@
 """AdamW as Megatron-LM trains GPTs: decay by an array's name, a rate that counts its updates.
 
-In float16 the loss is scaled (loss_scale.py), and a step that is skipped is none of its updates.
+In float16 the loss is scaled (loss_scale.py), and skipped steps do not count as updates.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Settings:
     warmup_fraction: float = 0.001
     """Share of optim.decay_steps in which the rate rises in a line from 0."""
     decay_steps: int = 430_000
-    """Updates until the cosine ends; a skipped step is none."""
+    """Updates until the cosine ends; skipped steps do not count."""
     b1: float = 0.9
     """Decay of the mean of gradients (Adam's beta 1)."""
     b2: float = 0.95

@@ -1,26 +1,13 @@
-"""Whether two are the same, in a few words, and the one number that matters most."""
+"""The answer that a page begins with: of what ran or, where nothing did, of what was compiled."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.comparing.model import Comparison, Outcome
+from harness.comparing.answer import Answer, of_runs
+from harness.comparing.model import Outcome
 from harness.pages.gathering import Case, Group, Pair
 from harness.pages.sources import Run
-from harness.terminal.text import counted, percent, shortlist
-
-
-@dataclass(frozen=True)
-class Answer:
-    """words: the answer; number: what it rests on most, empty where nothing does; about: of what.
-
-    outcome: how the words are marked and coloured.
-    """
-
-    outcome: Outcome
-    words: str
-    number: str = ""
-    about: str = ""
+from harness.terminal.text import shortlist
 
 
 @dataclass(frozen=True)
@@ -57,61 +44,6 @@ def of_case(case: Case, groups: Sequence[Group], slices: Sequence[str]) -> Line:
 def _where(group: Group) -> str:
     status = group.runs[-1].record["status"]
     return group.label if status == "completed" else f"{group.label}; its newest run {status}"
-
-
-def of_runs(found: Comparison) -> Answer:
-    """The answer of two that ran: the same only where every verdict says so."""
-    if not found.comparable:
-        severe = [one.key for one in found.differences if one.severity == "severe"]
-        return Answer("unknown", "not comparable", "", f"they differ in {shortlist(severe)}")
-    parts: dict[Outcome, list[str]] = {}
-    for verdict in found.verdicts:
-        parts.setdefault(verdict.outcome, []).append(verdict.area)
-    apart = [one.area for one in found.verdicts if one.outcome in ("worse", "better", "different")]
-    open_ = [*parts.get("unclear", []), *parts.get("unknown", [])]
-    number, about = _number(found)
-    if apart:
-        outcome: Outcome = "worse" if "worse" in parts else "different"
-        if "different" not in parts and "worse" not in parts:
-            outcome = "better"
-        numbers = "the same numbers; " if "numbers" in parts.get("same", []) else ""
-        return Answer(outcome, f"{numbers}not the same {_listed(apart)}", number, about)
-    if "numbers" in open_:
-        return Answer("unknown", "not known", number, about)
-    if open_:
-        return Answer("unclear", f"no difference found; open: {', '.join(open_)}", number, about)
-    return Answer("same", "the same", number, about)
-
-
-def _listed(areas: list[str]) -> str:
-    *first, last = areas
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _number(found: Comparison) -> tuple[str, str]:
-    """How far the numbers part; else what two took in turns or in repeats; else the equal steps."""
-    parity, speed = found.parity, found.speed
-    for what, agreement in (
-        ("loss", parity.loss),
-        ("gradient norm", parity.grad_norm),
-        ("loss of an evaluation", parity.evaluations),
-    ):
-        if agreement.first_step is not None:
-            known = "not finite" if agreement.largest == math.inf else f"{agreement.largest:.3g}"
-            return known, f"largest difference of a {what}, at step {agreement.largest_step}"
-    if parity.states is not None and not parity.states.same:
-        arrays = [*parity.states.differing, *parity.states.only_a, *parity.states.only_b]
-        return (counted(len(arrays), "array") if arrays else ""), "the final states differ"
-    ratio = speed.ratio
-    if ratio is not None and speed.by != "one run":
-        about = f"step time, {found.names[1]} to {found.names[0]}"
-        if ratio.low is not None and ratio.high is not None:
-            about += f"; {percent(ratio.low)} to {percent(ratio.high)} with 99 %"
-        return percent(ratio.value), about
-    if parity.loss.equal:
-        digits = "" if parity.digits is None else ", in the digits that are known"
-        return counted(parity.loss.steps, "step"), f"with equal losses{digits}"
-    return "", ""
 
 
 def of_programs(

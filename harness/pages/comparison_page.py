@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from harness.comparing.answer import of_runs
 from harness.comparing.model import Comparison
 from harness.pages import anatomy, answers, charts, curves, rendering, turns, words
 from harness.pages.charts import Series
@@ -30,7 +31,7 @@ def page(found: Comparison) -> str:
         title=f"{first['case']['name'] or 'no case'}: {names[1]} against {names[0]}",
         found=found,
         pair=Pair(found, tuple(a), tuple(b)),
-        line=answers.Line(answers.of_runs(found)),
+        line=answers.Line(of_runs(found)),
         first=first,
         turns=turns.chart(found),
         parting=_parting(found, runs, " - ".join(reversed(names))),

@@ -27,7 +27,7 @@ class Log:
 
 
 def read(path: Path) -> Log | None:
-    """Reads a log; None where there is none that can be read."""
+    """Reads a log; None where no readable one is there."""
     if not path.is_file():
         return None
     try:

@@ -46,7 +46,7 @@ def check(output: Path) -> None:
         if not output.exists() and not output.is_symlink():
             return
         if not output.is_dir():
-            raise UserError(f"{output}: is no folder")
+            raise UserError(f"{output}: is not a folder")
         held = {
             os.path.relpath(os.path.join(folder, file), output)
             for folder, _, files in os.walk(output)
@@ -58,7 +58,7 @@ def check(output: Path) -> None:
     except OSError as error:
         raise UserError(f"{output}: {error.strerror}") from None
     if listed is None:
-        raise UserError(f"{output}: holds something that is no report; give a folder of its own")
+        raise UserError(f"{output}: holds something other than a report; give a folder of its own")
     others = sorted(held - listed - {MARKER})
     if others:
         raise UserError(

@@ -44,7 +44,7 @@ class Told:
         return any(name in self.fields and self.value(name) is None for name in names)
 
     def half_unit(self, *names: str) -> float | None:
-        """How exactly the first field of these names is printed, None where there is none."""
+        """How exactly the first field of these names is printed, None without such a field."""
         text = next((self.fields[name] for name in names if name in self.fields), None)
         return None if text is None or number(text) is None else half_unit(text)
 

@@ -18,7 +18,7 @@ _UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 def read(document: Document) -> Imported:
-    """The record of a configuration; raises UserError for a line that is none, or one missing."""
+    """The record of a configuration; raises UserError for an unreadable or missing line."""
     settings = axlearn_lines.read(document)
     _check_whole(document, settings.groups)
     parameters, told = _parameters(settings.groups)

@@ -56,7 +56,7 @@ class Layer:
     def size(self, name: str, otherwise: int | None = None) -> int:
         """A size: given, told, or computed from the input's by the function that the text names.
 
-        Raises UserError for a value that is none, Uncountable where no value is told.
+        Raises UserError for a value that is no number, Uncountable where no value is told.
         """
         if name in self.given:
             return self.given[name]

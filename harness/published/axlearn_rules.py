@@ -17,7 +17,7 @@ def heads(attention: Layer) -> tuple[int, int]:
     number = attention.size("num_heads")
     width = attention.size("hidden_dim", attention.size("query_dim"))
     if width % number:
-        raise Uncountable(f"{attention.path}: {width} is no multiple of {number} heads")
+        raise Uncountable(f"{attention.path}: {width} is not a multiple of {number} heads")
     return number, width // number
 
 

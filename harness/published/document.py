@@ -32,7 +32,7 @@ class Document:
     """A text with its name, of which nothing but letters, digits, '.', '_' and '-' is kept.
 
     text: without what the text was wrapped in; lines: the same, where they name machines; events:
-    the content of a file that is no text but TensorBoard's; notes: what a reader must know of how
+    the content of a file that is not text but TensorBoard's; notes: what a reader must know of how
     it arrived.
     """
 

@@ -185,7 +185,7 @@ def _model(record: Record, text: str, settings: dict[str, Any]) -> None:
     try:
         model = ModelConfig(**dimensions)
     except ValueError as error:
-        record["warnings"].append(f"the listed shapes are no decoder of ours: {error}")
+        record["warnings"].append(f"the listed shapes are not those of the decoder here: {error}")
         return
     if all(getattr(model, name) == getattr(ModelConfig(), name) for name in SIZES["tiny"]):
         record["size"] = "full"

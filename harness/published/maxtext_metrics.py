@@ -29,7 +29,7 @@ def read(document: Document) -> Imported:
         notes.append("the file ends inside a line, which is left out")
         unread -= 1
     if unread:
-        notes.append(f"lines that are no metrics, left out: {unread}")
+        notes.append(f"lines that hold no metrics, left out: {unread}")
     return metric_rows.read(document, KIND, rows, notes)
 
 

@@ -96,7 +96,7 @@ def read(document: Document, text: str) -> tuple[dict[str, Any], frozenset[str]]
             raise UserError(f"{document.name}: argument {name}: must be a positive number")
     stages = found.get("pipeline_model_parallel_size", 1)
     if found.get("world_size", stages) % stages:
-        raise UserError(f"{document.name}: world_size is no multiple of the pipeline's stages")
+        raise UserError(f"{document.name}: world_size is not a multiple of the pipeline's stages")
     return dict(sorted(found.items())), frozenset(unread)
 
 

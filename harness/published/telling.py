@@ -39,7 +39,7 @@ def following(told: Sequence[Told], events: Sequence[int]) -> set[int]:
 def add_evaluations(
     record: Record, told: Sequence[Told], evaluations: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Puts them into the record, which lacks the key where there are none; flags what follows."""
+    """Puts evaluations into the record, where there are any, and flags the steps after them."""
     if not evaluations:
         return
     record["evals"] = list(evaluations)

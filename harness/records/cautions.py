@@ -23,7 +23,7 @@ class Caution(Enum):
     )
     STOPPED = (
         "the process did not run for a while (stopped, under a debugger, or with its machine"
-        " suspended): {count} of the steps, the first of them {first}, are no samples",
+        " suspended): {count} of the steps, the first of them {first}, do not count as samples",
         "",
     )
     DROPPED = (
@@ -33,7 +33,7 @@ class Caution(Enum):
     )
     SKIPPED = (
         "{count} of the steps, the first of them {first}, were skipped: their scaled gradients"
-        " overflowed, and the scale alone moved",
+        " overflowed, and only the scale changed",
         "",
     )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
@@ -74,19 +74,19 @@ class Caution(Enum):
         "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
         "",
     )
-    NOT_COMPARED = ("not compared: {what}, which is of that side alone", "")
+    NOT_COMPARED = ("not compared: {what}, which only that side has", "")
     DIFFERING = ("the sides of this pair: {what}", "")  # what trying them out found
     STARTED = ("the sides begin apart: {what}", "")
     RANDOM = ("this implementation {what}", "")
     IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model
     RESTORED = ("{what}", "")  # what restoring had to say of a checkpoint
     PARAMETERS_TAKEN = (
-        "{path}: {whose}; its parameters alone were taken: all else begins anew, at step 0",
+        "{path}: {whose}; only its parameters were taken: all else begins anew, at step 0",
         "--restore-what all takes the whole state",
     )
     ALL_TAKEN = (
         "{path}: {whose}; its whole state was taken: the run goes on after its step {step}",
-        "--restore-what params takes the parameters alone",
+        "--restore-what params takes only the parameters",
     )
     DAMAGED = ("of what earlier starts left, {what}", "")
     UNCOUNTED_SAVE = (

@@ -61,7 +61,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _topology(devices: Sequence[Any]) -> str | None:
-    """The slice's name, such as v6e-32; None where the devices are of none."""
+    """The slice's name, such as v6e-32; None where the devices are no slice."""
     known = hardware.find(devices[0].device_kind) if devices else None
     if known is None or known.family is None:
         return None

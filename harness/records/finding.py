@@ -128,7 +128,7 @@ def _repeats(
     ):
         if len(values) > 1:
             raise UserError(
-                f"{reference!r}: its runs are no repeats, they differ in {what}:"
+                f"{reference!r}: its runs are not repeats of one another, they differ in {what}:"
                 f" {', '.join(sorted(values))}; name one run, or FOLDER:impl"
             )
     return ended, warnings

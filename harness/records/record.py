@@ -161,7 +161,7 @@ def parse(content: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a record: {error}") from None
     except sealing.Broken as error:
-        raise RecordError(f"{error}: its {sealing.SEAL} is another one's") from None
+        raise RecordError(f"{error}: its {sealing.SEAL} does not match what it holds") from None
     from harness.records import sense
 
     problem = sense.contradiction(record)

@@ -140,7 +140,7 @@ class RunFolder:
 
 
 def earlier_record(results: Any, run_id: str) -> Record | None:
-    """The record of a run of this name, None when there is none; RecordError for a bad one."""
+    """The record of the run of this name, None without a run; RecordError for a bad record."""
     path = results / run_id / "record.json"
     with storage.errors_told(path):
         return record_module.read(storage.local_copy(path)) if path.exists() else None

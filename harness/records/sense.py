@@ -45,7 +45,7 @@ def _summary(record: Record) -> Iterator[str]:
     if quantiles != sorted(quantiles):
         yield "its p10, median and p90 are not in order"
     if known and any(not min(known) <= value <= max(known) for value in quantiles):
-        yield "the median of its steps is that of none"
+        yield "its median lies outside the times of its steps"
     if (summary["samples"] or 0) > len(record["steps"]) > 0:
         yield "it counts more samples than steps"
 

@@ -74,7 +74,7 @@ def folder(path: str | Path) -> Any:
 
 
 def step_numbers(directory: Any) -> list[int]:
-    """The steps in a folder, whole or not; temporary folders and those named `N.bad` are none."""
+    """The steps in a folder, whole or not, without temporary folders and those named `N.bad`."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())

@@ -60,7 +60,7 @@ def is_step(path: Any) -> bool:
 
 
 def step_folders(directory: Any) -> list[Any]:
-    """The steps in a folder, by number, whatever their names begin with; temporary ones are none.
+    """The steps in a folder by number, whatever their names begin with, without temporary ones.
 
     A number alone is always a step; a name with a number only where a step lies there.
     """
@@ -146,7 +146,7 @@ def _places_in(folder: Any) -> dict[str, Place]:
 
 
 def _array_names(tree: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The path of each array in a tree's description; of texts and empty branches there is none."""
+    """The path of each array in a tree's description; texts and empty branches have none."""
     for entry in tree.values():
         about = entry["value_metadata"]
         if not about["skip_deserialize"] and about.get("value_type") != "string":

@@ -17,7 +17,7 @@ Rename = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 def write(step: StoredStep, rename: Rename, path: Path) -> tuple[int, int]:
     """Writes a step's arrays into `path`, each tree of parameters or state under other names.
 
-    rename: a tree's arrays by path under other names, None for what is no such tree. Returns how
+    rename: a tree's arrays by path under other names, None for any other tree. Returns how
     many arrays were written, and how many of them are as they were. Raises UserError where nothing
     can be renamed, or something lies at `path`.
     """

@@ -24,7 +24,7 @@ from harness.training.train_step import Trainer
 
 _VERSIONS = ("jax", "jaxlib", "libtpu")
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-_ERROR = "does_not_fit"  # the key of an outcome that is none
+_ERROR = "does_not_fit"  # the key of an outcome without a program
 
 
 class DoesNotFit(Exception):
@@ -60,7 +60,7 @@ def key(stablehlo_sha256: str, options: Options, on: Slice) -> str:
 
 
 def find(stablehlo_sha256: str, options: Options, on: Slice) -> CompiledStep | None:
-    """The cached outcome of compiling this program; None when there is none that can be read.
+    """The cached outcome of compiling this program; None where no readable one is kept.
 
     Raises DoesNotFit when that was the outcome.
     """
@@ -103,7 +103,7 @@ def _path(stablehlo_sha256: str, options: Options, on: Slice) -> Path:
 
 
 def _keep(outcome: dict[str, Any], path: Path) -> None:
-    """Writes the outcome whole or not at all; a cache that cannot be written is none."""
+    """Writes the outcome whole or not at all; a cache that cannot be written is left alone."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(path, gzip.compress(json.dumps(outcome).encode()))

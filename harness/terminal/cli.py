@@ -46,7 +46,7 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
         silence()
         code = _told(": ".join(str(one) for one in (error.filename, error.strerror) if one))
     except UnicodeError as error:
-        code = _told(f"a name that is no text: {error}")
+        code = _told(f"a name that is not text: {error}")
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

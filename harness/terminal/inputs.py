@@ -24,9 +24,9 @@ def content(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def require_file(opened: int | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Raises OSError where what was opened, or lies at a path, is no plain file."""
+    """Raises OSError where what was opened, or lies at a path, is not a plain file."""
     mode = os.stat(opened).st_mode
     if stat.S_ISDIR(mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "is no plain file", str(path))
+        raise OSError(errno.EINVAL, "is not a plain file", str(path))

@@ -49,6 +49,14 @@ def percent(ratio: float) -> str:
     return f"{change:+.2f} %" if abs(change) < 1 else f"{change:+.1f} %"
 
 
+def duration(seconds: float) -> str:
+    """Such as 8 s, 2 min 5 s, 1 h 2 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def times(ratio: float) -> str:
     """How many times as much, as a plain number."""
     return f"{ratio:.3f}" if 0.1 <= ratio < 1000 else f"{ratio:.3g}"
@@ -85,7 +93,7 @@ def one_line(error: BaseException) -> str:
 
 
 def nearest(given: str, known: Iterable[str], likeness: float = 0.5) -> str:
-    """Such as " (nearest: model.dtype)", to be put behind a name that is none; empty without one.
+    """Such as " (nearest: model.dtype)" for an unknown name; empty where nothing is near.
 
     likeness: from 0, anything is near, to 1, only the name itself.
     """

@@ -17,10 +17,10 @@ from harness.records.run_folder import KILLED, RunFolder
 from harness.saving.checkpointer import Checkpointer, Save
 from harness.saving.faults import CheckpointError
 from harness.saving.restoring import What
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.training import drawing, going_on, leftover, loop
 from harness.training.agreement import termination
-from harness.training.console import Console
 from harness.training.devices import Processes
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Preempted, RunFailed

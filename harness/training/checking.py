@@ -125,7 +125,7 @@ def _axes_faults(implementation: Implementation, case: Case, tree: Any) -> list[
         for name, paths in ruleless.items()
     ]
     return found + [
-        f"logical_axes names {path}, which is no parameter{_nearest(path, [*leaves])}"
+        f"logical_axes names {path}, which is not a parameter{_nearest(path, [*leaves])}"
         for path in named
         if path not in leaves
     ]

@@ -115,7 +115,7 @@ def _case_of(record: Record, overrides: tuple[str, ...]) -> Case:
     if reading.case_hash(case, record["size"], record["recipe"]) == begun["hash"]:
         return case
     if not overrides:
-        raise UserError(f"--resume {run_id}: the record's case.config is not that of its hash")
+        raise UserError(f"--resume {run_id}: the record's case.config does not match its hash")
     raise UserError(
         f"--resume {run_id}: --set {' '.join(overrides)} makes it another experiment;"
         " only run.steps and checkpoint.* may change"

@@ -197,7 +197,7 @@ def optimizer_of(
         return made
     scaling = getattr(case.optim, "scaling", None)
     if scaling is None:
-        raise UserError(f"model.dtype=float16: optim.name={case.optimizer} scales no loss")
+        raise UserError(f"model.dtype=float16: optim.name={case.optimizer} does not scale the loss")
     return loss_scale.scaled(made, scaling)
 
 
@@ -206,9 +206,9 @@ def _carrier(mode: Any, case: Case, model: Any, optimizer: Optimizer, state: Sta
 
     build = families.of(case).module
     if build is None:
-        raise UserError(f"--nnx-state {mode}: the family builds no NNX module")
+        raise UserError(f"--nnx-state {mode}: the family does not build an NNX module")
     if state.keys() - {"step", "params", "opt_state"}:
-        raise UserError(f"--nnx-state {mode}: carries parameters and moments alone")
+        raise UserError(f"--nnx-state {mode}: can carry only parameters and moments")
     return Carrier(mode, lambda: build(model), lambda p: optimizer.init(p)["opt_state"], state)
 
 

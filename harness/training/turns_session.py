@@ -15,6 +15,7 @@ from harness.records.record import Record
 from harness.records.recorder import Recorder
 from harness.records.run_folder import earlier_record, replace_record
 from harness.saving.checkpointer import Checkpointer
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.terminal.text import counted, one_line, percent, size
 from harness.training import accounting, checking, devices, going_on, loop, turns
@@ -62,11 +63,13 @@ def _measure(
             return
         recorders = Recorder(a), Recorder(b)
         if _fits(recorders):
-            _tell(f"in turns, for at most {seconds:g} s ...")
             pauses = Pauses()
-            side_a, side_b = (_side(options, one, run_devices, pauses) for one in (a, b))
-            with termination() as stop_asked, pauses:
-                measured = turns.measure(side_a, side_b, limits, stop_asked)
+            with Console(quiet=jax.process_index() != 0) as console:
+                console.begin(f"in turns, for at most {seconds:g} s")
+                side_a, side_b = (_side(options, one, run_devices, pauses) for one in (a, b))
+                console.begin("in turns", seconds, announced=False)
+                with termination() as stop_asked, pauses:
+                    measured = turns.measure(side_a, side_b, limits, stop_asked)
             for recorder, side, own in zip(recorders, (side_a, side_b), "AB", strict=True):
                 partner = (b if own == "A" else a)["run_id"]
                 recorder.set(turns=measured.told(own, partner))

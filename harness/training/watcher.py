@@ -8,7 +8,8 @@ import jax
 from harness.records import summary
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
-from harness.training.console import Console
+from harness.terminal.console import Console
+from harness.training.phases import Phases
 
 # What every step tells.
 _USUAL = {"step", "loss", "grad_norm", "learning_rate", "step_seconds", "total_weights"}
@@ -32,6 +33,13 @@ class Watcher:
         self._metrics = metrics
         self._folder = folder
         self._console = console
+        environment = recorder.record["environment"]
+        self._phases = Phases(
+            console,
+            f"{recorder.record['case']['name']}, {recorder.record['size']},"
+            f" {recorder.record['recipe']}, {environment['device_count']} x"
+            f" {environment['device_kind']}",
+        )
         self._recorder = recorder
         self._record = recorder.record
         self._scalars: Any = _scalars(folder) if tensorboard else None
@@ -40,12 +48,12 @@ class Watcher:
 
     def phase(self, name: str) -> None:
         """Announces a phase."""
-        self._console.begin(name)
+        self._phases.begin(name)
         self._folder.write_status(name, self.last_step)
 
     def step(self, entry: dict[str, Any]) -> None:
         """Writes a step's line wherever one is kept."""
-        self._console.end()
+        self._phases.end()
         self.last_step = entry["step"]
         self.step_seconds += 0.0 if entry.get("stopped") else entry["step_seconds"]
         self._folder.append_metrics(entry)

@@ -15,7 +15,7 @@ _PROJECTIONS = (QUERY, KEY, VALUE, CONTEXT, OUT)
 def remat_policy(config: ModelConfig) -> Callable[..., bool] | None:
     """The policy of `config.remat`; None: nothing but the layer's input is kept.
 
-    A kernel's result is none of a matrix product, and is kept by its name with them.
+    A kernel's result is not that of a matrix product; it is kept with them, by its name.
     """
     policies = jax.checkpoint_policies
     kept: dict[str, Callable[..., bool]] = {

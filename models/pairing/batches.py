@@ -24,7 +24,7 @@ def checked(
         arrays = {str(name): np.asarray(one) for name, one in _named(made).items()}
     for name, array in arrays.items():
         if array.dtype == object or array.dtype.kind in "USV":
-            raise PairFault(f"batch: {name!r} is no array of numbers")
+            raise PairFault(f"batch: {name!r} is not an array of numbers")
         if array.ndim == 0 or len(array) != size:
             shape = list(array.shape)
             raise PairFault(f"batch: {name!r} is {shape}; must have {size} examples along axis 0")

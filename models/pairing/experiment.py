@@ -193,12 +193,12 @@ class Experiment:
         for pair in self._pair.names.items():
             arrays = [probe.params | probe.state for probe in (a, b)]
             unknown = [n for n in (0, 1) if pair[n] not in arrays[n]]
-            found += [f"{pair[n]!r} is no array of {self._names[n]}" for n in unknown]
+            found += [f"{pair[n]!r} is not an array of {self._names[n]}" for n in unknown]
             if not unknown and (
                 arrays[0][pair[0]].size != arrays[1][pair[1]].size
                 or (pair[0] in a.params) != (pair[1] in b.params)
             ):
-                found.append(f"{pair[0]} and {pair[1]} are of other sizes, or one is no parameter")
+                found.append(f"{pair[0]} and {pair[1]} differ in size, or one is not a parameter")
         found = [f"{self._where}: names: {one}" for one in found]
         pattern = self._pair.trained or ""
         if a.params and not any(re.search(pattern, path) for path in a.params):

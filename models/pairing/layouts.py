@@ -89,14 +89,14 @@ class Layout:
         for shape in parts:
             length, left = divmod(math.prod(shape), beside)
             if left:
-                raise ValueError(f"{list(shape)} is no part of {list(whole)}")
+                raise ValueError(f"{list(shape)} is not a part of {list(whole)}")
             if self.inner is None:
                 forms.append((*before, length, *after))
                 continue
             turned = [shape[one] for one in self.turned or range(len(shape))]
             within = math.prod(turned[self.inner :]) // math.prod(after)
             if within < 1 or length % within:
-                raise ValueError(f"{list(shape)} is no part of {list(whole)}")
+                raise ValueError(f"{list(shape)} is not a part of {list(whole)}")
             forms.append((*before, length // within, within, *after))
         along = self._along()
         alike = len({form[:along] + form[along + 1 :] for form in forms}) == 1

@@ -99,7 +99,7 @@ def called(
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by path; what holds a variable's value is no part of it."""
+    """The leaves of a tree by path; what holds a variable's value is not a part of it."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {named(path): leaf for path, leaf in leaves}
 

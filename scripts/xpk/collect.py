@@ -10,6 +10,7 @@ from outcome import Outcome, judge
 
 from harness.records import record, storage
 from harness.terminal import cli, inputs
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.terminal.text import safe, shortlist
 
@@ -37,16 +38,20 @@ def main(argv: list[str]) -> int:
     width = max(len(one["name"]) for one in submission["workloads"])
     counts: Counter[str] = Counter()
     kept = 0
-    for one in submission["workloads"]:
-        fetched, outcome = _collect(one, output, arguments.results_dir, submission["chips"])
-        detail = safe(outcome.detail, 500)
-        print(f"{one['name']:{width}}  {outcome.state:9}  {detail}".rstrip())
-        told = [f"{name} was changed here: left as it is" for name in fetched.differing]
-        told += damaged(arguments.results_dir / one["name"])
-        for line in told:
-            print(f"{'':{width}}  {safe(line, 500)}")
-        counts[outcome.state] += 1
-        kept += len(told)
+    with Console() as console:
+        console.expect(len(submission["workloads"]))
+        for one in submission["workloads"]:
+            console.begin(f"fetch {one['name']}", announced=False)
+            fetched, outcome = _collect(one, output, arguments.results_dir, submission["chips"])
+            console.done()
+            detail = safe(outcome.detail, 500)
+            console.line(f"{one['name']:{width}}  {outcome.state:9}  {detail}".rstrip())
+            told = [f"{name} was changed here: left as it is" for name in fetched.differing]
+            told += damaged(arguments.results_dir / one["name"])
+            for line in told:
+                console.line(f"{'':{width}}  {safe(line, 500)}")
+            counts[outcome.state] += 1
+            kept += len(told)
     _tell_of_others(output, {one["name"] for one in submission["workloads"]})
     print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
     return 0 if set(counts) == {"complete"} and not kept else _INCOMPLETE

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     for one in workloads:
         code = _call(xpk, one, options, arguments)
         if code != 0:
-            print(f"error: {one.name}: xpk ended with {code}; {len(submitted)} before it went well")
+            print(f"error: {one.name}: xpk ended with {code}; submitted: {len(submitted)}")
             break
         submitted.append(one)
         if not arguments.dry_run:

@@ -128,10 +128,10 @@ def test_bad_input_is_one_line(
 
 
 def test_the_exports(command: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("all.json", "page.md", "bench.json")]
+    files = [tmp_path / name for name in ("all.json", "page.md", "bench.json", "badge.svg")]
     command(
         *("quick-linen", "slower-nnx", "--json", files[0]),
-        *("--markdown", files[1], "--benchmark", files[2]),
+        *("--markdown", files[1], "--benchmark", files[2], "--badge", files[3]),
     )
     everything = json.loads(files[0].read_text())
     assert (everything["a"], everything["b"]) == (["quick-linen"], ["slower-nnx"])
@@ -140,6 +140,12 @@ def test_the_exports(command: Callable[..., tuple[int, list[str]]], tmp_path: Pa
     assert [one["area"] for one in everything["verdicts"]][:2] == ["numbers", "speed"]
     page = files[1].read_text().splitlines()
     assert page[0] == "### 03&#95;dropout, full, 32 x TPU v6 lite: nnx against linen"
+    assert page[2].startswith("**the same numbers; not the same speed")
+    assert "<details><summary>The figures</summary>" in page
+    assert page.index("<details><summary>The figures</summary>") > page.index(
+        "| | area | verdict |"
+    )
+    assert files[3].read_text().startswith("<svg ")
     slower = "| ▲ | speed | nnx is slower than linen: step time +"
     assert any(line.startswith(slower) for line in page)
     bench = json.loads(files[2].read_text())

@@ -60,7 +60,7 @@ def test_a_whole_module_is_a_family_with_its_options(module: str) -> None:
     ("module", "told"),
     [
         ("", "M: has no ModelConfig, the dataclass that --set model.* sets"),
-        ("ModelConfig = 3", "M.ModelConfig: is no dataclass"),
+        ("ModelConfig = 3", "M.ModelConfig: is not a dataclass"),
         (WHOLE.replace("(frozen=True)", ""), "M.ModelConfig: is not frozen"),
         (WHOLE.replace("vocab", "words"), "M.ModelConfig: has no vocab"),
         (WHOLE.replace("int = 8", "int"), "M.ModelConfig: no default for vocab"),

@@ -183,5 +183,5 @@ def test_what_xpk_took_is_in_the_submission_though_a_later_call_failed(
     assert [one["impl"] for one in submission["workloads"]] == ["linen", "nnx"]
     assert (submission["output"], submission["chips"]) == ("gs://bucket/runs", 32)
     told = capfd.readouterr().out
-    assert "xpk ended with 1; 2 before it went well" in told
+    assert "xpk ended with 1; submitted: 2" in told
     assert f"python scripts/xpk/collect.py {kept}" in told

@@ -157,7 +157,7 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
     for axis in kept.keys() - used:
-        raise UserError(f"parallel.{axis}={sizes[axis]}: nothing of this family lies on that axis")
+        raise UserError(f"parallel.{axis}={sizes[axis]}: the family divides nothing over it")
     slices = _slices(devices)
     if sizes["data"] % slices:
         raise UserError(f"parallel.data={sizes['data']}: must be a multiple of the {slices} slices")

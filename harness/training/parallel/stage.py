@@ -47,7 +47,7 @@ class Carry(NamedTuple):
 
     inputs: jax.Array  # [places, B, T, D]
     gradients: jax.Array  # [places, B, T, D]
-    embedded: jax.Array  # [M + 1, B, T, D], gradients; one that is of none goes to the last
+    embedded: jax.Array  # [M + 1, B, T, D], gradients; one of no microbatch goes to the last
     layers: Params
     found: Found
 

@@ -76,10 +76,10 @@ def test_what_is_no_such_file_is_a_line(tmp_path: Path) -> None:
         files.read(str(path))
     for content in (b"", b"PK\x03\x04 and no more", b"anything at all"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is no file of"):
+        with pytest.raises(UserError, match="was not written by harness bisect"):
             files.read(str(path))
     np.savez(path, about=np.zeros(3, np.uint8), values=np.zeros(3, np.uint8))
-    with pytest.raises(UserError, match="is no file of"):
+    with pytest.raises(UserError, match="was not written by harness bisect"):
         files.read(str(path))
     with pytest.raises(UserError, match=r"--save .*: No such file or directory"):
         files.save(str(tmp_path / "nowhere" / "a.npz"), side("main"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.cases import catalogue, reading
+from harness.cases import catalogue, families, reading
 from harness.cases.catalogue import Setting
 
 
@@ -28,7 +28,7 @@ def test_every_setting_of_every_case_is_there_and_has_a_meaning(
     [
         (("data", "data.segments"), "null", "a whole number (at least 1) or null"),
         (("checkpoint", "checkpoint.async"), "true", "true or false"),
-        (("model", "model.family"), "decoder", "one of decoder, gpt, honeycrisp"),
+        (("model", "model.family"), "decoder", f"one of {', '.join(families.names())}"),
         (("model, decoder", "model.dropout_rate"), "0.0", "a finite number (in [0, 1))"),
         (("model, decoder", "model.quantization"), "none", "one of none, int8, fp8"),
         (("optim, adamw", "optim.epsilon"), "1e-08", "a finite number (positive)"),

@@ -116,7 +116,7 @@ def test_another_rate_or_decay_compiles_nothing_anew() -> None:
     [
         ("optim.update_scales=[[a, b]]", "must be a list, of each [a text, a finite number]"),
         ("optim.update_scales=[[a]]", "must be a list, of each [a text, a finite number]"),
-        ("optim.update_scales=[['(', 1]]", "'(' is no regular expression"),
+        ("optim.update_scales=[['(', 1]]", "'(' is not a regular expression"),
         ("optim.layer_axes=[[a, -1]]", "the axis of 'a' must be at least 0"),
         ("optim.max_step=3", "max_step=3: must be more than warmup_steps=3"),
         ("optim.drop_norm=0", "drop_norm=0.0: must be positive"),

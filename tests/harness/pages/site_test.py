@@ -59,7 +59,7 @@ def refused(results: Path, output: Path) -> str:
 def test_nothing_is_lost_where_something_else_lies(tmp_path: Path) -> None:
     results = tmp_path / "results"
     write(results, run("first", "linen"))
-    assert "holds something that is no report" in refused(results, results)
+    assert "holds something other than a report" in refused(results, results)
     site = tmp_path / "site"
     site.mkdir()
     build(results, output=site)  # an empty folder is fine
@@ -68,9 +68,9 @@ def test_nothing_is_lost_where_something_else_lies(tmp_path: Path) -> None:
     assert (site / "notes.txt").read_text() == "mine"
     (site / "notes.txt").unlink()
     (site / ".harness-report").write_text('{"not": "a list"}')
-    assert "no report" in refused(results, site)
+    assert "other than a report" in refused(results, site)
     (tmp_path / "file").write_text("")
-    assert "is no folder" in refused(results, tmp_path / "file")
+    assert "is not a folder" in refused(results, tmp_path / "file")
     assert "cannot be written" in refused(results, tmp_path / "file" / "below")
     assert "there is no such file or folder" in refused(tmp_path / "none", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -107,7 +107,7 @@ def test_what_is_not_known_is_not_counted(name: str, reason: str) -> None:
         (("feed_forward.structure: 'prenorm'", "feed_forward.structure: '/home/somebody'"),
          "feed_forward.structure is not known here"),
         (("decoder.dim: 3072", "decoder.dimension: 3072"), "model.decoder.dim is not told"),
-        (("attention.num_heads: 24", "attention.num_heads: 25"), "3072 is no multiple of 25 heads"),
+        (("attention.num_heads: 24", "attention.num_heads: 25"), "is not a multiple of 25 heads"),
     ],
 )  # fmt: skip
 def test_nothing_is_guessed(change: tuple[str, str], reason: str) -> None:

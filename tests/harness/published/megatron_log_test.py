@@ -115,7 +115,7 @@ def test_a_word_that_no_argument_may_be_is_not_taken() -> None:
             ("num_layers ...................................... 16", "num_layers ... -16"),
             "argument num_layers: must be a positive number",
         ),
-        (("................ 8\n", "................ 7\n"), "world_size is no multiple"),
+        (("................ 8\n", "................ 7\n"), "world_size is not a multiple"),
     ],
 )
 def test_broken_logs_are_refused(change: tuple[str, str], complaint: str) -> None:

@@ -74,7 +74,7 @@ def test_repeats_are_found_by_their_common_id_and_by_their_folder(
     assert ids(finding.find(str(tmp_path / "repeats"), results)[0]) == names
     write(tmp_path / "repeats", run("other-twin", "nnx"))
     assert ids(finding.find(f"{tmp_path}/repeats:linen", results)[0]) == names
-    with pytest.raises(UserError, match=r"are no repeats, they differ in implementations: linen,"):
+    with pytest.raises(UserError, match=r"not repeats .* differ in implementations: linen,"):
         finding.find(str(tmp_path / "repeats"), results)
 
 
@@ -153,14 +153,14 @@ def spoil(path: Path, how: str) -> None:
 
 
 BAD = {
-    "edited": "has changed since it was written: its sha256 is another one's",
+    "edited": "has changed since it was written: its sha256 does not match what it holds",
     "truncated": "truncated or not JSON",
     "empty": "truncated or not JSON",
     "foreign": "no schema_version",
     "binary": "not a record",
     "future": "schema_version 99 is newer than this program",
     "twice the same step": "changed by hand? its steps are not in order",
-    "a median of no step": "changed by hand? the median of its steps is that of none",
+    "a median of no step": "changed by hand? its median lies outside the times of its steps",
     "more samples than steps": "changed by hand? it counts more samples than steps",
 }
 

@@ -56,7 +56,10 @@ EDITS: dict[str, tuple[Callable[[Record], Any], str]] = {
     "steps swapped": (lambda made: made["steps"].reverse(), "not in order"),
     "p10 above the median": (at("timing.step_seconds.p10", lambda p: 2 * p), "not in order"),
     "p90 below the median": (at("timing.step_seconds.p90", lambda p: p / 2), "not in order"),
-    "p90 of no step": (at("timing.step_seconds.p90", 99.0), "is that of none"),
+    "p90 of no step": (
+        at("timing.step_seconds.p90", 99.0),
+        "its median lies outside the times of its steps",
+    ),
     "more samples": (at("timing.step_seconds.samples", 34), "more samples than steps"),
     "another median": (
         at("timing.step_seconds.median", lambda m: 1.001 * m),

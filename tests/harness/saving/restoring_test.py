@@ -190,7 +190,7 @@ def test_what_is_taken_of_a_checkpoint_is_told(
         assert told == ""
     else:
         assert ("of the same case" if case is CASE else "of another case, 03_dropout (") in told
-        assert ("its whole state" if taken == "all" else "its parameters alone") in told
+        assert ("its whole state" if taken == "all" else "only its parameters") in told
 
 
 def test_damage_among_the_parameters_alone_is_found(folder: Path) -> None:

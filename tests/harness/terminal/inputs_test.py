@@ -35,12 +35,12 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_what_is_no_plain_file_is_not_waited_for(odd: Path) -> None:
-    told = "Is a directory" if odd.is_dir() else "is no plain file"
+    told = "Is a directory" if odd.is_dir() else "is not a plain file"
     with pytest.raises(OSError, match=told):
         inputs.content(odd, 9)
     with pytest.raises(RecordError, match=told):
         record.read(odd)
-    with pytest.raises(UserError, match=r"no such case|is no plain file"):
+    with pytest.raises(UserError, match=r"no such case|is not a plain file"):
         reading.load(str(odd))
     with pytest.raises(UserError, match=told):
         reading.case_hash(reading.load("01_baseline", "tiny", [f"data.tokens={odd}"]), "tiny", "x")

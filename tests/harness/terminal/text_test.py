@@ -28,6 +28,14 @@ def test_bytes_on_a_wire_have_one_unit_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3720, "1 h 2 min")],
+)
+def test_seconds_come_in_the_units_that_suit_them(seconds: float, shown: str) -> None:
+    assert text.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
     ("ratio", "shown"),
     [(1.0, "+0.00 %"), (0.9951, "-0.49 %"), (1.05, "+5.0 %"), (2.1, "2.1 x"), (0.1, "0.1 x")],
 )

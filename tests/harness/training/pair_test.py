@@ -157,7 +157,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"nnx": lambda rngs: 1 / 0}, "nnx does not run: ZeroDivisionError: division by zero"),
     ({"batch": 3}, "batch is a int; must be a function of rng and size"),
     ({"batch": lambda rng, size: [1]}, "batch returns a list; must be a dict of arrays by name"),
-    ({"batch": lambda rng, size: {"x": "a"}}, "batch: 'x' is no array of numbers"),
+    ({"batch": lambda rng, size: {"x": "a"}}, "batch: 'x' is not an array of numbers"),
     (
         {"batch": lambda rng, size: {"x": rng.random((3, 4))}},
         "batch: 'x' is [3, 4]; must have 4 examples along axis 0",
@@ -176,15 +176,18 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"loss": lambda model, batch: model(batch["z"]).sum()}, "does not run: KeyError: 'z'"),
     ({"sizes": {"tiny": {"width": 1}}}, "sizes['full'] lacks width, which sizes['tiny'] has"),
     ({"sizes": {"huge": {}}}, "sizes['huge']: known are full, tiny, awkward"),
-    ({"names": {"Dense_9/kernel": "last/kernel"}}, "names: 'Dense_9/kernel' is no array of linen"),
+    (
+        {"names": {"Dense_9/kernel": "last/kernel"}},
+        "names: 'Dense_9/kernel' is not an array of linen",
+    ),
     (
         {"names": {"Dense_1/kernel": "last/bias"}},
-        "names: Dense_1/kernel and last/bias are of other",
+        "names: Dense_1/kernel and last/bias differ in size",
     ),
     ({"names": {"a": "x", "b": "x"}}, "names: 'x' is the partner of several"),
     ({"names": ["a"]}, "names is a list; must be a dict"),
     ({"streams": "noise"}, "streams is a text; must be a tuple of names, ('noise',)"),
-    ({"trained": "["}, "trained='[': is no regular expression"),
+    ({"trained": "["}, "trained='[': is not a regular expression"),
     ({"trained": "none"}, "trained='none': is in no parameter of linen"),
     (
         {"sizes": {"full": {"widths": [1]}}},

@@ -12,7 +12,7 @@ from harness.records import journal
 from harness.records.ownership import Owner
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
-from harness.training.console import Console
+from harness.terminal.console import Console
 from harness.training.watcher import Watcher
 
 ENTRY = {

@@ -147,6 +147,6 @@ def test_given_parameters_begin_as_float16_makes_them(alone: Alone) -> None:
 
 def test_float16_without_a_scale_is_one_line() -> None:
     case = reading.load("30_pipeline", "tiny", ["optim.name=adamw", *ALONE])
-    told = r"^model\.dtype=float16: optim\.name=adamw scales no loss$"
+    told = r"^model\.dtype=float16: optim\.name=adamw does not scale the loss$"
     with pytest.raises(UserError, match=told):
         train_step.make_trainer(case, "linen", mesh.make(case, jax.devices()[:1]))

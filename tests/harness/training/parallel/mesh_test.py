@@ -68,7 +68,7 @@ def test_sizes(overrides: tuple[str, ...], shape: dict[str, int], parts: int) ->
     [
         (("parallel.data=3",), r"parallel: data 3, fsdp -1: must make 8, the devices"),
         (("parallel.fsdp=4",), r"parallel: fsdp 4: must make 8, the devices"),
-        (("parallel.stage=2",), r"parallel.stage=2: nothing of this family lies on that axis"),
+        (("parallel.stage=2",), r"parallel.stage=2: the family divides nothing over it"),
     ],
 )
 def test_what_the_devices_cannot_be(overrides: tuple[str, ...], complaint: str) -> None:
