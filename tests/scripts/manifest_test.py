@@ -126,8 +126,8 @@ def test_every_case_and_implementation_asks_for_the_whole_slice(
         (line,) = [line for line in script(manifest).splitlines() if "harness.run" in line]
         case, impl = line.split()[5], line.split()[7]
         assert line.strip() == (
-            f"(exec python -m harness.run --case {case} --impl {impl} --recipe reference"
-            f" --run-id {run_id} --results-dir gs://bucket/runs) & PID=$!;"
+            f"(exec python -m harness.run --case {case} --impl {impl} --run-id {run_id}"
+            " --results-dir gs://bucket/runs --recipe reference) & PID=$!;"
         )
         told.append((case, impl))
     assert told == list(itertools.product(CASES, ("linen", "nnx")))
