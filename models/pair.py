@@ -6,6 +6,11 @@ PAIR = Pair(
     batch=lambda rng, size: {"image": rng.random((size, 28, 28, 1), "float32"), ...},
     loss=lambda model, batch: ...,
 )
+
+A step has one loss and one update; digests, turns and bisect rest on that. So a GAN whose two
+losses are minimised by two optimizers in turn is no pair: write its losses as one, whose gradients
+turn round between the two networks. What flax keeps under `_overwrite_with_gradient`, as its fp8
+does, is replaced by its gradient in each step.
 """
 
 import dataclasses

@@ -36,9 +36,9 @@ if TYPE_CHECKING:  # a family can be told of without JAX
 Params = Mapping[str, Any]  # nested by path; the leaves are arrays, or whatever is said of them
 Batch = Mapping[str, Any]  # arrays by name, the sequences or examples along the first axis
 USUAL_NAMES = ("linen", "nnx")
-# In a model's state, what one implementation alone holds: it is saved and goes on with its own run,
-# and neither is compared nor taken over by the other.
-OWN = "own"
+# Of a model's state: what one implementation alone holds, which is saved but neither compared nor
+# taken over by the other; and what a step replaces by its gradient, as it does the scales of fp8.
+OWN, REPLACED = "own", "replaced"
 LONGEST = ("longest",)  # instead of logical axes: the longest axis that can be is divided
 
 _FUNCTIONS = {

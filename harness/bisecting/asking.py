@@ -52,13 +52,16 @@ def between(
 def against(
     case: Case, other: Case, impl: str, words: str, variables: tuple[Any, Any], here: Any
 ) -> Found:
-    """One implementation as the case has it, on one device, and under other settings."""
+    """One implementation under other settings, and as the case has it, on one device.
+
+    The latter comes second: it can be computed anew.
+    """
     if other.parallel.stage != 1:
         raise UserError(f"--against {words!r}: not with parallel.stage={other.parallel.stage}")
-    grids = mesh.make(case, here[:1]), mesh.make(other, here)
-    batch = data.global_batch(other, grids[1].batch_parts)
+    grids = mesh.make(other, here), mesh.make(case, here[:1])
+    batch = data.global_batch(other, grids[0].batch_parts)
     sides = []
-    for name, one, grid in zip((impl, words), (case, other), grids, strict=True):
+    for name, one, grid in zip((words, impl), (other, case), grids, strict=True):
         same = replace(one, global_batch=batch)
         trainer = train_step.make_trainer(same, impl, grid)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state)

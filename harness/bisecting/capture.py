@@ -104,7 +104,37 @@ def capture(
     change: of each node as it is computed, the array that is computed on with.
     """
     arguments = (params, tokens, *rest)
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    return _walked(*jax.make_jaxpr(function, return_shape=True)(*arguments), arguments, change)
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Trace:
+    """`capture` of arrays that several devices share, by one program that fuses no operations.
+
+    Each operation compiled for itself would take minutes. What a branch computes is not seen.
+    """
+    traced = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    found: list[Trace] = []
+
+    def compute(*arguments: Any) -> list[Any]:
+        found.append(_walked(*traced, arguments, _apart))
+        return [node.array for node in found[-1].nodes]
+
+    arrays = jax.jit(compute)(*arguments)
+    for node, array in zip(found[-1].nodes, arrays, strict=True):
+        node.array = array
+    return found[-1]
+
+
+def _apart(node: Node) -> Any:
+    """The value, held apart from what is computed of it."""
+    is_key = jnp.issubdtype(node.array.dtype, jax.dtypes.prng_key)
+    return node.array if is_key else jax.lax.optimization_barrier(node.array)
+
+
+def _walked(
+    closed: core.ClosedJaxpr, shapes: Any, arguments: tuple[Any, ...], change: Change | None
+) -> Trace:
+    params, tokens, *rest = arguments
     walk = _Walk(change)
     inputs = [
         walk.add(_PARAMETERS, leaf, named=path) for path, leaf in named_leaves(params).items()
@@ -168,7 +198,7 @@ class _Walk:
         name = equation.primitive.name
         if name == "scan":
             return self._scan(equation, taken, at)
-        if name == "cond":
+        if name == "cond" and not isinstance(taken[0].array, jax.core.Tracer):
             index, *taken = taken
             return self.closed(equation.params["branches"][int(index.array)], taken, at)
         called = equations.called(equation)

@@ -1,13 +1,11 @@
 """One step of one implementation, computed so that every value of it is kept."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import NamedSharding
 
-from harness.bisecting.capture import Change, Node, Trace, capture
+from harness.bisecting.capture import Change, Trace, capture, compiled
 from harness.bisecting.judging import Run
 from harness.cases.settings import Case
 from harness.training import beginning, checking, data, train_step
@@ -22,8 +20,9 @@ _LOSS_SCALE = 2**12
 class Side(NamedTuple):
     """One of the two that are compared.
 
-    run: computes it anew, with a change; None of one that was kept in a file. layer_axes: for each
-    parameter, the axis of its array along which layers are stacked.
+    run: computes it anew, with a change; None of one that was kept in a file, or is computed by
+    several devices. layer_axes: for each parameter, the axis of its array along which layers are
+    stacked.
     """
 
     name: str
@@ -52,26 +51,19 @@ def side(
     model = beginning.resolved(case, grid.platform)
     key = beginning.step_key(jax.numpy.uint32(case.run.seed), 0)
     step = _step(implementation, case, model)
-    given = partial(capture, step, params, batch, key, model_state)
-
-    def run(change: Change | None = None) -> Trace:
-        if grid.devices == 1:
-            return given(change=change)
-        with grid.in_force():
-            return given(change=lambda node: _placed(node, grid, change))
-
+    given = step, params, batch, key, model_state
     axes = {
         path: named.index("layers") if "layers" in named else None
         for path, named in checking.named_axes(implementation.logical_axes(model)).items()
     }
+    if grid.devices > 1:
+        with grid.in_force():
+            return Side(name, compiled(*given), None, axes)
+
+    def run(change: Change | None = None) -> Trace:
+        return capture(*given, change=change)
+
     return Side(name, run(), run, axes)
-
-
-def _placed(node: Node, grid: Grid, change: Change | None) -> Any:
-    """A value on all devices, where an operation left it on one."""
-    if not isinstance(node.array.sharding, NamedSharding):
-        node.array = jax.device_put(node.array, grid.replicated)
-    return node.array if change is None else change(node)
 
 
 def fresh(case: Case, impl: str, grid: Grid) -> tuple[Any, Any]:

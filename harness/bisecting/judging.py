@@ -33,13 +33,14 @@ Run = Callable[[Change], Trace]
 class Judged:
     """A value that both sides have, computed by b from a's values: how far it is from a's.
 
-    error, rounding: norms of a difference over that of a's value; what b makes, and the most that
-    moved values made of either side. a, b: the first operations on the way that correspond to none
-    of the other side's, or that of the value itself. formats: the finest that each side computes in
-    on the way, where they are not the same.
+    at, own: the value in a's trace, and as b makes it. error, rounding: norms of a difference over
+    that of a's value; what b makes, and the most that moved values made of either side. a, b: the
+    first operations on the way that correspond to none of the other side's, or that of the value
+    itself. formats: the finest that each side computes in on the way, where they are not the same.
     """
 
     at: Node
+    own: Node
     a: Node
     b: Node
     error: float
@@ -93,7 +94,7 @@ def judge(a: Trace, run_a: Run | None, run_b: Run, partners: Mapping[int, Node])
         ways = (_way(right, known_a), _way(node, match.found.keys()))
         allowed *= max(1.0, _terms(*ways) / _FEW_TERMS) ** 0.5
         firsts = _first(ways[0]), _first(ways[1])
-        judged.append(Judged(right, *firsts, error, allowed, _formats(*ways)))
+        judged.append(Judged(right, node, *firsts, error, allowed, _formats(*ways)))
     return judged
 
 

@@ -122,13 +122,24 @@ def verdict(found: Found) -> list[str]:
 
 def _judged(found: Found, one: Judged) -> list[str]:
     tensor, layer = parting.place(one.at, found.a)
-    lines = [node.at.source or "?" for node in (one.a, one.b)]
+    lines = [_line(found.a, one.at, one.a), _line(found.b, one.own, one.b)]
     places = ", ".join(f"{name} at {line}" for name, line in zip(found.names, lines, strict=True))
     if one.times <= judging.LIMIT and one.formats is not None:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
         far = f"{one.times:,.3g} times what rounding makes ({one.error:.2g}, {one.rounding:.2g})"
     return [f"  {_layer(layer)}{tensor}: {far}", f"    {places}"]
+
+
+def _line(trace: Trace, value: Node, first: Node) -> str:
+    """The line of the first operation; of a gradient that is 0, where its parameter is used."""
+    if not value.values.any():
+        outputs = trace.outputs.items()
+        paths = {path.partition("/")[2] for path, one in outputs if one.order == value.order}
+        for used in trace.nodes:
+            if used.follows_tokens and used.parameters & paths:
+                return f"{used.at.source or '?'} (its gradient is 0)"
+    return first.at.source or "?"
 
 
 def _first(found: Found, first: Parting) -> str:

@@ -62,8 +62,8 @@ def terms(equation: Any) -> int:
 
 
 def called(equation: Any) -> core.ClosedJaxpr | None:
-    """The one program that an equation calls; None: there are several, or one again and again."""
-    if equation.primitive.name == "while":
+    """The one program that an equation calls; None: several, or one again, or on each device."""
+    if equation.primitive.name in ("while", "shard_map"):
         return None
     for key in _CALLS:
         called = equation.params.get(key)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models.seam import Batch, Outcome, Params
+from models.seam import REPLACED, Batch, Outcome, Params
 
 # Of parameters, model state, the batch of one pass and its key.
 Forward = Callable[[Params, Params | None, Batch, jax.Array], Outcome]
@@ -22,13 +22,20 @@ def differentiated(
     scale: Scale = None,
 ) -> tuple[Outcome, Params]:
     """The outcome of a batch, and the gradients of its scaled loss."""
+    replaced = {} if model_state is None else model_state.get(REPLACED, {})
 
-    def loss_of(params: Params) -> tuple[jax.Array, Outcome]:
-        outcome = forward(params, model_state, batch, key)
+    def loss_of(params: Params, replaced: Params) -> tuple[jax.Array, Outcome]:
+        state = {**model_state, REPLACED: replaced} if model_state and replaced else model_state
+        outcome = forward(params, state, batch, key)
         return outcome.loss if scale is None else outcome.loss * scale, outcome
 
-    (_, outcome), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return outcome, gradients
+    if not replaced:
+        (_, outcome), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, {})
+        return outcome, gradients
+    (_, outcome), (gradients, new) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
+        params, replaced
+    )
+    return outcome._replace(model_state={**(outcome.model_state or {}), REPLACED: new}), gradients
 
 
 def accumulated(

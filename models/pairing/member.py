@@ -12,8 +12,17 @@ from jax.sharding import PartitionSpec
 
 from models.pairing import links
 from models.pairing.links import Link
-from models.pairing.sides import Arguments, Arrays, Held, Ran, Side, by_path, nested
-from models.seam import LONGEST, OWN, Batch, Outcome, Params, Variables
+from models.pairing.sides import (
+    Arguments,
+    Arrays,
+    Held,
+    Ran,
+    Side,
+    by_path,
+    is_overwritten,
+    nested,
+)
+from models.seam import LONGEST, OWN, REPLACED, Batch, Outcome, Params, Variables
 
 _STATE, _FROZEN, _RANDOM = "state", "frozen", "random"
 
@@ -66,7 +75,7 @@ class Member:
         frozen = {path: one for path, one in params.items() if path not in trained}
         model_state = _without_empty(
             {
-                _STATE: state,
+                **_parted(state),
                 _FROZEN: frozen,
                 OWN: _without_empty({_RANDOM: _words(held.random), _STATE: alone}),
             }
@@ -91,7 +100,7 @@ class Member:
             return Outcome(ran.loss, metrics)
         after = dict(before)
         if _STATE in before:
-            after[_STATE] = nested(self._to_first(arguments, ran.held)[1])
+            after[_STATE] = nested(_parted(self._to_first(arguments, ran.held)[1])[_STATE])
         if own:
             mine = {
                 _RANDOM: _words(ran.held.random),
@@ -118,7 +127,8 @@ class Member:
         """What this side holds, under its own names."""
         own = model_state.get(OWN, {})
         given = by_path(params) | by_path(model_state.get(_FROZEN, {}))
-        arrays = self._to_own(arguments, _gathered(given), by_path(model_state.get(_STATE, {})))
+        linked = by_path(model_state.get(_STATE, {})) | by_path(model_state.get(REPLACED, {}))
+        arrays = self._to_own(arguments, _gathered(given), linked)
         state = arrays[1] | by_path(own.get(_STATE, {}))
         return Held(arrays[0], state, self._keys(arguments, by_path(own.get(_RANDOM, {}))))
 
@@ -188,6 +198,12 @@ def shapes_of(sides: tuple[Side, Side], arguments: Arguments, batch: Batch) -> l
 
 def _forms(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {path: tuple(one.shape) for path, one in arrays.items()}
+
+
+def _parted(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a forward pass changes of a state, and what is replaced by its gradient."""
+    replaced = {path: one for path, one in state.items() if is_overwritten(path)}
+    return {_STATE: {p: one for p, one in state.items() if p not in replaced}, REPLACED: replaced}
 
 
 def _is_key(dtype: Any) -> bool:

@@ -7,7 +7,17 @@ from typing import Any
 import jax
 from flax import nnx
 
-from models.pairing.sides import Arguments, Held, PairFault, Ran, by_path, called, replaced
+from models.pairing import scopes
+from models.pairing.sides import (
+    OVERWRITTEN,
+    Arguments,
+    Held,
+    PairFault,
+    Ran,
+    by_path,
+    called,
+    replaced,
+)
 from models.seam import Batch
 
 _NAMES = ("sharding_names", "out_sharding", "sharding")  # of metadata, over flax's versions
@@ -35,9 +45,17 @@ class NnxSide:
         graph, *parts = self._parts(tuple(arguments.items()))
         if graph is None:
             graph = _split(self._build(arguments, key))[0]
-        filled = [replaced(part, leaves) for part, leaves in zip(parts, held, strict=True)]
-        model = nnx.merge(graph, *filled)
-        loss, metrics = called(self._loss, model, batch, key)
+        params, state, random, overwritten = parts
+        own = {path.removeprefix(f"{OVERWRITTEN}/"): one for path, one in held.state.items()}
+        model = nnx.merge(
+            graph,
+            replaced(params, held.params),
+            replaced(state, held.state),
+            replaced(random, held.random),
+            replaced(overwritten, own),
+        )
+        with scopes.named(model):
+            loss, metrics = called(self._loss, model, batch, key)
         after = _held(*_split(model)[1:])
         # What is there only now was sown, whatever its type.
         kept = [{path: now.get(path, was[path]) for path in was}
@@ -84,13 +102,19 @@ class NnxSide:
         return [None if traced else graphs[0], *shapes]
 
 
-def _split(model: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Structure, parameters, other state and random state."""
+def _split(model: nnx.Module) -> tuple[Any, Any, Any, Any, Any]:
+    """Structure, parameters, other state, random state, and what a gradient replaces."""
     nnx.pop(model, nnx.Intermediate)
-    parts: Any = nnx.split(model, nnx.Param, nnx.RngState, ...)
-    graph, params, random, state = parts
-    return graph, params, state, random
+    parts: Any = nnx.split(model, nnx.Param, nnx.RngState, _is_overwritten, ...)
+    graph, params, random, overwritten, state = parts
+    return graph, params, state, random, overwritten
 
 
-def _held(params: Any, state: Any, random: Any) -> Held:
-    return Held(by_path(params), by_path(state), by_path(random))
+def _is_overwritten(path: Any, variable: Any) -> bool:
+    """Whether it is of a collection of Linen's that was carried over by flax's bridge."""
+    return getattr(variable, "type", type(variable)).__name__ == OVERWRITTEN
+
+
+def _held(params: Any, state: Any, random: Any, overwritten: Any) -> Held:
+    replaced = {f"{OVERWRITTEN}/{path}": one for path, one in by_path(overwritten).items()}
+    return Held(by_path(params), by_path(state) | replaced, by_path(random))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 from models.pairing import draws, order
 from models.pairing.layouts import Shape
 from models.pairing.partners import Seen
-from models.pairing.sides import Arguments, Arrays, Held, Side
+from models.pairing.sides import Arguments, Arrays, Held, Side, is_overwritten
 from models.seam import Batch
 
 Values = Mapping[str, np.ndarray]
@@ -40,11 +40,18 @@ class Probe:
             self.state = {path: np.asarray(one) for path, one in held.state.items()}
             random = held.random
 
-            def loss(params: Arrays, state: Arrays) -> tuple[jax.Array, Arrays]:
-                ran = side.run(arguments, Held(params, state, random), batch, key)
+            def loss(given: tuple[Arrays, Arrays], state: Arrays) -> tuple[jax.Array, Arrays]:
+                ran = side.run(arguments, Held(given[0], {**state, **given[1]}, random), batch, key)
                 return ran.loss, ran.held.state
 
-            traced = jax.jit(jax.value_and_grad(loss, has_aux=True)).trace(self.params, self.state)
+            def step(params: Arrays, state: Arrays) -> tuple[Any, Any]:
+                overwritten = {path: one for path, one in state.items() if is_overwritten(path)}
+                (value, after), (gradients, new) = jax.value_and_grad(loss, has_aux=True)(
+                    (params, overwritten), state
+                )
+                return (value, {**after, **new}), gradients
+
+            traced = jax.jit(step).trace(self.params, self.state)
             self._run = traced.lower().compile(_QUICK)
         uses = order.first_uses(traced.jaxpr)
         self.is_random = order.draws(traced.jaxpr)

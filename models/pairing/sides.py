@@ -11,6 +11,7 @@ from models.seam import Batch
 
 _STEPS = ("step", "loss", "grad_norm", "learning_rate", "step_seconds", "after_save", "after_eval")
 _TAKEN = (*_STEPS, "seconds")  # what a record tells of steps and of evaluations
+OVERWRITTEN = "_overwrite_with_gradient"  # as flax calls it
 Arguments = Mapping[str, Any]  # what the factories are called with, such as sizes
 Arrays = Mapping[str, jax.Array]  # by path, such as Dense_0/kernel
 
@@ -18,8 +19,8 @@ Arrays = Mapping[str, jax.Array]  # by path, such as Dense_0/kernel
 class Held(NamedTuple):
     """Everything that a side's model holds, each array under its own path.
 
-    state: what a step changes and no optimizer does. random: keys and counters that its own
-    framework carries from step to step.
+    state: what a step changes and no optimizer does; under OVERWRITTEN what a step replaces by its
+    gradient. random: keys and counters that its own framework carries from step to step.
     """
 
     params: Arrays
@@ -108,6 +109,11 @@ def named(path: Iterable[Any]) -> str:
     """Such as layers/0/kernel."""
     kept = [part for part in path if not isinstance(part, jax.tree_util.GetAttrKey)]
     return jax.tree_util.keystr(tuple(kept), simple=True, separator="/")
+
+
+def is_overwritten(path: str) -> bool:
+    """Whether an array of a side's state is replaced by its gradient."""
+    return path.startswith(f"{OVERWRITTEN}/")
 
 
 def replaced(tree: Any, leaves: Arrays) -> Any:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from harness.bisecting.capture import Node, capture
+from harness.bisecting.capture import Node, capture, compiled
 
 PARAMS = {"embed": jnp.eye(3), "layers": {"w": jnp.stack([2 * jnp.eye(3), 3 * jnp.eye(3)])}}
 TOKENS = jnp.asarray([0, 2], jnp.int32)
@@ -76,3 +76,12 @@ def test_a_value_can_be_another_one_from_where_it_is_made() -> None:
 
     out = capture(doubled, {}, jnp.ones(2), change=change).outputs["out"]
     np.testing.assert_array_equal(out.values, [1, 1])
+
+
+def test_one_program_keeps_the_same_values() -> None:
+    one, other = capture(model, PARAMS, TOKENS), compiled(model, PARAMS, TOKENS)
+    assert [(node.operation, node.at) for node in one.nodes] == [
+        (node.operation, node.at) for node in other.nodes
+    ]
+    assert [node.fingerprint for node in one.nodes] == [node.fingerprint for node in other.nodes]
+    assert one.outputs.keys() == other.outputs.keys()

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import programs
 import pytest
 import small_pairs
+from flax import nnx
 from small_pairs import module, pair
 
 from harness import run
@@ -15,7 +18,8 @@ from harness.saving import digest
 from harness.terminal.errors import UserError
 from harness.training import checking, devices, train_step
 from harness.training.parallel import mesh
-from models.seam import OWN
+from models.pair import Pair
+from models.seam import OWN, REPLACED
 from models.shared.trees import named_leaves
 
 SETTINGS = ("data.global_batch=8", "optim.learning_rate=0.01")
@@ -116,6 +120,36 @@ def test_what_one_side_alone_has_is_its_own_and_goes_on() -> None:
         > own["random/rngs/default/count"]
     )
     assert OWN not in trained(twins, "linen", steps=1)[1]["model_state"]
+
+
+class Fp8(nn.Module):
+    """A layer whose scales and history a step replaces by their gradients."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.tanh(nn.Dense(6, dot_general_cls=nn.Fp8DirectDotGeneralOp)(x))
+        return nn.Dense(1)(x)[:, 0]
+
+
+def carried_over(rngs: nnx.Rngs) -> nnx.Module:
+    made: nnx.Module = nnx.bridge.ToNNX(Fp8(), rngs=rngs).lazy_init(jnp.ones((2, 4)))
+    return made
+
+
+@pytest.mark.pairs
+def test_what_a_gradient_replaces_is_trained_on_and_compared() -> None:
+    twins = module("fp8", Pair(linen=Fp8(), nnx=carried_over, batch=small_pairs.batch,
+                               loss=small_pairs.error))  # fmt: skip
+    (ours, first), (theirs, second) = (trained(twins, impl) for impl in ("linen", "nnx"))
+    assert ours == theirs
+    assert shared(first) == shared(second)
+    _, before = trained(twins, "nnx", steps=1)
+    later, earlier = (named_leaves(one["model_state"][REPLACED]) for one in (second, before))
+    moved = {path.rpartition("/")[2] for path in later if (later[path] != earlier[path]).any()}
+    assert moved == {f"{one}_amax_history" for one in ("input", "kernel", "output_grad")} | {
+        f"{one}_scale" for one in ("input", "kernel", "output_grad")
+    }
+    assert not any("amax" in path for path in named_leaves(first["params"]))
 
 
 @pytest.mark.pairs
