@@ -216,7 +216,6 @@ SOUND = {
     "generator": planted.generator(),
     "vae": planted.vae(),
 }
-QUICK = ("a slight epsilon",)
 
 
 def lines(verdict: str) -> list[tuple[str, str]]:
@@ -228,10 +227,8 @@ def lines(verdict: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.bisect) for name in FAULTS],
-)
+@pytest.mark.bisect
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_told_from_rounding_and_from_other_masks(name: str) -> None:
     made, linen, other = FAULTS[name]
     told = telling.text(compared(made))
@@ -240,7 +237,6 @@ def test_a_fault_is_told_from_rounding_and_from_other_masks(name: str) -> None:
     assert any(linen in one and other in two for one, two in named), f"{named}\n{told}"
 
 
-@pytest.mark.bisect
 def test_another_init_of_a_running_mean_is_named_before_any_step() -> None:
     matched = families.load(module("planted_begun", begun_otherwise())).matched
     assert matched is not None
