@@ -1,17 +1,21 @@
 """What `make` is told wrongly is a line, and nothing is installed."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# What a `make` hands to those that it starts, its own arguments among them.
+_OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "VENV", "EXTRA", "CASE")
 
 
 def made(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What would be done."""
+    """What would be done, whatever the `make` was given that runs these tests."""
     command = ["make", "--dry-run", "run", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
+    return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ CASE = ("--case", "01_baseline", "--impl", "nnx", "--results-dir")
         (["--devices", "100000"], "--devices 100000: must be 1 to 512"),
         (["--steps", "none"], "argument --steps: invalid int value: 'none'"),
         (["--repeats", "0"], "--repeats 0: must be at least 1"),
-        (["--against", "--steps 3"], "--against '--steps 3': may hold --set, --recipe, --nnx-stat"),
+        (["--against", "--steps 3"], "--against '--steps 3': may hold only --set, --recipe, --nn"),
         (["--against", "--set model.embd=3"], "model.embd: no such key (nearest: model.embed)"),
         (["--against", "--recipe fast", "--impl", "both"], "a change of one implementation"),
         (["--against", "'"], "No closing quotation"),
