@@ -28,7 +28,7 @@ def attention_for(
     platform: str, sequence_length: int, head_dim: int
 ) -> Literal["splash", "cudnn", "xla"]:
     """What "auto" stands for: the fastest attention that a platform has for these shapes."""
-    if platform == "tpu" and sequence_length % 128 == 0 and head_dim % 128 == 0:
+    if platform == "tpu" and sequence_length % 128 == 0 and head_dim % 64 == 0:
         return "splash"
     if platform == "gpu" and sequence_length % 64 == 0 and head_dim in (64, 128):
         return "cudnn"
