@@ -24,7 +24,6 @@ from harness.training import (
 )
 from harness.training.children import Children
 from harness.training.parallel import mesh
-from models.seam import Family
 
 _CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
 _CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any number of them
@@ -225,7 +224,7 @@ def _check(arguments: Namespace) -> int:
         return 1
     names = " and ".join(pair.names)
     print(f"{pair.name}: {names} hold one tree of parameters and can be trained")
-    for line in _found(case, pair, _options(arguments)):
+    for line in _found(case, _options(arguments)):
         print(line)
     tiny = _checked(arguments, "tiny")
     try:
@@ -250,9 +249,10 @@ def _judged(arguments: Namespace, size: str) -> int:
     return 0 if judged.is_rounding else 1
 
 
-def _found(case: Case, pair: Family, options: session.Options) -> list[str]:
+def _found(case: Case, options: session.Options) -> list[str]:
     """What is known of a pair of a user's own: its names, and what a reader must know of it."""
     lines = [f"case: {line}" for line in reading.imposed(options.case, case.twins)]
+    pair = families.of(case)
     if pair.matched is None:
         return lines
     matched = pair.matched()
