@@ -41,18 +41,18 @@ class Pair:
 
 
 _PAIRS = (
-    Pair("one program twice", ("--case", "01_baseline", "--impl", "both"), (), 6),
+    Pair("one program twice", ("--case", "01_baseline", "--impl", "both"), (), 10),
     Pair(
         "the layers unrolled",
         ("--case", "01_baseline", "--impl", "nnx", "--against", "--set model.unroll=true"),
         ("case.config.model.unroll",),
-        6,
+        10,
     ),
     Pair(
-        "one matmul in twenty more",
+        "one matmul in fourteen more",
         ("--twins", "more_work", "--impl", "both", "--set", "data.per_device_batch=256"),
         (),
-        20,
+        45,
     ),
 )
 
