@@ -40,7 +40,7 @@ preflight: $(TEST)  ## compile every case for TPU slices, by both recipes, and r
 	  --json results/reference/preflight/fast/records.json \
 	  --markdown results/reference/preflight/fast/README.md
 
-benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerator is needed (minutes)
+benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerator is needed (over an hour)
 	$(VENV)/bin/python scripts/benchmarks/startup.py
 	$(VENV)/bin/python scripts/benchmarks/dispatch.py
 	$(VENV)/bin/python scripts/benchmarks/growth.py
