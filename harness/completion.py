@@ -1,5 +1,6 @@
 """Prints what completes this command's words in a shell: `harness completion`."""
 
+import functools
 import importlib
 from collections.abc import Iterable
 
@@ -54,10 +55,14 @@ def _branches(command: str) -> list[str]:
 def _words(option: str, choices: Iterable[str] | None) -> Iterable[str]:
     if option == "--case":
         return reading.case_names()
-    if option == "--set":
-        sections = catalogue.catalogue(None)
-        return {f"{one.key}=": None for section in sections for one in section.settings}
-    return choices or ()
+    return _settings() if option == "--set" else choices or ()
+
+
+@functools.cache
+def _settings() -> dict[str, None]:
+    """Every key of a case once, as it is typed: several commands take them."""
+    sections = catalogue.catalogue(None)
+    return {f"{one.key}=": None for section in sections for one in section.settings}
 
 
 def _branch(pattern: str, words: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from measuring import Table, parser
 from harness import hardware
 from harness.cases import families, reading
 from harness.slices import prediction
-from harness.slices.forecast import Forecast
+from harness.slices.rows import Row, row
+from harness.slices.space import Candidate
 from harness.terminal import cli
 from harness.terminal.text import gib
 
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
             overrides = [f"data.per_device_batch={batch}", *changes]
             found = compiled(_CASE, _SLICE, given.size, recipe, overrides, table)
             name = f"{batch}: {way}"
-            rows.append([name, *_figures(found)])
+            rows.append([name, *_figures(row(Candidate(recipe), batch, found))])
             table.environment = found.record["environment"]
             parts = ("memory", "program", "prediction", "timing")
             table.samples[name] = {part: found.record[part] for part in parts}
@@ -53,22 +54,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _figures(found: Forecast) -> list[str]:
-    if not found.fits:
+def _figures(found: Row) -> list[str]:
+    figures = found.figures
+    if figures is None or not found.fits:
         return ["does not fit", *["-"] * (len(_HEADER) - 2)]
-    step = found.record["prediction"]
-    seconds = step["step_seconds"]
-    mfu = hardware.mfu_percent(found.record["model"]["tflop_per_step_per_device"] / seconds, _KIND)
-    case, chips = found.question.case, found.question.on.chips
-    tokens = found.sequences * case.data.sequence_length / chips
-    hidden = step["wire_seconds"] - step["exposed_wire_seconds"]
-    times = (step["compute_seconds"], step["kernel_seconds"], step["wire_seconds"], hidden)
+    times = (found.compute_seconds, found.kernel_seconds, found.wire_seconds)
     return [
-        f"{seconds:.4f}",
-        f"{mfu:.1f}",
-        f"{tokens / seconds:,.0f}",
-        gib(found.needed_bytes),
-        *(f"{one:.4f}" for one in times),
+        f"{figures.step_seconds:.4f}",
+        f"{found.mfu_percent:.1f}",
+        f"{figures.tokens_per_second:,.0f}",
+        gib(figures.needed_bytes),
+        *(f"{one:.4f}" for one in (*times, found.hidden_wire_seconds)),
     ]
 
 

@@ -62,8 +62,7 @@ def _places(value: Any) -> Any:
             yield from _places(value[key])
 
 
-def check_line(error: BaseException, longest: int = 2000) -> None:
+def check_line(told: str, longest: int = 2000) -> None:
     """Raises unless what is told of a fault can be shown in one line."""
-    told = str(error)
     assert told.isprintable()
     assert 0 < len(told) <= longest

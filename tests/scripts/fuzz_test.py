@@ -39,7 +39,7 @@ def test_no_submission_ends_in_anything_but_lines(
             assert collect.main([str(path), "--results-dir", str(tmp_path / str(number))]) in (0, 1)
             collected += 1
         except UserError as error:
-            damage.check_line(error)
+            damage.check_line(str(error))
         told = capsys.readouterr()
         assert all(line.isprintable() for line in told.out.splitlines())
         assert not told.err
