@@ -31,6 +31,8 @@ TESTS = {
         "tests/models/decoder/formulas_test.py",
         "tests/models/shared",
     ),
+    "models/honeycrisp/*.py": ("tests/models/honeycrisp",),
+    "models/gpt/*.py": ("tests/models/gpt",),
     "models/examples/gpt2/*.py": ("tests/models/examples/gpt2",),
     "harness/optimizers/*.py": ("tests/harness/optimizers",),
     "harness/training/losses.py": ("tests/harness/training/losses_test.py",),
