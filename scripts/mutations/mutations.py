@@ -23,16 +23,19 @@ from finding import ROOT, Finder, Mutation
 COPIED = ("configs", "harness", "models", "scripts", "tests")
 CPU_SECONDS = 600  # a mutant that needs longer hangs
 
+FAMILIES = "tests/harness/cases/families_test.py"
 # What is mutated, and the tests that must miss it, the quickest first.
 TESTS = {
-    "models/decoder/*.py": ("tests/models/decoder",),
+    "models/decoder/*.py": ("tests/models/decoder", FAMILIES),
     "models/shared/*.py": (
         "tests/models/shared/{name}_test.py",
         "tests/models/decoder/formulas_test.py",
         "tests/models/shared",
+        "tests/models/honeycrisp/twins_test.py",
+        "tests/models/gpt/twins_test.py",
     ),
-    "models/honeycrisp/*.py": ("tests/models/honeycrisp",),
-    "models/gpt/*.py": ("tests/models/gpt",),
+    "models/honeycrisp/*.py": ("tests/models/honeycrisp", FAMILIES),
+    "models/gpt/*.py": ("tests/models/gpt", FAMILIES),
     "models/examples/gpt2/*.py": ("tests/models/examples/gpt2",),
     "harness/optimizers/*.py": ("tests/harness/optimizers",),
     "harness/training/losses.py": ("tests/harness/training/losses_test.py",),

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,20 @@ def test_implementations_are_chosen_by_name() -> None:
 def test_an_implementation_that_a_family_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="flux"):
         families.load(None).get("flux")
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_every_small_size_names_what_makes_a_model_small(name: str) -> None:
+    family = families.load(None, name)
+    assert [*family.sizes] == ["full", "tiny", "awkward"]
+    assert family.sizes["full"] == {}
+    assert family.sizes["tiny"].keys() | {"data.sequence_length"} == family.sizes["awkward"].keys()
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_an_evaluation_drops_nothing(name: str) -> None:
+    family = families.load(None, name)
+    config = family.config()
+    fields = [one.name for one in dataclasses.fields(config) if "dropout" in one.name]
+    dropping = dataclasses.replace(config, **dict.fromkeys(fields, 0.5))
+    assert all(getattr(family.evaluated(dropping), one) == 0 for one in fields)

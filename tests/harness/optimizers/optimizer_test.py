@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from harness.optimizers.optimizer import clipped
+from harness import optimizers
+from harness.optimizers.optimizer import Optimizer, clipped
 
 
 @pytest.mark.parametrize(("limit", "scale"), [(10.0, 1.0), (1.0, 0.2)])
@@ -18,3 +19,15 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(limit: float, scale:
     np.testing.assert_allclose(updated["b"], [[-4.0 * scale]], rtol=1e-6)
     assert (float(metrics["grad_norm"]), float(metrics["learning_rate"])) == (5.0, 2.0)
     assert changed.keys() == {"opt_state"}
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_all_that_an_update_computes_is_known_as_the_optimizers(name: str) -> None:
+    module = optimizers.load(name)
+    made = module.make(module.Settings(), lambda step: jnp.float32(0.1))
+    optimizer = made if isinstance(made, Optimizer) else clipped(made, 1.0, lambda step: 0.1)
+    params = {"layers": {"kernel": jnp.ones((2, 3))}}
+    state = {"step": jnp.int32(0), **optimizer.init(params)}
+    traced = jax.make_jaxpr(optimizer.update)(params, state, params)
+    scopes = {str(one.source_info.name_stack).partition("/")[0] for one in traced.eqns}
+    assert scopes == {"optimizer"}

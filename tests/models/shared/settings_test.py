@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from models.shared.settings import attention_for, require
+from models.shared.settings import attention_for, is_pattern, require
 
 
 @dataclass
@@ -37,3 +37,8 @@ def test_what_does_not_hold_is_one_line_with_field_and_value() -> None:
 )
 def test_auto_attention(platform: str, sequence_length: int, head_dim: int, expected: str) -> None:
     assert attention_for(platform, sequence_length, head_dim) == expected
+
+
+@pytest.mark.parametrize(("text", "holds"), [("tpu-v6e-(8|32)", True), ("tpu-v6e-(8", False)])
+def test_a_pattern_is_a_regular_expression(text: str, holds: bool) -> None:
+    assert is_pattern(text) is holds
