@@ -1,6 +1,7 @@
 """The Honeycrisp's implementations are one model, and the one that AXLearn trains."""
 
 import hashlib
+import re
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.cases import families
-from models.honeycrisp import SIZES, ModelConfig, linen, nnx, tflop_per_step
+from models.honeycrisp import SIZES, ModelConfig, keeping, linen, nnx, tflop_per_step
 from models.honeycrisp.parameters import parameter_table
 from models.seam import USUAL_NAMES
 from models.shared import grouped, ops
@@ -67,6 +68,13 @@ def test_both_lower_to_one_text(config: ModelConfig) -> None:
         step(impl, config).lower(parameters(), inputs.batch(kind)).as_text() for impl in USUAL_NAMES
     )
     assert one == other
+
+
+def test_whatever_is_kept_by_its_name_has_that_name() -> None:
+    config = CONFIGS["bfloat16"]
+    traced = str(step("linen", config).trace(parameters(), inputs.batch("plain")).jaxpr)
+    names = {keeping.QUERY, keeping.KEY, keeping.VALUE, grouped.CONTEXT, keeping.OUT}
+    assert {*re.findall(r"name\[name=(\w+)", traced)} == names
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -122,6 +122,25 @@ def test_what_is_mapped_may_be_divided_along_more_than_the_batch() -> None:
 
 
 @pytest.mark.usefixtures("on_three_axes")
+def test_inside_of_what_is_mapped_the_other_axes_are_mapped() -> None:
+    seen = []
+
+    def doubled(x: jax.Array) -> jax.Array:
+        seen.append(x.shape)
+        return 2 * x
+
+    def inside(x: jax.Array) -> jax.Array:
+        with partitioning.by_hand({"data"}):
+            return partitioning.map_over_batch(doubled, x)
+
+    over = PartitionSpec("data")
+    mapped = jax.shard_map(inside, in_specs=over, out_specs=over, axis_names={"data"})
+    x = jnp.arange(32.0).reshape(8, 4)
+    np.testing.assert_array_equal(jax.jit(mapped)(x), 2 * np.asarray(x))
+    assert seen == [(2, 4)]
+
+
+@pytest.mark.usefixtures("on_three_axes")
 def test_gathering_leaves_divided_what_the_batch_does_not_divide() -> None:
     kernel = jnp.ones((8, 4))
     assert lies(lambda x: partitioning.gather(x, ("embed", "mlp")), kernel) == PartitionSpec(
@@ -129,6 +148,10 @@ def test_gathering_leaves_divided_what_the_batch_does_not_divide() -> None:
     )
     scale = jnp.ones((8, 1))  # shared along mlp
     assert lies(lambda x: partitioning.gather(x, ("embed", "mlp")), scale) == PartitionSpec()
+    # Also where nothing goes backward.
+    for gathered in (partitioning.gather, partitioning.whole):
+        traced = jax.make_jaxpr(lambda x, gathered=gathered: gathered(x, ("embed", "mlp")))(kernel)
+        assert "sharding_constraint" in str(traced)
 
 
 @pytest.mark.usefixtures("on_one_axis")
