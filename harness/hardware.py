@@ -170,13 +170,6 @@ def family(name: str) -> Family | None:
     return FAMILIES.get(name) or _BY_ALIAS.get(name)
 
 
-def unknown_warning(kind: str) -> str | None:
-    """What to tell about a kind that is not known; a CPU has no peaks that would mean anything."""
-    if find(kind) is not None or kind == "cpu":
-        return None
-    return f"device kind {kind!r} is not in the table of peaks: MFU and capacity are unknown"
-
-
 def mfu_percent(tflops_per_device: float, kind: str | None) -> float | None:
     """The share of the dense bf16 peak; also for int8 and fp8, so that cases compare."""
     device = find(kind)
@@ -191,16 +184,3 @@ def peak_tflops(kind: str, quantization: str = "none") -> float | None:
     quantized = {"int8": device.int8_top_per_second, "fp8": device.fp8_tflop_per_second}
     # Only some matmuls are quantised, the others run at the bf16 rate: the faster one bounds both.
     return max(device.bf16_tflop_per_second, quantized.get(quantization) or 0)
-
-
-def above_peak_warning(
-    tflops_per_device: float, kind: str, quantization: str = "none"
-) -> str | None:
-    """A warning when a measured rate exceeds what the device can do at that precision."""
-    peak = peak_tflops(kind, quantization)
-    if peak is None or tflops_per_device <= peak:
-        return None
-    return (
-        f"{tflops_per_device:.1f} TFLOP/s per device is above the peak of {kind} "
-        f"({peak:.1f}): the measurement is wrong"
-    )

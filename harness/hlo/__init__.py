@@ -3,18 +3,17 @@
 from harness.hlo.canonical import canonical, fingerprint
 from harness.hlo.collectives import (
     COLLECTIVE_KINDS,
-    Collective,
     chain,
     collectives,
     describe_collective,
     list_collectives,
 )
-from harness.hlo.cost import Cycles, Matmul, fusion_cycles, list_cycles, matmuls, uncosted
+from harness.hlo.cost import fusion_cycles, list_cycles, matmuls, uncosted
 from harness.hlo.difference import Difference, diff
 from harness.hlo.exactness import inexact, warnings
 from harness.hlo.kinds import KINDS
-from harness.hlo.loops import Loop, walk
-from harness.hlo.parse import Computation, Instruction, Program, Shape, parse, references
+from harness.hlo.loops import walk
+from harness.hlo.parse import Computation, Instruction, Program, parse, references
 from harness.hlo.place import where
 from harness.hlo.sources import source
 from harness.hlo.texts import stablehlo_sha256, text
@@ -22,15 +21,10 @@ from harness.hlo.texts import stablehlo_sha256, text
 __all__ = [
     "COLLECTIVE_KINDS",
     "KINDS",
-    "Collective",
     "Computation",
-    "Cycles",
     "Difference",
     "Instruction",
-    "Loop",
-    "Matmul",
     "Program",
-    "Shape",
     "buffers",
     "canonical",
     "chain",

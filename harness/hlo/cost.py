@@ -18,32 +18,22 @@ _WINDOW = re.compile(r"(\w+)=(\S+)")
 
 @dataclass(frozen=True)
 class Cycles:
-    """One operation with a cycle estimate: `cycles` of one execution, `times` executions."""
+    """One operation with a cycle estimate: `total` of all its executions."""
 
-    opcode: str
-    op_name: str
-    shape: str
-    computation: str
-    cycles: int
+    instruction: Instruction
     times: int
-    exact: bool
-
-    @property
-    def total(self) -> int:
-        """Cycles of all executions."""
-        return self.cycles * self.times
+    total: int
 
 
 @dataclass(frozen=True)
 class Matmul:
     """One dot, convolution or GPU matmul call; `flops` of all its executions, per device."""
 
-    opcode: str
+    instruction: Instruction
     lhs: Shape
     rhs: Shape
     result: Shape
     op_name: str
-    computation: str
     times: int
     exact: bool
     flops: int
@@ -67,15 +57,7 @@ def fusion_cycles(program: Program) -> int | None:
 def list_cycles(program: Program) -> list[Cycles]:
     """Every operation with an estimate, the costliest first."""
     listed = [
-        Cycles(
-            opcode=instruction.opcode,
-            op_name=instruction.op_name,
-            shape=str(instruction.shape),
-            computation=name,
-            cycles=instruction.cycles,
-            times=executions.times,
-            exact=executions.exact,
-        )
+        Cycles(instruction, executions.times, instruction.cycles * executions.times)
         for name, executions in walk(program).executions.items()
         if executions.caller is None  # within a fusion, the fusion's own estimate counts
         for instruction in program.computations[name].instructions.values()
@@ -115,12 +97,11 @@ def matmuls(program: Program) -> list[Matmul]:
             caller = executions.caller or instruction
             listed.append(
                 Matmul(
-                    opcode=instruction.opcode,
+                    instruction=instruction,
                     lhs=lhs,
                     rhs=rhs,
                     result=instruction.shape.arrays[0],
                     op_name=instruction.op_name or caller.op_name,
-                    computation=executions.within or name,
                     times=executions.times,
                     exact=executions.exact,
                     flops=flops * executions.times,

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -39,30 +39,37 @@ def list_costs(program: Program, parts: Parts | None) -> list[Cost]:
 
     parts None: a part is then what the topmost module of an operation's path is called.
     """
-    found = hlo.walk(program)
-    part_of = None if parts is None else _by_words({**parts, **_OF_THE_STEP})
-    costs = [
+    part_of = _by_words(parts)
+    return [
         Cost(
-            _part_of(program, instruction, part_of),
-            instruction.opcode,
-            str(instruction.shape),
-            places(program)[instruction],
-            executions.times,
-            instruction.cycles * executions.times,
+            _part_of(program, one.instruction, part_of),
+            one.instruction.opcode,
+            str(one.instruction.shape),
+            places(program)[one.instruction],
+            one.times,
+            one.total,
         )
-        for name, executions in found.executions.items()
-        if executions.caller is None  # within a fusion, the fusion's own estimate counts
-        for instruction in program.computations[name].instructions.values()
-        if instruction.cycles is not None
+        for one in hlo.list_cycles(program)
     ]
-    return sorted(costs, key=lambda cost: -cost.cycles)
 
 
 def cycles_by_part(program: Program, parts: Parts | None) -> dict[str, int]:
     """Estimated cycles of one step by part, as `list_costs` finds them, the costliest first."""
+    return _totals((cost.part, cost.cycles) for cost in list_costs(program, parts))
+
+
+def flops_by_part(program: Program, parts: Parts | None) -> dict[str, int]:
+    """What the matrix products of one step multiply and add by part, the costliest first."""
+    part_of = _by_words(parts)
+    return _totals(
+        (_part_of(program, one.instruction, part_of), one.flops) for one in hlo.matmuls(program)
+    )
+
+
+def _totals(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
     totals: Counter[str] = Counter()
-    for cost in list_costs(program, parts):
-        totals[cost.part] += cost.cycles
+    for part, count in counts:
+        totals[part] += count
     return dict(totals.most_common())
 
 
@@ -100,8 +107,11 @@ def _part_of(program: Program, instruction: Instruction, part_of: _PartOf | None
     return IN_LAYERS if any("/while/" in path for path in paths) else ELSEWHERE
 
 
-def _by_words(parts: Parts) -> _PartOf:
-    return {tuple(name.split("/")): part for part, names in parts.items() for name in names}
+def _by_words(parts: Parts | None) -> _PartOf | None:
+    if parts is None:
+        return None
+    named = {**parts, **_OF_THE_STEP}
+    return {tuple(name.split("/")): part for part, names in named.items() for name in names}
 
 
 def _innermost(path: str, part_of: _PartOf) -> str | None:

@@ -1,6 +1,7 @@
 """What memory, a step and a run consist of, as bars."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -103,8 +104,17 @@ def _on_the_wire(prediction: Record, device: Sequence[Piece]) -> list[Bar]:
 
 
 def parts(named: Sequence[tuple[str, Run]]) -> Markup:
-    """How many cycles a step computes in each part of the model, the largest part first."""
-    found = [(name, _cycles_by_part(run)) for name, run in named]
+    """What a step computes in each part of the model, the largest part first.
+
+    In cycles where the compiler estimates them, else in its matrix products.
+    """
+
+    def told_of(section: str, key: str) -> list[tuple[str, dict[str, float]]]:
+        return [(name, _by_part(run.record[section].get(key))) for name, run in named]
+
+    what, form, found = "Compute", _cycles, told_of("prediction", "cycles_by_part")
+    if not any(told for _, told in found):
+        what, form, found = "Matrix products", _flop, told_of("program", "tflop_by_part")
     largest = {part: max(told.get(part, 0.0) for _, told in found)
                for _, every in found for part in every}  # fmt: skip
     rows = []
@@ -113,23 +123,31 @@ def parts(named: Sequence[tuple[str, Run]]) -> Markup:
         for place, (name, told) in enumerate(found):
             if part in told:
                 share = words.percent(100 * told[part] / sum(told.values()))
-                piece = Piece(f"k{place}", 0.0, told[part], f"{name}: {_cycles(told[part])}")
-                rows.append(Bar(called, [piece], f"{_cycles(told[part])}, {share}"))
+                piece = Piece(f"k{place}", 0.0, told[part], f"{name}: {form(told[part])}")
+                rows.append(Bar(called, [piece], f"{form(told[part])}, {share}"))
                 called = ""
     kinds = [(f"k{place}", name) for place, (name, _) in enumerate(found)]
-    return bars.draw("Compute by part of the model", rows, kinds, _cycles)
+    return bars.draw(f"{what} by part of the model", rows, kinds, form)
 
 
-def _cycles_by_part(run: Run) -> dict[str, float]:
-    listed = run.record["prediction"].get("cycles_by_part")
+def _by_part(listed: Any) -> dict[str, float]:
+    """Numbers above 0 by part, of whatever a record holds there."""
     if not isinstance(listed, dict):
         return {}
-    known = {words.clean(str(part), 80): words.number(cycles) for part, cycles in listed.items()}
-    return {part: cycles for part, cycles in known.items() if cycles is not None and cycles > 0}
+    known = {words.clean(str(part), 80): words.number(one) for part, one in listed.items()}
+    return {part: one for part, one in known.items() if one is not None and one > 0}
 
 
 def _cycles(count: float) -> str:
     return f"{count / 1e6:.3g} million cycles"
+
+
+def _flop(count: float) -> str:
+    """Of 10^12 operations, in the unit that suits them."""
+    for unit, scale in (("TFLOP", 1.0), ("GFLOP", 1e-3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count / 1e-6:.3g} MFLOP"
 
 
 def wall(named: Sequence[tuple[str, Run]]) -> Markup:

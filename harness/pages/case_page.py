@@ -30,7 +30,7 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         before=before,
         after=after,
         line=answers.of_case(case, case.groups, list(case.preflights)),
-        groups=[_group(case, number, group) for number, group in enumerate(case.groups)],
+        groups=[_group(number, group) for number, group in enumerate(case.groups)],
         slices=slices,
         programs=programs_page.path(case),
         step_anatomy=anatomy.step(slices),
@@ -43,12 +43,10 @@ def page(case: Case, before: Case | None, after: Case | None) -> str:
         pipeline=schedules.shown(_pipeline(case, measured), case.orders),
         runs=measured[:_LISTED],
         left_out=len(measured) - _LISTED,
-        step_seconds=figures.step_seconds,
-        last_loss=figures.last_loss,
     )
 
 
-def _group(case: Case, number: int, group: Group) -> dict[str, Any]:
+def _group(number: int, group: Group) -> dict[str, Any]:
     """A kind of devices: its comparison, or its newest runs where there is none."""
     shown = group.runs[-2:] if group.pair is None else [*group.pair.a, *group.pair.b]
     named = [(run.short, run) for run in shown]

@@ -41,8 +41,6 @@ def page(found: Comparison) -> str:
         ),
         memory=anatomy.memory(list(zip(names, runs, strict=True))),
         sides=[(name, side[-_RUNS:]) for name, side in zip(names, (a, b), strict=True)],
-        step_seconds=figures.step_seconds,
-        last_loss=figures.last_loss,
     )
 
 

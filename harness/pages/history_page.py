@@ -39,8 +39,6 @@ def page(name: str, collection: Collection) -> str:
         sections=[one for one in known if one["charts"]],
         single=[one for one in known if not one["charts"]],
         most=_MOST,
-        step_seconds=figures.step_seconds,
-        last_loss=figures.last_loss,
     )
 
 

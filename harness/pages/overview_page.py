@@ -7,7 +7,6 @@ from harness.pages import answers, rendering, turns
 from harness.pages.answers import Line
 from harness.pages.gathering import Case, Collection, Group, family_of
 from harness.pages.sources import Run
-from harness.records import figures
 
 _EXPERIMENTS = 30  # the newest
 _REPEATS = 10  # of one experiment, the newest
@@ -44,7 +43,6 @@ def page(name: str, collection: Collection) -> str:
         ),
         others=collection.others,
         warnings=collection.warnings,
-        step_seconds=figures.step_seconds,
     )
 
 

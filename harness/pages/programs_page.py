@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.pages import anatomy, rendering
-from harness.pages.gathering import Case
+from harness.pages.gathering import Case, Pair
 from harness.pages.sources import Run
 from harness.records import figures
 from harness.records.record import Record
@@ -31,12 +31,14 @@ class Side:
 
 
 def path(case: Case) -> str:
-    """Where the page of a case's programs lies; empty where none was compiled."""
-    return case.page.replace("cases/", "programs/", 1) if _compiled(case) else ""
+    """Where the page of a case's programs lies; empty where none is known."""
+    known = _compiled(case) or _measured(case)
+    return case.page.replace("cases/", "programs/", 1) if known else ""
 
 
 def page(case: Case) -> str:
-    """The page: programs of two that are one, then those that differ, then parts by slice."""
+    """The page: programs that ran, then those compiled for slices, one and different; parts."""
+    measured = {on: _sides(pair) for on, pair in _measured(case).items()}
     return rendering.render(
         "programs.html.jinja",
         path(case),
@@ -45,9 +47,26 @@ def page(case: Case) -> str:
         sections=list(_sections(case)),
         by_part=[
             (slice_, anatomy.parts([(side.name, side.run) for side in sides[:_COLOURS]]))
-            for slice_, sides in _by_slice(case).items()
+            for slice_, sides in {**measured, **_by_slice(case)}.items()
         ],
     )
+
+
+def _measured(case: Case) -> dict[str, Pair]:
+    """What ran on a kind of devices, where the programs of both sides are known."""
+    return {
+        group.label: group.pair
+        for group in case.groups
+        if group.pair is not None and group.pair.found.programs.same is not None
+    }
+
+
+def _sides(pair: Pair) -> list[Side]:
+    """The two programs of a pair, or the one that both are."""
+    names = pair.found.names
+    if pair.found.programs.same:
+        return [Side(" and ".join(names), pair.a[0])]
+    return [Side(name, runs[0]) for name, runs in zip(names, (pair.a, pair.b), strict=True)]
 
 
 def _compiled(case: Case) -> dict[str, dict[str, Run]]:
@@ -60,6 +79,10 @@ def _compiled(case: Case) -> dict[str, dict[str, Run]]:
 
 
 def _sections(case: Case) -> Iterator[dict[str, Any]]:
+    for on, ran in _measured(case).items():
+        both = " and ".join(ran.found.names)
+        one = " are one program" if ran.found.programs.same else ""
+        yield _section(f"{on}: {both}{one}", _sides(ran), ran)
     alike: dict[str, list[Side]] = {}
     apart: list[tuple[str, list[Side]]] = []
     for on, sides in _compiled(case).items():
@@ -72,7 +95,8 @@ def _sections(case: Case) -> Iterator[dict[str, Any]]:
     for both, slices in alike.items():
         yield _section(f"{both} are one program", slices)
     for on, listed in apart:
-        yield _section(f"{on}: {' and '.join(side.name for side in listed)}", listed, on)
+        both = " and ".join(side.name for side in listed)
+        yield _section(f"{on}: {both}", listed, case.preflight_pairs.get(on))
 
 
 def _by_slice(case: Case) -> dict[str, list[Side]]:
@@ -89,12 +113,12 @@ def _by_slice(case: Case) -> dict[str, list[Side]]:
     return found
 
 
-def _section(title: str, sides: Sequence[Side], on: str = "") -> dict[str, Any]:
+def _section(title: str, sides: Sequence[Side], pair: Pair | None = None) -> dict[str, Any]:
     records = [side.run.record for side in sides]
     known = [(name, form, _values(records, place)) for name, place, form in _FIGURES]
     return {
         "title": title,
-        "on": on,
+        "pair": pair,
         "sides": sides,
         "figures": [one for one in known if one[2] != [None] * len(sides)],
         "collectives": list(_collectives(records)),

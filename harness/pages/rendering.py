@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.comparing.model import MARKS
 from harness.pages import words
+from harness.records import figures
 
 _HERE = Path(__file__).parent
 _MARKS = MARKS | {"unknown": words.MISSING}
@@ -45,6 +46,8 @@ def _environment() -> Environment:
         "value": words.value,
         "name_of": words.name_of,
         "label": words.label,
+        "step_seconds": figures.step_seconds,
+        "last_loss": figures.last_loss,
     }
     return environment
 

@@ -12,7 +12,7 @@ from harness.records.record import Record, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
-_DRAWN = ("cycles_by_part",)  # parts of a section that stand in a picture
+_DRAWN = ("cycles_by_part", "tflop_by_part")  # parts of a section that stand in a picture
 
 
 def page(run: Run, case: Case | None) -> str:
@@ -44,8 +44,6 @@ def page(run: Run, case: Case | None) -> str:
         left_out=len(steps) - 2 * _STEPS_SHOWN,
         log=None if run.folder is None else log.read(run.folder / "log.txt"),
         log_text=_log_text,
-        step_seconds=figures.step_seconds(content),
-        last_loss=figures.last_loss(content),
         source=run.source if "source" in content else None,
         pipeline=schedules.shown(content.get("pipeline"), case.orders if case else []),
         orders=schedules.logged(run) if "source" in content else [],

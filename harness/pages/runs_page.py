@@ -3,7 +3,6 @@
 from harness.pages import overview_page, rendering
 from harness.pages.gathering import Collection
 from harness.pages.sources import Run
-from harness.records import figures
 
 
 def page(name: str, collection: Collection) -> str:
@@ -31,6 +30,4 @@ def page(name: str, collection: Collection) -> str:
         others=others,
         published=published,
         compiled=dict(sorted(compiled.items())),
-        step_seconds=figures.step_seconds,
-        last_loss=figures.last_loss,
     )

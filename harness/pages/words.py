@@ -162,7 +162,7 @@ def name_of(key: str) -> str:
     return " ".join(_NAMES.get(word, word) for word in key.split("_"))
 
 
-def label(key: str, content: Any) -> str:
+def label(content: Any) -> str:
     """A setting's value in plain text, for lists of differences."""
     text = content if isinstance(content, str) else json.dumps(content)
     return f"{text[:12]}" if _HASH.fullmatch(text) else clean(text, 200)

@@ -10,6 +10,7 @@ from harness.published import attempts, maxtext_steps, prefixes, telling
 from harness.published import maxtext_lines as lines
 from harness.published.attempts import Steps, Told
 from harness.published.document import Document, Imported, amount, blank, in_bytes
+from harness.records.cautions import Caution
 from harness.records.record import Record
 from harness.terminal.errors import UserError
 from models.decoder import SIZES, ModelConfig, tflop_per_step
@@ -243,13 +244,14 @@ def _tokens_per_second(
 def _flag_impossible(record: Record) -> None:
     """Keeps rates that no such device can reach, with a warning for each."""
     kind, name = record["environment"]["device_kind"], record["case"]["name"]
-    if kind is None:
-        return
     quantization = reading.load(name).model.quantization if name else "none"
+    peak = hardware.peak_tflops(kind, quantization)
+    if peak is None:
+        return
     for step, rate in zip(record["steps"], record["source"]["tflops_per_device"], strict=True):
-        warning = None if rate is None else hardware.above_peak_warning(rate, kind, quantization)
-        if warning:
-            record["warnings"].append(f"step {step['step']}: {warning}")
+        if rate is not None and rate > peak:
+            told = Caution.ABOVE_PEAK.told(rate=rate, kind=kind, peak=peak)
+            record["warnings"].append(f"step {step['step']}: {told}")
 
 
 def _agree(record: Record, name: str, told: float, counted: float) -> bool:

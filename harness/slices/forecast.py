@@ -138,8 +138,7 @@ def _read(recorder: Recorder, compiled: CompiledStep, trainer: Trainer, case: Ca
     recorder.note("program", describing.describe(case, stablehlo, parsed, trainer.compiler_options))
     if trainer.grid.slices == 1:
         recorder.note("prediction", prediction.predict(parsed, trainer.grid.kind))
-    by_part = parts.cycles_by_part(parsed, families.of(case).parts)
-    recorder.note("prediction", cycles_by_part=by_part)
+    describing.note_cycles(case, parsed, recorder)
     _tell(recorder, parsed, trainer.grid)
     return parsed
 

@@ -18,7 +18,6 @@ __all__ = [
     "session",
     "several",
     "timing",
-    "token_files",
     "train_step",
     "turns",
     "turns_session",

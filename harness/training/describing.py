@@ -10,6 +10,7 @@ import jax
 from harness import hardware, hlo
 from harness.cases import families
 from harness.cases.settings import Case
+from harness.hlo import parts
 from harness.records.cautions import Caution
 from harness.records.record import blank
 from harness.records.recorder import Recorder
@@ -86,9 +87,19 @@ def describe(
             kind: {"count": entry["count"], "bytes": entry["wire_bytes"]}
             for kind, entry in collectives.items()
         },
+        "tflop_by_part": {
+            part: flops / 1e12 for part, flops in parts.flops_by_part(program, family.parts).items()
+        },
         "quantized": quantized_matmuls(program, names),
         "compiler_options": options,
     }
+
+
+def note_cycles(case: Case, program: hlo.Program, recorder: Recorder) -> None:
+    """Notes the compiler's estimates by part of the model, where it makes any: on a TPU."""
+    by_part = parts.cycles_by_part(program, families.of(case).parts)
+    if by_part:
+        recorder.note("prediction", cycles_by_part=by_part)
 
 
 def warn(program: hlo.Program, recorder: Recorder) -> None:
@@ -145,8 +156,7 @@ def quantized_matmuls(program: hlo.Program, names: Collection[str]) -> list[dict
     for matmul in hlo.matmuls(program):
         name = next((part for part in _names(matmul.op_name) if part in names), None)
         if name is not None:
-            formats = f"{matmul.lhs.dtype} x {matmul.rhs.dtype} -> {matmul.result.dtype}"
-            counts[name, _pass(matmul.op_name), formats] += matmul.times or 0
+            counts[name, _pass(matmul.op_name), matmul.dtypes] += matmul.times
     return [
         {"matmul": name, "pass": which, "operation": formats, "count": count}
         for (name, which, formats), count in sorted(counts.items())

@@ -147,6 +147,7 @@ def train(
         ready.running.trainer.compiler_options,
     )
     recorder.note("program", described)
+    describing.note_cycles(plan.case, program, recorder)
     pipeline_figures.note_compiled(program, recorder)
     describing.warn(program, recorder)
 

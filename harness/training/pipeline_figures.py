@@ -79,7 +79,7 @@ def _bubble_percent(program: hlo.Program, stages: int, ticks: dict[str, int]) ->
     """Every stage is idle in one warm and one cool tick for each other stage."""
     cycles = dict.fromkeys(ticks, 0)
     for one in hlo.list_cycles(program):
-        found = re.search(rf"/({'|'.join(ticks)})/while/", one.op_name)
+        found = re.search(rf"/({'|'.join(ticks)})/while/", one.instruction.op_name)
         if found:
             cycles[found[1]] += one.total
     if not all(cycles.values()):

@@ -21,7 +21,6 @@ BF16_PEAKS = {
 def test_mfu_is_the_share_of_the_dense_bf16_peak(kind: str, peak: float) -> None:
     assert hardware.mfu_percent(peak, kind) == pytest.approx(100)
     assert hardware.mfu_percent(peak / 4, kind) == pytest.approx(25)
-    assert hardware.unknown_warning(kind) is None
 
 
 def test_both_names_of_a_tpu_have_the_same_limits() -> None:
@@ -29,42 +28,29 @@ def test_both_names_of_a_tpu_have_the_same_limits() -> None:
         assert hardware.find(name) is hardware.find(other) is not None
 
 
-@pytest.mark.parametrize(
-    ("kind", "warns"), [("cpu", False), ("TPU v9", True), ("NVIDIA A100-SXM4-80GB MIG 1g", True)]
-)
-def test_a_device_without_limits_has_no_mfu_and_only_an_accelerator_warns(
-    kind: str, warns: bool
-) -> None:
+@pytest.mark.parametrize("kind", ["cpu", "TPU v9", "NVIDIA A100-SXM4-80GB MIG 1g"])
+def test_a_device_without_limits_has_no_mfu_and_no_peak(kind: str) -> None:
     assert hardware.find(kind) is None
     assert hardware.mfu_percent(100.0, kind) is None
-    assert hardware.above_peak_warning(1e6, kind) is None
-    warning = hardware.unknown_warning(kind)
-    assert (warning is not None) == warns
-    assert not warning or repr(kind) in warning
+    assert hardware.peak_tflops(kind) is None
 
 
 @pytest.mark.parametrize(
-    ("tflops", "kind", "quantization", "warns"),
+    ("kind", "quantization", "peak"),
     [
-        (918, "TPU v6 lite", "none", False),
-        (2170, "TPU v6 lite", "none", True),
-        (1200, "TPU v6 lite", "int8", False),
-        (2170, "TPU v6 lite", "int8", True),
-        (1200, "TPU v6 lite", "fp8", True),
-        (2000, "TPU7x", "fp8", False),
-        (1200, "TPU7x", "int8", True),
-        (400, "NVIDIA A100-SXM4-80GB", "fp8", True),
-        (1200, "NVIDIA H200", "fp8", False),
+        ("TPU v6 lite", "none", 918),
+        ("TPU v6 lite", "int8", 1836),
+        ("TPU v6 lite", "fp8", 918),
+        ("TPU7x", "fp8", 2307),
+        ("TPU7x", "int8", 1153.5),
+        ("NVIDIA A100-SXM4-80GB", "fp8", 312),
+        ("NVIDIA H200", "fp8", 1979),
     ],
 )
-def test_a_rate_above_the_peak_of_its_precision_is_a_warning(
-    tflops: float, kind: str, quantization: str, warns: bool
+def test_the_peak_is_that_of_the_precision_where_it_is_faster(
+    kind: str, quantization: str, peak: float
 ) -> None:
-    warning = hardware.above_peak_warning(tflops, kind, quantization)
-    assert (warning is not None) == warns
-    if warning:
-        assert f"{tflops:.1f} TFLOP/s" in warning
-        assert kind in warning
+    assert hardware.peak_tflops(kind, quantization) == peak
 
 
 @pytest.mark.parametrize(("kind", "units"), [("TPU v5 lite", 4), ("TPU v5", 8), ("TPU v6 lite", 4)])

@@ -90,6 +90,7 @@ def test_the_twins_ended_in_one_state_by_one_program(
 ) -> None:
     assert linen["checkpoint"]["digest"] == nnx["checkpoint"]["digest"]
     assert linen["program"] == nnx["program"]
+    assert {"attention", "mlp", "head"} <= linen["program"]["tflop_by_part"].keys()
     assert linen["case"] == nnx["case"]
     same = ("step", "loss", "grad_norm", "learning_rate", "total_weights")
     for a, b in zip(linen["steps"], nnx["steps"], strict=True):

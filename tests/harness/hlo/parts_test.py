@@ -61,6 +61,13 @@ def test_the_parts_add_up_to_all_cycles() -> None:
     assert by_part["optimizer"] == 7 + 4
 
 
+def test_products_are_counted_by_part_also_where_nothing_is_estimated() -> None:
+    program = hlo.parse(PROGRAM.replace("estimated_cycles", "other"))
+    assert parts.cycles_by_part(program, PARTS) == {}
+    assert parts.flops_by_part(program, PARTS) == {"mlp": 2 * 8**3}
+    assert parts.flops_by_part(program, None) == {"decoder": 2 * 8**3}
+
+
 # The paths of a step of the GPT-2 in Linen, as they stand in its program.
 GPT2_PATHS = {
     "mlp": "jit(step)/transpose(jvp(Transformer))/h_1/mlp/out/dot_general",

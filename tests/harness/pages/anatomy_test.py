@@ -97,3 +97,11 @@ def test_parts_of_two_programs_stand_below_each_other_the_largest_first() -> Non
     assert widths(drawn) == [100.0, 50.0, 75.0, 25.0]
     assert re.findall(r'bar-name">(\w*)<', drawn) == ["mlp", "", "head", "norm"]
     assert "4 million cycles, 80 %" in drawn
+
+
+def test_without_cycles_parts_are_told_by_their_products() -> None:
+    made = make()
+    made["program"] |= {"tflop_by_part": {"mlp": 4e-6, "norm": 0.0, "head": 1e-3}}
+    drawn = anatomy.parts([("a", run(made))])
+    assert "Matrix products by part" in drawn
+    assert re.findall(r'bar-value">([^<]*)<', drawn) == ["1 GFLOP, 99.6 %", "4 MFLOP, 0.398 %"]

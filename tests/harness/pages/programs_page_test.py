@@ -4,7 +4,7 @@ from typing import Any
 from compared_records import write
 from report_site import run
 
-from harness.pages import gathering, programs_page
+from harness.pages import case_page, gathering, programs_page
 from harness.pages.gathering import Case
 
 
@@ -45,7 +45,39 @@ def test_one_program_is_shown_once_and_recipes_beside_each_other(tmp_path: Path)
     assert "fast: 6 million cycles" in page
 
 
-def test_a_case_that_was_never_compiled_has_no_page(tmp_path: Path) -> None:
+def ran(folder: Path, *fingerprints: str) -> Case:
+    """Both sides of a pair of a user's own, run once each."""
+    for impl, fingerprint, tflop in zip(("linen", "nnx"), fingerprints, (0.5, 2.0), strict=True):
+        made: Any = run(f"ran-{impl}", impl)
+        made["case"]["config"]["twins"] = "mine.pair"
+        made["program"] |= {"optimized_sha256": fingerprint * 64, "fusion_cycles": None}
+        made["program"] |= {"tflop_by_part": {"mlp": tflop, "head": 0.25}}
+        write(folder, made)
+    (case,) = [case for case in gathering.gather([folder]).cases if case.groups]
+    return case
+
+
+def test_programs_that_ran_stand_beside_each_other(tmp_path: Path) -> None:
+    case = ran(tmp_path, "b", "e")
+    page = programs_page.page(case)
+    assert "full, 32 x TPU v6 lite, mine.pair: linen and nnx</h2>" in page
+    row = page[page.index('<th scope="row">all-gather</th>') :]
+    assert row[: row.index("</tr>")].count(">16<") == 2
+    assert "linen: 500 GFLOP" in page
+    assert "nnx: 2 TFLOP" in page
+    assert "million cycles a step" not in page
+    assert programs_page.path(case) in case_page.page(case, None, None)
+
+
+def test_one_program_that_ran_is_shown_once(tmp_path: Path) -> None:
+    page = programs_page.page(ran(tmp_path, "b", "b"))
+    assert "mine.pair: linen and nnx are one program</h2>" in page
+    row = page[page.index('<th scope="row">all-gather</th>') :]
+    assert row[: row.index("</tr>")].count(">16<") == 1
+    assert "linen and nnx: 500 GFLOP" in page
+
+
+def test_a_case_whose_programs_are_not_known_has_no_page(tmp_path: Path) -> None:
     write(tmp_path, run("ran", "nnx"))
     (case,) = [case for case in gathering.gather([tmp_path]).cases if case.groups]
     assert programs_page.path(case) == ""
