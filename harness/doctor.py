@@ -16,15 +16,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from harness.records import environment, finding, storage
 from harness.records.run_folder import check_writable
-from harness.terminal import cli
+from harness.terminal import cli, installing
 from harness.terminal.errors import UserError
 from harness.terminal.text import counted, gib, one_line, safe, shortlist
 from harness.training import devices, joining, session
 
 _JOIN_SECONDS = 60
-_PLUGINS = {  # the distribution that JAX needs for a platform, and what installs it
-    "tpu": ("libtpu", "pip install --editable '.[tpu]'"),
-    "gpu": ("jax-cuda12-plugin", "pip install --editable '.[cuda]'"),
+_PLUGINS = {  # the distribution that JAX needs for a platform, and the extra that installs it
+    "tpu": ("libtpu", "tpu"),
+    "gpu": ("jax-cuda12-plugin", "cuda"),
 }
 _CASE = "01_baseline"
 _STEPS = 6
@@ -100,7 +100,8 @@ def _writable(place: Any) -> str:
 
 def _devices(arguments: Namespace) -> str:
     platform = devices.platform()
-    plugin, mend = _PLUGINS.get(platform, (None, ""))
+    plugin, extra = _PLUGINS.get(platform, (None, ""))
+    mend = installing.command(extra) if extra else ""
     if plugin is not None and not environment.is_installed(plugin):
         raise _Fault(f"this machine has a {platform}, and {plugin} is not installed: {mend}")
     found = devices.prepare(None, devices.told(arguments), join_seconds=_JOIN_SECONDS)

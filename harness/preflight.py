@@ -35,14 +35,15 @@ def parser() -> cli.Parser:
     add = arguments.add_argument
     add("--case", help="a case's name, a YAML file, or all; needed without --twins")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
-    add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
+    add("--twins", metavar="MODULE", help="a pair of your own, see models/pair.py")
     add(
         "--topology",
         required=True,
         help="slices as XPK names them, such as v6e-8,v6e-32; 2xv6e-32 is two slices",
     )
     add("--size", default="full", choices=["tiny", "full"])
-    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="the step as"
+        " published, or set up for speed")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--search", action="store_true", help="find the settings by which the case is fastest")
     add(
@@ -53,8 +54,9 @@ def parser() -> cli.Parser:
         help="how long a search may take; the same command goes on where it ended",
     )
     add("--allow", choices=["recipe"], help="let a search change the recipe too")
-    add("--json", type=Path, metavar="FILE", help="write the records, as one list; or the search")
-    add("--markdown", type=Path, metavar="FILE", help="write the figures, as one table")
+    add("--json", type=Path, metavar="FILE", help="write the records as one list, or what a"
+        " search found")  # fmt: skip
+    add("--markdown", type=Path, metavar="FILE", help="write the figures as one table")
     return arguments
 
 
@@ -75,6 +77,7 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
+    topology.require_compiler()  # asked for now, not after the cases are read and tried
     case_name = reading.given(arguments.case, arguments.twins)
     names = reading.case_names() if case_name == "all" else [case_name]
     impls = families.chosen(families.load(arguments.twins), arguments.impl)

@@ -9,6 +9,7 @@ from typing import Any
 from harness.published import metric_rows
 from harness.published.document import Document, Imported
 from harness.published.metric_rows import Row
+from harness.terminal import installing
 from harness.terminal.errors import UserError
 
 KIND = "TensorBoard events"
@@ -24,8 +25,8 @@ def read(document: Document) -> Imported:
     """The record of such a file; raises UserError where it holds no step, or without the extra."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise UserError(
-            f"{document.name}: TensorBoard's events need tensorboardX; install the extra: "
-            "pip install --editable '.[tensorboard]'"
+            f"{document.name}: TensorBoard's events need tensorboardX: "
+            + installing.command("tensorboard")
         )
     file = _File()
     for content in _records(document.events, file.notes):

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from harness.terminal import installing
 from harness.terminal.errors import UserError
 
 _UPLOAD_SECONDS = 5
@@ -29,7 +30,7 @@ def place(text: str) -> Any:
     if scheme != "gs" or not rest.strip("/"):
         raise UserError(f"{text}: must be a folder or gs://BUCKET/FOLDER")
     if importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"{text}: needs gcsfs; install the extra: pip install --editable '.[gcs]'")
+        raise UserError(f"{text}: needs gcsfs: {installing.command('gcs')}")
     from etils import epath
 
     # What fails is told in one line; its client would log pages first.

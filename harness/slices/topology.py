@@ -10,6 +10,7 @@ import jax
 
 from harness import hardware
 from harness.hardware import Family
+from harness.terminal import installing
 from harness.terminal.errors import UserError
 from harness.terminal.text import nearest
 
@@ -49,11 +50,7 @@ class Slice:
 
         Starts JAX on the CPU when it has not been started. Raises UserError without libtpu.
         """
-        if importlib.util.find_spec("libtpu") is None:
-            raise UserError(
-                "a TPU program is compiled by libtpu, which is not installed:"
-                " pip install --editable '.[tpu]'"
-            )
+        require_compiler()
         from jax.experimental import topologies
 
         jax.config.update("jax_platforms", "cpu")
@@ -69,6 +66,15 @@ class Slice:
             num_slices=self.count,
         )
         return list(described.devices)
+
+
+def require_compiler() -> None:
+    """Raises UserError without libtpu, which compiles for TPUs on any machine."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "libtpu, the TPU's own compiler, is not installed; it needs no TPU:"
+            f" {installing.command('tpu')}"
+        )
 
 
 def find(name: str) -> Slice:

@@ -8,6 +8,7 @@ import pytest
 
 from harness import doctor
 from harness.records import environment
+from harness.terminal import installing
 from harness.terminal.errors import UserError
 from harness.training import devices, joining
 
@@ -80,7 +81,7 @@ def test_a_tpu_without_its_library_or_beside_it(
     monkeypatch.setattr(devices, "platform", lambda: "tpu")
     code, told = examined(capsys, tmp_path)
     assert code == 1
-    mend = "pip install --editable '.[tpu]'"
+    mend = installing.command("tpu")
     assert told["devices"] == f"FAULT this machine has a tpu, and JAX runs on cpu: {mend}"
     assert "a run" not in told
     monkeypatch.setattr(environment, "is_installed", lambda name: False)

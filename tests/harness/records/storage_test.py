@@ -8,6 +8,7 @@ import pytest
 from commands import run
 
 from harness.records import storage
+from harness.terminal import installing
 from harness.terminal.errors import UserError
 
 
@@ -25,8 +26,7 @@ def test_a_bucket_without_its_extra_is_refused_in_one_line() -> None:
     asked = run("--case", "03_dropout", "--impl", "nnx", "--results-dir", "gs://bucket/runs")
     assert asked.returncode == 2
     (told,) = asked.stderr.splitlines()
-    mend = "pip install --editable '.[gcs]'"
-    assert told == f"error: gs://bucket/runs: needs gcsfs; install the extra: {mend}"
+    assert told == f"error: gs://bucket/runs: needs gcsfs: {installing.command('gcs')}"
 
 
 @pytest.fixture

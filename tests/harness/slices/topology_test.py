@@ -81,5 +81,5 @@ def test_a_missing_libtpu_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
         return None if name == "libtpu" else real(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    with pytest.raises(UserError, match=r"pip install --editable '\.\[tpu\]'"):
+    with pytest.raises(UserError, match=r" -m pip install 'jax\[tpu\]'$"):
         topology.find("v6e-8").devices()
