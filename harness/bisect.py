@@ -15,10 +15,12 @@ from harness.records import storage
 from harness.saving import restoring
 from harness.saving.faults import CheckpointError
 from harness.terminal import cli
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.training import checking, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
+from harness.training.phases import Phases
 from models.shared.trees import named_leaves, nested
 
 
@@ -33,10 +35,11 @@ def parser() -> cli.Parser:
         "files",
         nargs="*",
         metavar="FILE",
-        help="of --save: two are compared with each other, one with what --a names here",
+        help="kept by --save: two are compared with each other, one with what --a names in the code"
+        " here",
     )
     add("--case", help="a case's name or a YAML file; needed without --twins")
-    add("--twins", metavar="MODULE", help="a pair of your own, see models/seam.py")
+    add("--twins", metavar="MODULE", help="a pair of your own, see models/pair.py")
     add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
     add("--b", metavar="NAME", help="the one to be compared with it (default: the pair's second)")
     add(
@@ -48,7 +51,7 @@ def parser() -> cli.Parser:
         "--align-random",
         action=BooleanOptionalAction,
         default=True,
-        help="the n-th key that one side alone draws with gives the bits of the other's n-th",
+        help="let two sides that use random keys of their own draw the same numbers",
     )
     add("--restore", metavar="PATH", help="the parameters of a checkpoint, not fresh ones")
     add("--save", metavar="FILE", help="keep what --a computes, to be compared elsewhere, and end")
@@ -64,9 +67,16 @@ def main(argv: list[str]) -> int:
     """Compares what the arguments say; 1 when there is a difference."""
     arguments = parser().parse_args(argv)
     _require_one_question(arguments)
+    with Console() as console:
+        asked = f"bisect {arguments.twins}, {arguments.case}, {arguments.size}"
+        return _answered(arguments, Phases(console, asked))
+
+
+def _answered(arguments: Namespace, phases: Phases) -> int:
+    phases.begin("compute and compare", announced=False)
     if len(arguments.files) == 2:
         first, second = map(files.read, arguments.files)
-        return _told(asking.compared(first, second))
+        return _told(asking.compared(first, second), phases)
     name = reading.given(arguments.case, arguments.twins)
     changed = _changed(arguments.against or "")
     here = devices.prepare(changed.devices)
@@ -85,24 +95,29 @@ def main(argv: list[str]) -> int:
         other = reading.load(
             name, arguments.size, arguments.set + changed.set, changed.recipe, arguments.twins
         )
-        return _told(
-            asking.against(case, other, names[0], arguments.against, (params, state), here)
-        )
+        found = asking.against(case, other, names[0], arguments.against, (params, state), here)
+        return _told(found, phases)
     if arguments.files:
         before = files.read(arguments.files[0])
-        return _told(asking.compared(before, computing.side(
-            names[0], case, a, _parameters(before, params), state, grid)))  # fmt: skip
+        after = computing.side(names[0], case, a, _parameters(before, params), state, grid)
+        return _told(asking.compared(before, after), phases)
     if arguments.save is not None:
         files.save(arguments.save, computing.side(names[0], case, a, params, state, grid))
+        phases.end()
         print(f"kept: {arguments.save}")
         return 0
     states = state, computing.fresh(case, names[1], grid)[1]
     found = asking.between(case, names, a, b, params, states, arguments.align_random)
-    code = _told(found)
+    code = _told(found, phases)
+    phases.begin("follow what is drawn at random", announced=False)
+    lines = []
     for one, implementation in zip(names, (a, b), strict=True):
         drawn = drawing.drawn(case, implementation, grid)
-        for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
-            print(f"random: {one} {line}")
+        found_of = [*drawing.findings(drawn), *drawing.idle(drawn)]
+        lines += [f"random: {one} {line}" for line in found_of]
+    phases.end()
+    for line in lines:
+        print(line)
     # Only what has names of its own may draw with keys of its own.
     return 1 if found.random and pair.matched is None else code
 
@@ -122,9 +137,11 @@ def _require_one_question(arguments: Namespace) -> None:
         raise UserError(f"{given[0]}: is about --a alone, without --b")
 
 
-def _told(found: Found) -> int:
+def _told(found: Found, phases: Phases) -> int:
     """Prints what was found; 1 when something differs by more than rounding."""
-    print(telling.text(found))
+    text = telling.text(found)  # computes both sides again, to see what rounding makes
+    phases.end()
+    print(text)
     return 0 if found.is_rounding else 1
 
 

@@ -15,6 +15,7 @@ from harness.saving import digest, files, foreign, matching, renaming
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.terminal import cli
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.terminal.text import aligned, counted, safe
 
@@ -56,17 +57,22 @@ def main(argv: list[str]) -> int:
     jax.config.update("jax_platforms", "cpu")  # and leave accelerators to those who train
     with storage.errors_told(" ".join(arguments.paths)):
         try:
-            if arguments.verb == "inspect":
-                return _inspect(_newest(arguments.paths[0]))
-            if arguments.verb == "diff":
-                one, other = map(_newest, arguments.paths)
-                return _diff(one, other, arguments.match)
-            if arguments.verb == "convert":
-                return _convert(_newest(arguments.paths[0]), arguments)
-            return _verify(_paths(arguments.paths[0]))
+            with Console() as console:
+                return _answered(arguments, console)
         except (CheckpointError, Damaged) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+
+
+def _answered(arguments: Namespace, console: Console) -> int:
+    if arguments.verb == "verify":
+        return _verify(_paths(arguments.paths[0]), console)
+    steps = [_newest(path) for path in arguments.paths]
+    if arguments.verb == "inspect":
+        return _inspect(steps[0])
+    if arguments.verb == "diff":
+        return _diff(steps[0], steps[1], arguments.match, console)
+    return _convert(steps[0], arguments, console)
 
 
 def _paths(path: str) -> list[Any]:
@@ -102,18 +108,21 @@ def _inspect(step: StoredStep) -> int:
     return 0
 
 
-def _diff(one: StoredStep, other: StoredStep, match: bool) -> int:
+def _diff(one: StoredStep, other: StoredStep, match: bool, console: Console) -> int:
     print(f"a: {_title(one)}\nb: {_title(other)}")
+    console.begin("compare the arrays", announced=False)
     ours, theirs = files.described(one), files.described(other)
     found = matching.by_value(one, other) if match else matching.by_name(ours, theirs)
     lines = dict.fromkeys(found.only_one, "only in a")
     lines |= dict.fromkeys(found.only_other, "only in b")
     equal = renamed = 0
+    console.expect(len(found.pairs))
     for pair in found.pairs:
         difference = _compare(
             files.read_arrays(one, {pair.one: ours[pair.one]})[pair.one],
             files.read_arrays(other, {pair.other: theirs[pair.other]})[pair.other],
         )
+        console.done()
         equal += not difference
         if pair.one != pair.other:
             renamed += 1
@@ -122,6 +131,7 @@ def _diff(one: StoredStep, other: StoredStep, match: bool) -> int:
             lines[f"{pair.one} (b: {pair.other})"] = difference
         elif difference:
             lines[pair.one] = difference
+    console.end()
     for name, line in sorted(lines.items()):
         print(f"{name}: {line}")
     number = len(found.pairs) + len(found.only_one) + len(found.only_other)
@@ -154,7 +164,8 @@ def _bytes_of(array: np.ndarray) -> np.ndarray:
     return flat.view(np.uint8)
 
 
-def _convert(step: StoredStep, arguments: Namespace) -> int:
+def _convert(step: StoredStep, arguments: Namespace, console: Console) -> int:
+    console.begin("convert", announced=False)
     pair = families.load(arguments.twins)
     families.chosen(pair, arguments.to)
     renamed = pair.renamed
@@ -170,31 +181,39 @@ def _convert(step: StoredStep, arguments: Namespace) -> int:
     arrays, kept = renaming.write(
         step, lambda tree: renamed(case.model, arguments.to, tree), arguments.output
     )
+    console.end()
     print(f"{arguments.output}: {counted(arrays, 'array')} as {arguments.to} names them, {kept} as"
           " they were")  # fmt: skip
     return 0
 
 
-def _verify(paths: Iterable[Any]) -> int:
+def _verify(paths: Iterable[Any], console: Console) -> int:
     damaged = 0
     for path in paths:
+        console.begin(f"verify {path}", announced=False)
         try:
-            print(f"{path}: {_verdict(files.read_step(path))}")
+            verdict = _verdict(files.read_step(path), console)
         except Damaged as error:
             damaged += 1
-            print(f"{path}: damaged: {error}")
+            verdict = f"damaged: {error}"
+        console.end()
+        print(f"{path}: {verdict}")
     return 1 if damaged else 0
 
 
-def _verdict(step: StoredStep) -> str:
+def _verdict(step: StoredStep, console: Console) -> str:
     """What is good of a step; raises Damaged when anything is not."""
     unreadable, changed = [], []
-    for name, form in files.described(step).items():
+    described = files.described(step)
+    console.expect(len(described))
+    for name, form in described.items():
         try:
             arrays = files.read_arrays(step, {name: form})
         except Damaged:
             unreadable.append(name)
             continue
+        finally:
+            console.done()
         if step.metadata is not None and digest.array_digests(arrays) != {name: step.digests[name]}:
             changed.append(name)
     problems = [

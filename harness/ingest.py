@@ -10,6 +10,7 @@ from harness.records import record as record_module
 from harness.records.record import Record
 from harness.records.run_folder import check_writable
 from harness.terminal import cli
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 
 
@@ -21,7 +22,7 @@ def parser() -> cli.Parser:
         "configuration or a Megatron-LM log. Names, paths and addresses in it are not taken over.",
         epilog="Exit codes: 0 fine, 2 bad input.",
     )
-    arguments.add_argument("file", metavar="FILE")
+    arguments.add_argument("file", metavar="FILE", help="as it was found, packed or not")
     arguments.add_argument(
         "--results-dir",
         metavar="D",
@@ -36,8 +37,10 @@ def main(argv: list[str]) -> int:
     """Runs what the arguments say; returns the exit code."""
     arguments = parser().parse_args(argv)
     check_writable(arguments.results_dir)
-    imported = published.read(document.load(arguments.file))
-    paths = write(arguments.results_dir, imported.records)
+    with Console() as console:
+        console.begin(f"read {arguments.file}", announced=False)
+        imported = published.read(document.load(arguments.file))
+        paths = write(arguments.results_dir, imported.records)
     print(f"kind: {imported.kind}")
     for record in imported.records:
         print(f"run: {record['run_id']}, steps: {len(record['steps'])}")

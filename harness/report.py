@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.pages import gathering, site
 from harness.terminal import cli
+from harness.terminal.console import Console
 
 
 def parser() -> cli.Parser:
@@ -28,10 +29,14 @@ def main(argv: list[str]) -> int:
     """Writes the report; returns the exit code."""
     arguments = parser().parse_args(argv)
     site.check(arguments.output)  # refused now, not after all is read
-    collection = gathering.gather(arguments.results)
-    for warning in collection.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    site.write(collection, arguments.output)
+    with Console() as console:
+        console.begin("read and compare the records", announced=False)
+        collection = gathering.gather(arguments.results)
+        console.end()
+        for warning in collection.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        console.begin("write the pages", announced=False)
+        site.write(collection, arguments.output, console)
     print(f"report: {arguments.output / 'index.html'}")
     return 0
 

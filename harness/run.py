@@ -6,27 +6,17 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.bisecting import asking, telling
+from harness.bisecting import examining
 from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.records import record, storage
 from harness.records.run_folder import check_writable
-from harness.terminal import cli
+from harness.terminal import cli, installing
 from harness.terminal.errors import UserError
-from harness.training import (
-    checking,
-    describing,
-    devices,
-    drawing,
-    session,
-    several,
-    turns_session,
-)
+from harness.training import devices, session, several, turns_session
 from harness.training.children import Children
-from harness.training.parallel import mesh
 
 _CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
-_CHECKED_ON = 8  # CPU devices: a batch that does not stay split shows on any number of them
 
 
 def parser() -> cli.Parser:
@@ -35,12 +25,13 @@ def parser() -> cli.Parser:
     add = arguments.add_argument
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")
-    add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
+    add("--impl", default="both", metavar="NAME", help="linen, nnx or both (default: both)")
     add("--twins", metavar="MODULE", help="train a pair of your own, see models/pair.py")
-    add("--check", action="store_true", help="say what the pair lacks or wastes, and in what it"
-        " differs by more than rounding, and end")  # fmt: skip
+    add("--check", action="store_true", help="train nothing: say what the pair lacks or wastes, and"
+        " where its sides differ by more than rounding")  # fmt: skip
     add("--size", default="auto", choices=["auto", "tiny", "awkward", "full"],
-        help="auto: tiny on a CPU; awkward: tiny, of widths that are no powers of two")  # fmt: skip
+        help="auto: full, but tiny on a CPU; awkward: tiny, in widths that are no powers of two"
+    )  # fmt: skip
     add(
         "--recipe",
         default="reference",
@@ -58,11 +49,11 @@ def parser() -> cli.Parser:
     add(
         "--align-random",
         action="store_true",
-        help="the n-th key that only one implementation draws with gives the bits of the other's"
-        " n-th: the same as --set run.align_random=true",
+        help="let two models that use random keys of their own draw the same numbers: the n-th key"
+        " of the one gives the bits of the other's n-th (--set run.align_random=true)",
     )
-    add("--devices", type=int, metavar="N", help="forced on a CPU (as many as the"
-        " sizes of parallel.* make), checked elsewhere")  # fmt: skip
+    add("--devices", type=int, metavar="N", help="how many: made up on a CPU (default: what the"
+        " sizes of parallel.* need), elsewhere checked")  # fmt: skip
     add(
         "--results-dir",
         type=storage.place,
@@ -78,8 +69,10 @@ def parser() -> cli.Parser:
         help="one initial state for both, or each its own",
     )
     add("--nnx-state", default="dict", choices=["dict", "state", "jit"],
-        help="how the state of --impl nnx crosses jit: plain, nnx.State, nnx.jit")  # fmt: skip
-    add("--restore", metavar="PATH", help="start from checkpoints, one of them, or an .npz")
+        help="how the state of --impl nnx crosses jit: as plain trees, as an nnx.State, by nnx.jit"
+    )  # fmt: skip
+    add("--restore", metavar="PATH", help="start from the newest of a folder of checkpoints, from"
+        " one of them, or from an .npz of parameters")  # fmt: skip
     add("--restore-what", choices=["params", "all"], help="take only its parameters, or its whole"
         " state (default: all from the same case, params from another)")  # fmt: skip
     add("--resume", metavar="RUN_ID", help="go on with a run that was stopped or killed")
@@ -88,15 +81,15 @@ def parser() -> cli.Parser:
     add("--against", default="", metavar="'--set KEY=VALUE ...'", help="run the one --impl once"
         " more with this change (--set, --recipe, --nnx-state, --init), and compare it with the"
         " case as given")  # fmt: skip
-    add("--no-turns", action="store_true", help="do not run two again in turns, with both"
-        " states on the devices")  # fmt: skip
+    add("--no-turns", action="store_true", help="leave out the turns, in which two runs are"
+        " measured side by side with both states on the devices")  # fmt: skip
     add("--precision", type=float, default=1.0, metavar="PERCENT", help="turns end when the"
-        " ratio is known this exactly (default: %(default)g)")  # fmt: skip
+        " interval of their ratio is this narrow (default: %(default)g)")  # fmt: skip
     add(
         "--turns-seconds",
         type=float,
         metavar="SECONDS",
-        help="or after so long (default:"
+        help="turns end after so long at the latest (default:"
         f" {turns_session.CPU_SECONDS:g} on a CPU, {turns_session.USUAL_SECONDS:g} elsewhere)",
     )
     add("--in-turns", nargs=2, metavar="RUN_ID", help="run two complete runs again, in turns")
@@ -110,10 +103,7 @@ def main(argv: list[str]) -> int:
     if arguments.list:
         return _list_cases()
     if arguments.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
-            "--tensorboard: needs tensorboardX; install the extra:"
-            " pip install --editable '.[tensorboard]'"
-        )
+        raise UserError(f"--tensorboard: needs tensorboardX: {installing.command('tensorboard')}")
     if arguments.restore_what is not None and arguments.restore is None:
         raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")
     _require_nnx(arguments)
@@ -155,9 +145,9 @@ def _require_nnx(arguments: Namespace) -> None:
         )
 
 
-def _load(arguments: Namespace) -> Case:
+def _load(arguments: Namespace, size: str = "full") -> Case:
     options = _options(arguments)
-    return reading.load(options.case, "full", options.overrides, options.recipe, options.twins)
+    return reading.load(options.case, size, options.overrides, options.recipe, options.twins)
 
 
 def _require_limits(arguments: Namespace) -> None:
@@ -213,60 +203,10 @@ def _list_cases() -> int:
 
 
 def _check(arguments: Namespace) -> int:
-    """Says what a pair lacks, what its step computes in vain, draws, and in what it differs."""
-    cpus = devices.prepare_cpus(arguments.devices or _CHECKED_ON)
     size = "full" if arguments.size == "auto" else arguments.size
-    case = _checked(arguments, size)
-    pair, found = families.of(case), checking.faults(case)
-    for fault in found:
-        print(fault)
-    if found:
-        return 1
-    names = " and ".join(pair.names)
-    print(f"{pair.name}: {names} hold one tree of parameters and can be trained")
-    for line in _found(case, _options(arguments)):
-        print(line)
-    tiny = _checked(arguments, "tiny")
-    try:
-        warnings = describing.wasted_steps(tiny, mesh.make(tiny, cpus))
-    except UserError as error:  # what is tiny may be too small to be split
-        warnings = [f"not compiled for {len(cpus)} devices: {error}"]
-    for warning in warnings:
-        print(f"warning: {warning}")
-    one = mesh.make(mesh.alone(tiny), cpus[:1])
-    for name in pair.names:
-        drawn = drawing.drawn(tiny, pair.get(name), one)
-        for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
-            print(f"random: {name} {line}")
-    return _judged(arguments, "awkward" if "awkward" in pair.sizes else "tiny")
-
-
-def _judged(arguments: Namespace, size: str) -> int:
-    """Says whether a step of this size differs by more than rounding; 1 where it does."""
-    judged = asking.of_pair(mesh.alone(_checked(arguments, size)))
-    for line in telling.verdict(judged):
-        print(f"step, {size}: {line}")
-    return 0 if judged.is_rounding else 1
-
-
-def _found(case: Case, options: session.Options) -> list[str]:
-    """What is known of a pair of a user's own: its names, and what a reader must know of it."""
-    lines = [f"case: {line}" for line in reading.imposed(options.case, case.twins)]
-    pair = families.of(case)
-    if pair.matched is None:
-        return lines
-    matched = pair.matched()
-    return [
-        *(f"names: {line}" for line in matched.names),
-        *lines,
-        *(f"not compared: {line}" for line in matched.alone),
-        *(f"differs: {line}" for line in (*matched.differing, *matched.started)),
-    ]
-
-
-def _checked(arguments: Namespace, size: str) -> Case:
-    options = _options(arguments)
-    return reading.load(options.case, size, options.overrides, options.recipe, options.twins)
+    return examining.examine(
+        lambda one: _load(arguments, one), _case(arguments), size, arguments.devices
+    )
 
 
 def _variants(arguments: Namespace, argv: Sequence[str]) -> dict[str, list[str]]:

@@ -56,6 +56,7 @@ TESTED_AS = {
     "harness/slices/playing.py": "harness/slices/prediction_test.py",
     "harness/bisecting/asking.py": "harness/bisect_test.py",
     "harness/bisecting/computing.py": "harness/bisect_test.py",
+    "harness/bisecting/examining.py": "harness/training/checking_test.py",
     "harness/bisecting/telling.py": "harness/bisect_test.py",
     # What only a whole run shows.
     "harness/training/beginning.py": "harness/training/train_step_test.py",

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from harness.pages import (
@@ -17,27 +18,33 @@ from harness.pages import (
     slices_page,
 )
 from harness.pages.gathering import Collection
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 
 MARKER = ".harness-report"  # lists what a report wrote: the rest of its folder is not ours
 
 
-def pages(collection: Collection) -> Iterator[tuple[str, str]]:
-    """Every page: its path in the report, and its HTML."""
-    yield "index.html", overview_page.page("index.html", collection)
-    yield "history.html", history_page.page("history.html", collection)
-    yield "slices.html", slices_page.page("slices.html", collection)
-    yield "runs.html", runs_page.page("runs.html", collection)
+def pages(collection: Collection) -> dict[str, Callable[[], str]]:
+    """Every page: by its path in the report, what makes its HTML."""
+    made: dict[str, Callable[[], str]] = {
+        path: partial(page, path, collection)
+        for path, page in (
+            ("index.html", overview_page.page),
+            ("history.html", history_page.page),
+            ("slices.html", slices_page.page),
+            ("runs.html", runs_page.page),
+        )
+    }
     cases = collection.cases
-    for number, case in enumerate(cases):
-        before = cases[number - 1] if number else None
-        after = cases[number + 1] if number + 1 < len(cases) else None
-        yield case.page, case_page.page(case, before, after)
+    for before, case, after in zip([None, *cases], cases, [*cases[1:], None], strict=False):
+        made[case.page] = partial(case_page.page, case, before, after)
         if programs := programs_page.path(case):
-            yield programs, programs_page.page(case)
+            made[programs] = partial(programs_page.page, case)
     by_name = {case.name: case for case in cases}
     for run in collection.runs:
-        yield run.page, run_page.page(run, by_name.get(run.record["case"]["name"]))
+        of = by_name.get(run.record["case"]["name"])
+        made[run.page] = partial(run_page.page, run, of)
+    return made
 
 
 def check(output: Path) -> None:
@@ -90,7 +97,7 @@ def _put(new: Path, output: Path, former: Path) -> None:
         raise
 
 
-def write(collection: Collection, output: Path) -> None:
+def write(collection: Collection, output: Path, console: Console) -> None:
     """Writes the report beside its place and then puts it there whole, for a former one.
 
     Raises UserError for a folder that `check` refuses or that cannot be written.
@@ -104,11 +111,12 @@ def write(collection: Collection, output: Path) -> None:
         new = made / "new"
         for folder in (new, new / "cases", new / "programs", new / "runs"):
             folder.mkdir()
-        written = []
-        for path, text in pages(collection):
-            (new / path).write_text(text, encoding="utf-8")
-            written.append(path)
-        (new / MARKER).write_text(json.dumps(written), encoding="utf-8")
+        made_by = pages(collection)
+        console.expect(len(made_by))
+        for path, page in made_by.items():
+            (new / path).write_text(page(), encoding="utf-8")
+            console.done()
+        (new / MARKER).write_text(json.dumps(list(made_by)), encoding="utf-8")
         _put(new, output, made / "former")
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}") from None

@@ -25,11 +25,11 @@ class Phases:
         self._phase: str | None = None
         self._begun = 0.0
 
-    def begin(self, phase: str, told: str | None = None) -> None:
-        """Announces a phase, as `told`; the one before it is over."""
+    def begin(self, phase: str, told: str | None = None, announced: bool = True) -> None:
+        """Begins a phase, which is called `told`; the one before it is over."""
         self._keep()
         self._phase, self._begun = phase, time.monotonic()
-        self._console.begin(told or phase, _read().get(f"{self._work}: {phase}"))
+        self._console.begin(told or phase, _read().get(f"{self._work}: {phase}"), announced)
 
     def end(self) -> None:
         """The last phase is over."""

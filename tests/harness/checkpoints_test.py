@@ -1,11 +1,14 @@
 """The command that looks into checkpoints."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
@@ -15,7 +18,7 @@ from harness import checkpoints
 from harness.cases.settings import Checkpoint
 from harness.saving import digest, files
 from harness.saving.checkpointer import Checkpointer
-from harness.terminal import cli
+from harness.terminal import cli, console, installing
 from harness.terminal.errors import UserError
 from models.shared.trees import named_leaves
 
@@ -45,6 +48,23 @@ def test_inspect_shows_every_array(folder: Path, capsys: pytest.CaptureFixture[s
     total = sum(map(len, bits(state).values()))
     assert lines[-2] == f"{len(rows)} arrays, {total:,} bytes"
     assert lines[-1] == f"digest: {digest.combined(digest.array_digests(state))}"
+
+
+def test_what_takes_long_says_how_far_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = files.read_arrays
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return read(*arguments)
+
+    monkeypatch.setattr(files, "read_arrays", slow)
+    monkeypatch.setattr(console, "_RENEWED_SECONDS", 0.01)
+    monkeypatch.setattr(console, "_LOG_SECONDS", 0.02)
+    assert checkpoints.main(["verify", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(rf"^verify {folder}/5: 0 s so far; \d+ of 12 done", told, re.MULTILINE)
 
 
 def test_two_implementations_with_equal_states_do_not_differ(
@@ -145,10 +165,7 @@ def test_a_bucket_without_its_extra_is_one_line(
         cli.main(checkpoints.main)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        line
-        == "error: gs://bucket/run: needs gcsfs; install the extra: pip install --editable '.[gcs]'"
-    )
+    assert line == f"error: gs://bucket/run: needs gcsfs: {installing.command('gcs')}"
 
 
 def test_a_run_that_saves_to_a_bucket_fails_where_its_record_tells_of_it(no_gcsfs: None) -> None:

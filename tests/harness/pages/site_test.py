@@ -1,5 +1,7 @@
 """The folder of a report: made anew whole, and nothing else lost."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,9 @@ from compared_records import write
 from report_site import Page, pages, run
 
 from harness import report
+from harness.pages import history_page
+from harness.pages.gathering import Collection
+from harness.terminal import console
 from harness.terminal.errors import UserError
 
 
@@ -29,6 +34,22 @@ def test_a_report_is_made_anew_whole(tmp_path: Path) -> None:
         if path.startswith("runs/")
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "results", "site"]
+
+
+def test_what_takes_long_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(path: str, collection: Collection) -> str:
+        time.sleep(0.1)
+        return ""
+
+    monkeypatch.setattr(console, "_RENEWED_SECONDS", 0.01)
+    monkeypatch.setattr(console, "_LOG_SECONDS", 0.02)
+    monkeypatch.setattr(history_page, "page", slow)
+    write(tmp_path / "results", run("first", "linen"))
+    build(tmp_path / "results", output=tmp_path / "site")
+    told = capsys.readouterr().out
+    assert re.search(r"^write the pages: 0 s so far; 1 of \d\d done", told, re.MULTILINE)
 
 
 def test_a_report_that_cannot_take_its_place_leaves_the_former_one(

@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from harness import hlo, run
+from harness.bisecting import examining
 from harness.cases import reading
 from harness.records.record import blank
 from harness.records.recorder import Recorder
@@ -168,7 +169,9 @@ def test_a_check_says_what_is_wasted(
     pair.__dict__.update(vars(gpt2), IMPLEMENTATIONS=("one", "two"), one=linen, two=linen)
     monkeypatch.setitem(sys.modules, "one_twice", pair)
     monkeypatch.setattr(partitioning, "constrain", lambda x, axes: x)
-    monkeypatch.setattr(run, "_judged", lambda arguments, size: 0)
+    nothing = SimpleNamespace(is_rounding=True)
+    monkeypatch.setattr(examining.asking, "of_pair", lambda case: nothing)
+    monkeypatch.setattr(examining.telling, "verdict", lambda found: [])
     assert run.main(["--twins", "one_twice", "--check", "--set", "model.layers=1"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
     assert [line.split(":")[1] for line in told] == [" one", " two"]

@@ -29,12 +29,12 @@ def took(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Mock:
 def test_what_a_phase_took_is_told_the_next_time(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert took(90, monkeypatch).begin.call_args_list[0].args == ("nnx: compile", None)
+    assert took(90, monkeypatch).begin.call_args_list[0].args == ("nnx: compile", None, True)
     assert json.loads(kept.read_text()) == {"case on 8 x chip: compile": 90.0}
     again = took(7, monkeypatch)  # found in a cache
     assert [call.args for call in again.begin.call_args_list] == [
-        ("nnx: compile", 90.0),
-        ("init", None),
+        ("nnx: compile", 90.0, True),
+        ("init", None, True),
     ]
     again.end.assert_called_once()
     assert json.loads(kept.read_text()) == {"case on 8 x chip: compile": 90.0}
@@ -51,7 +51,7 @@ def test_a_damaged_file_is_as_good_as_none(
 ) -> None:
     kept.parent.mkdir()
     kept.write_text(text)
-    assert took(90, monkeypatch).begin.call_args_list[0].args == ("nnx: compile", None)
+    assert took(90, monkeypatch).begin.call_args_list[0].args == ("nnx: compile", None, True)
     assert json.loads(kept.read_text()) == {"case on 8 x chip: compile": 90.0}
 
 
