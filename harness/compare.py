@@ -27,12 +27,12 @@ def parser() -> cli.Parser:
     )
     add = arguments.add_argument
     add("a", metavar="A", help="the baseline")
-    add("b", metavar="B")
+    add("b", metavar="B", help="what is compared with it")
     add("--twins", metavar="MODULE", help="whose runs case:impl means (default: the project's own)")
     add("--results-dir", type=Path, default=Path("results"), help="where run ids are looked up")
     add("--across", action="append", default=[], metavar="KEY", help="a difference that is the"
         " point, such as environment.jax, recipe or case.config.checkpoint.async")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write everything")
+    add("--json", type=Path, metavar="FILE", help="write all that is known of the comparison")
     add(
         "--markdown", metavar="FILE", help="write a comment for a pull request; -: print it instead"
     )

@@ -14,6 +14,7 @@ PAGES = [
     *("README.md", "CONTRIBUTING.md", "configs/README.md", "configs/settings.md"),
     *("results/README.md", "models/examples/own/README.md", "scripts/xpk/README.md"),
     *("scripts/benchmarks/README.md", "results/reference/published/README.md"),
+    *("results/reference/pairs/README.md", "results/reference/preflight/README.md"),
 ]
 
 
@@ -38,10 +39,11 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_commands_are_taken_as_they_stand(page: str) -> None:
     blocks = re.findall(r"^```\w*\n(.*?)^```", text(page), re.M | re.S)
     lines = [line for block in blocks for line in re.sub(r"\\\n", "", block).splitlines()]
-    for line in lines:
-        if line.startswith("harness "):
-            _, command, *arguments = shlex.split(line.replace("gs://", ""), comments=True)
-            importlib.import_module(f"harness.{command}").parser().parse_args(arguments)
+    for line in [*lines, *re.findall(r"`(harness \w+ [^`]+)`", text(page))]:
+        if line.startswith(("harness ", "python scripts/xpk/")):
+            by, what, *arguments = shlex.split(line.replace("gs://", ""), comments=True)
+            module = f"harness.{what}" if by == "harness" else Path(what).stem
+            importlib.import_module(module).parser().parse_args(arguments)
     assert "python -m harness" not in "\n".join(lines)  # the shorter way is the one that is told
 
 
@@ -54,4 +56,5 @@ def test_the_first_screen_answers() -> None:
     first = "\n".join(text("README.md").splitlines()[:60])
     for one in ("make run ", "make test ", "numbers  ", "checkpoints  "):
         assert f"\n{one}" in first
-    assert len(re.findall(r"^\*\*[^*]+\?\*\*.*\n\n```\nharness ", first, re.M)) == 3
+    asked = re.findall(r"^\*\*[^*]+\?\*\*(?:.+\n)+\n```\n(?:pip .+\n)?harness ", first, re.M)
+    assert len(asked) == 3

@@ -13,7 +13,8 @@ def judge(
     """The verdict of one area; `what` was timed, such as "step time"."""
     measured = None if speed.ratio is None else _measured(what, speed, speed.ratio)
     if speed.one_program:
-        remark = "" if measured is None else f"; measured: {measured}"
+        worth = "one run a side says little" if speed.by == "one run" else "measured"
+        remark = "" if measured is None else f"; {worth}: {measured}"
         return Verdict(area, "same", f"the same: one program{remark}")
     if speed.ratio is None or measured is None:
         return Verdict(area, "unknown", f"not enough to say: no {what} on both sides")

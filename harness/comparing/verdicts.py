@@ -12,7 +12,9 @@ def judge(found: Comparison, limits: Limits) -> list[Verdict]:
     return [
         numbers.judge(found, limits.loss_difference),
         speed_verdicts.judge("speed", "step time", found.speed, found.names, margin),
-        speed_verdicts.judge("host dispatch", "the call", found.dispatch, found.names, margin),
+        speed_verdicts.judge(
+            "host dispatch", "call of a step", found.dispatch, found.names, margin
+        ),
         _memory(found, limits.memory_percent),
         _program(found),
         _checkpoints(found),
@@ -81,6 +83,9 @@ def _checkpoints(found: Comparison) -> Verdict:
     if outcome == "same":
         parts.append(f"the same {first['arrays']:,} arrays, {size(number(first['bytes']) or 0)}")
     stalls = " and ".join("unknown" if s is None else f"{s:.3f} s" for s in (stall.a, stall.b))
-    saves = f"{len(first['saves'])} and {counted(len(second['saves']), 'save')}"
+    counts = [len(side["saves"]) for side in (first, second)]
+    saves = f"{counts[0]} and {counted(counts[1], 'save')}"
+    if counts[0] == counts[1]:
+        saves = f"{counted(counts[0], 'save')} each"
     parts.append(f"training stood still for {stalls} in {saves}")
     return Verdict("checkpoints", outcome, "; ".join(parts))

@@ -24,5 +24,5 @@ def read(document: Document) -> Imported:
     for kind in _TEXTS:
         if kind.SIGN.search(document.text):
             return kind.read(document)
-    names = [kind.KIND for kind in reversed(_TEXTS)]
-    raise UserError(f"{document.name}: none of {', '.join([*names, event_file.KIND])}")
+    kinds = ", ".join([*(kind.KIND for kind in reversed(_TEXTS)), event_file.KIND])
+    raise UserError(f"{document.name}: is none of what can be read: {kinds}")

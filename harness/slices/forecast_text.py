@@ -194,7 +194,7 @@ def _buffers(program: Program) -> str:
         (size(count), safe(shape, 60), where) for (shape, where), count in alike.most_common(_SHOWN)
     ]
     heading = (
-        f"temporaries when they are most ({size(moment.bytes)} by the schedule, at {moment.where}):"
+        f"temporaries at their fullest ({size(moment.bytes)} by the schedule, at {moment.where}):"
     )
     return "\n".join([heading, *_table(rows)])
 

@@ -27,7 +27,8 @@ class Processes:
 def add_options(parser: ArgumentParser) -> None:
     """Adds the options that tell several processes of each other."""
     add = parser.add_argument
-    add("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens, for several processes"
+        " that JAX does not find by itself")  # fmt: skip
     add("--processes", type=int, metavar="N", help="how many processes train together")
     add("--process-id", type=int, metavar="I", help="which of them this is, from 0")
 

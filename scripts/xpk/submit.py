@@ -40,7 +40,8 @@ def parser() -> cli.Parser:
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="a pair of your own, which the image must hold too")
     add("--repeats", type=int, default=1, metavar="N", help="runs per implementation")
-    add("--recipe", default="reference", choices=list(reading.RECIPES), help="how it is set up")
+    add("--recipe", default="reference", choices=list(reading.RECIPES), help="the step as"
+        " published, or set up for speed")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--output", required=True, help="where runs are kept: gs://BUCKET/FOLDER or a mounted one")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="such as LIBTPU_INIT_ARGS")

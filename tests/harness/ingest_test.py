@@ -81,7 +81,7 @@ def test_another_record_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
         (b" \n\t\n", "empty"),
         (
             b"Dear Sir or Madam,\n",
-            "none of MaxText log, MaxView page, Megatron-LM log, MaxText metrics file",
+            "is none of what can be read: MaxText log, MaxView page, Megatron-LM log, MaxText",
         ),
         (b"\x89PNG\r\n\x1a\n\0\0", "byte 0 is not UTF-8"),
         (b"line\nli\0ne\n", "line 2 holds control character 0"),

@@ -229,7 +229,7 @@ def _sizes(parallel: Parallel, devices: int) -> dict[str, int]:
     given = math.prod(size for size in sizes.values() if size != -1)
     told = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if size != 1)
     if devices % given or (given != devices and -1 not in sizes.values()):
-        raise UserError(f"parallel: {told}: must make {devices}, the devices")
+        raise UserError(f"parallel: {told}: must multiply to {devices}, the number of devices")
     sizes = {axis: devices // given if size == -1 else size for axis, size in sizes.items()}
     order = ["data", "fsdp", *(axis for axis in sizes if axis not in _OWN_ORDER), "stage", "tensor"]
     return {axis: sizes[axis] for axis in order}

@@ -70,8 +70,8 @@ class Schedule:
         """Refuses a group that is too small, or leaves microbatches over."""
         if self.group < self.stages or self.microbatches % self.group:
             raise UserError(
-                f"pipeline.group={self.group}: must be at least {self.stages}, the stages, and"
-                f" divide {self.microbatches}, the microbatches"
+                f"pipeline.group={self.group}: must be at least {self.stages}, the number of"
+                f" stages, and divide {self.microbatches}, the number of microbatches"
             )
 
     @property

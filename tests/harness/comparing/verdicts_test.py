@@ -83,6 +83,8 @@ def test_texts_that_differ_in_names_alone_compile_to_one_program() -> None:
 
 
 def test_checkpoints_are_compared_by_what_they_hold() -> None:
+    found = comparison.compare([make()], [make(1)])
+    assert verdicts(found)["checkpoints"].words.endswith(" s and 1.600 s in 2 saves each")
     found = comparison.compare([make()], [changed("checkpoint.arrays", 40)])
     assert verdicts(found)["checkpoints"].outcome == "different"
     assert "39 -> 40 arrays" in verdicts(found)["checkpoints"].words

@@ -62,7 +62,7 @@ class Machine:
     def ask(self, candidate: Candidate) -> Row:
         case = self.space.case(candidate)
         if CHIPS % (case.parallel.data * case.parallel.tensor):
-            raise UserError("parallel: must make 32, the devices")
+            raise UserError("parallel: must multiply to 32, the number of devices")
         if candidate not in self.compiled:
             self.now += 60
             found = self._figures(case)
@@ -151,9 +151,9 @@ def test_a_candidate_that_fails_costs_no_other_one() -> None:
     assert front(found.rows)
 
     def broken(candidate: Candidate) -> Row:
-        raise UserError("parallel: must make 32, the devices")
+        raise UserError("parallel: must multiply to 32, the number of devices")
 
-    with pytest.raises(UserError, match="must make 32"):
+    with pytest.raises(UserError, match="must multiply to 32"):
         search(machine.space, broken, 1800, lambda: machine.now, lambda *_: None)
 
 

@@ -66,8 +66,8 @@ def test_sizes(overrides: tuple[str, ...], shape: dict[str, int], parts: int) ->
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (("parallel.data=3",), r"parallel: data 3, fsdp -1: must make 8, the devices"),
-        (("parallel.fsdp=4",), r"parallel: fsdp 4: must make 8, the devices"),
+        (("parallel.data=3",), r"parallel: data 3, fsdp -1: must multiply to 8, the number of"),
+        (("parallel.fsdp=4",), r"parallel: fsdp 4: must multiply to 8, the number of devices"),
         (("parallel.stage=2",), r"parallel.stage=2: the family divides nothing over it"),
     ],
 )
@@ -105,7 +105,7 @@ def test_an_axis_that_does_not_divide_is_named() -> None:
 
 def test_a_case_of_many_devices_can_be_taken_on_one() -> None:
     case = reading.load("30_pipeline", "tiny")
-    with pytest.raises(UserError, match="must make 1, the devices"):
+    with pytest.raises(UserError, match="must multiply to 1, the number of devices"):
         mesh.make(case, jax.devices()[:1])
     assert dict(mesh.make(mesh.alone(case), jax.devices()[:1]).mesh.shape) == {"fsdp": 1}
     ruled = mesh.alone(reading.load("20_honeycrisp"))

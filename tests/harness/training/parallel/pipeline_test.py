@@ -165,7 +165,8 @@ def test_both_twins_are_one_program_on_stages() -> None:
         ),
         (
             ("parallel.stage=4", "parallel.tensor=2", "pipeline.group=2"),
-            "pipeline.group=2: must be at least 4, the stages, and divide 4, the microbatches",
+            "pipeline.group=2: must be at least 4, the number of stages, and divide 4, the number"
+            " of microbatches",
         ),
     ],
 )

@@ -104,6 +104,6 @@ def test_groups_that_cannot_run_are_refused_in_one_line(group: int, microbatches
     with pytest.raises(UserError) as refused:
         Schedule(stages=4, repeats=2, microbatches=microbatches, group=group)
     assert str(refused.value) == (
-        f"pipeline.group={group}: must be at least 4, the stages, and divide {microbatches},"
-        " the microbatches"
+        f"pipeline.group={group}: must be at least 4, the number of stages, and divide"
+        f" {microbatches}, the number of microbatches"
     )
