@@ -121,7 +121,7 @@ class Experiment:
             what, apart = learnt.farthest
             return [
                 f"{' and '.join(self._names)} make other numbers of equal values, at most"
-                f" {apart:.2g} apart ({what}): rounding or a fault, harness.bisect tells which"
+                f" {apart:.2g} apart ({what}): rounding or a fault, harness bisect tells which"
             ]
         what = (
             f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
@@ -133,7 +133,7 @@ class Experiment:
         every = len(learnt.params) + len(learnt.state)
         return [
             f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
-            f" {100 * apart:.2g} % apart; harness.bisect tells the operation"
+            f" {100 * apart:.2g} % apart; harness bisect tells the operation"
         ]
 
     def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:

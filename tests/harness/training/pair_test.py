@@ -80,7 +80,7 @@ def test_a_difference_that_learning_allows_is_told() -> None:
     matched = families.load(module("slight", pair(epsilon=1.02e-5))).matched
     assert matched is not None
     (line,) = matched().differing
-    assert line.endswith("rounding or a fault, harness.bisect tells which")
+    assert line.endswith("rounding or a fault, harness bisect tells which")
 
 
 @pytest.mark.pairs
