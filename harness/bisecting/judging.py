@@ -6,7 +6,7 @@ error. How large one may be by rounding alone is measured: both sides are comput
 value moved by a unit in the last place of its format.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from harness.bisecting.capture import Change, Node, Trace
 from harness.bisecting.parting import lacking
 
 LIMIT = 1.0  # times what moved values make; what is rounding makes 0.2 to 0.8 of that
-# A sum rounds once for each of its terms, which moving them does not show: beyond so many terms,
-# the more of them, by the square root, the more is allowed.
-_FEW_TERMS = 64
+# A sum rounds once for each of its terms, which moving them does not show: two sums of so many
+# numbers of one sign, taken in two orders, are on the average a unit in the last place apart.
+_FEW_TERMS = 32
+_CHANCE = 3  # by how many times the average a single number may be farther
 _NEAR = 0.02  # values of one operation that are so far apart may still be each other's
 _NEAREST = 4  # candidates whose whole arrays are looked at
 _SEEDS = (1, 2)
@@ -92,7 +93,7 @@ def judge(a: Trace, run_a: Run | None, run_b: Run, partners: Mapping[int, Node])
         least = float(jnp.finfo(node.array.dtype if is_float(node.array) else jnp.float32).eps)
         allowed = max(of_b[order], of_a.get(right.order, 0.0), least)
         ways = (_way(right, known_a), _way(node, match.found.keys()))
-        allowed *= max(1.0, _terms(*ways) / _FEW_TERMS) ** 0.5
+        allowed *= max(1.0, _of_sums([*ways[0], *ways[1]]))
         firsts = _first(ways[0]), _first(ways[1])
         judged.append(Judged(right, node, *firsts, error, allowed, _formats(*ways)))
     return judged
@@ -108,9 +109,15 @@ def _first(way: list[Node]) -> Node:
     return min(following or way, key=lambda one: one.order)
 
 
-def _terms(a: list[Node], b: list[Node]) -> int:
-    """Of how many numbers the longest sum on two ways is."""
-    return max((one.terms for one in (*a, *b)), default=1)
+def _of_sums(way: Iterable[Node]) -> float:
+    """How many times what moving the terms of the sums on a way makes they may round by.
+
+    Of many sums the norm is near the average; that of a single one is a matter of chance.
+    """
+    return max(
+        (one.terms / _FEW_TERMS) ** 0.5 * (1 + _CHANCE / max(1, one.array.size) ** 0.5)
+        for one in way
+    )
 
 
 def _formats(a: list[Node], b: list[Node]) -> tuple[str, str] | None:

@@ -155,6 +155,28 @@ def test_a_fault_is_seen_also_beside_rounding(form: str, fault: str, fused: bool
         assert {one.a.operation for one in faults} <= {"add", "mul"}
 
 
+def sums(parts: int, factor: float = 1.0) -> Callable[..., Any]:
+    """Sums of the squares of many arrays, a number each, in so many parts; one is a little more."""
+
+    def step(params: Any, x: jax.Array) -> dict[str, Any]:
+        found = {name: (one.reshape(parts, -1) ** 2).sum(1).sum() for name, one in params.items()}
+        found["0"] = found["0"] * factor
+        return {"loss": x.sum(), "gradients": found}
+
+    return step
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 + 1e-5])
+def test_single_sums_in_another_order_are_rounding_and_a_factor_is_not(factor: float) -> None:
+    arrays = np.random.default_rng(0).standard_normal((32, 512))
+    params = {str(number): jnp.asarray(one, jnp.float32) for number, one in enumerate(arrays)}
+    a, b = (partial(capture, one, params, X) for one in (sums(4), sums(1, factor)))
+    found = judging.judge(a(), lambda change: a(change=change), lambda change: b(change=change),
+                          parting.partners(a(), b()))  # fmt: skip
+    assert len(found) > 8
+    assert sum(not one.is_rounding for one in found) == (factor != 1)
+
+
 def test_a_number_is_moved_by_a_unit_in_its_last_place() -> None:
     values = jnp.asarray([1.0, 1.5, 0.0, -jnp.inf, 3e38], jnp.float32)
     moved = np.asarray(judging.moved(values, np.random.Generator(np.random.PCG64(0))))
