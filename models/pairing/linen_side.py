@@ -62,15 +62,17 @@ class LinenSide:
     def _init(self, arguments: Arguments, key: jax.Array, batch: Batch) -> Any:
         def init() -> Any:
             streams = {"params": key, **self._keys(jax.random.fold_in(key, 1))}
-            return self._make(arguments).init(streams, batch, key, method=self._bound)
+            module = self._make(arguments)
+            # A module may have an init and an apply of its own, which take what its __call__ does.
+            return flax.linen.Module.init(module, streams, batch, key, method=self._bound)
 
         return self._asked(init)
 
     def _apply(self, arguments: Arguments, variables: Any, batch: Batch, key: jax.Array) -> Any:
         return self._asked(
-            lambda: self._make(arguments).apply(
-                variables, batch, key, rngs=self._keys(key), mutable=DenyList(("params",)),
-                method=self._bound,
+            lambda: flax.linen.Module.apply(
+                self._make(arguments), variables, batch, key, rngs=self._keys(key),
+                mutable=DenyList(("params",)), method=self._bound,
             )
         )  # fmt: skip
 

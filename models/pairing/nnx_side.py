@@ -42,7 +42,7 @@ class NnxSide:
 
     def run(self, arguments: Arguments, held: Held, batch: Batch, key: jax.Array) -> Ran:
         """See Side."""
-        graph, *parts = self._parts(tuple(arguments.items()))
+        graph, *parts = self._parts(tuple(arguments.items()), jax.sharding.get_abstract_mesh())
         if graph is None:
             graph = _split(self._build(arguments, key))[0]
         params, state, random, overwritten = parts
@@ -64,7 +64,7 @@ class NnxSide:
 
     def axes(self, arguments: Arguments, batch: Batch) -> Mapping[str, tuple[str | None, ...]]:
         """See Side."""
-        params = self._parts(tuple(arguments.items()))[1]
+        params = self._parts(tuple(arguments.items()), jax.sharding.get_abstract_mesh())[1]
         found = {}
         for path, variable in nnx.to_flat_state(params):
             about = variable.get_metadata()
@@ -80,11 +80,11 @@ class NnxSide:
             raise PairFault(f"makes a {type(model).__name__}; must make an nnx.Module")
         return model
 
-    def _take_apart(self, arguments: Any) -> Any:
+    def _take_apart(self, arguments: Any, mesh: Any) -> Any:
         """The module's structure, its parameters, state and random state as shapes.
 
-        The structure is None where it holds arrays that are no variables: they are of the trace in
-        which they were made.
+        mesh: that in force, over which a model may lay what it computes. The structure is None
+        where it holds arrays that are no variables: they are of the trace in which they were made.
         """
         graphs = []
 

@@ -1,4 +1,4 @@
-"""A Linen module is given every random stream that it asks for, by whatever name."""
+"""A Linen module as one side: given every random stream that it asks for, called by flax alone."""
 
 from typing import Any
 
@@ -31,7 +31,21 @@ class Dropped(nnx.Module):
         return self.line(self.dropout(x))
 
 
-@pytest.mark.parametrize("module", [Noisy(), nnx.bridge.to_linen(Dropped)])
+class Overriding(nn.Module):
+    """Has an init and an apply of its own, that hand on what its call alone takes."""
+
+    def init(self, *arguments: Any, **named: Any) -> Any:
+        return nn.Module.init(self, *arguments, mode="train", **named)
+
+    def apply(self, *arguments: Any, **named: Any) -> Any:
+        return nn.Module.apply(self, *arguments, mode="train", **named)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: str = "") -> jax.Array:
+        return nn.Dense(1)(x)
+
+
+@pytest.mark.parametrize("module", [Noisy(), nnx.bridge.to_linen(Dropped), Overriding()])
 def test_a_stream_that_is_asked_for_is_given(module: Any) -> None:
     side = LinenSide(lambda arguments: module, lambda model, batch: model(batch["x"]).sum(), ())
     batch = {"x": jnp.ones((2, 3))}
