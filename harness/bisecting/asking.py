@@ -1,5 +1,6 @@
 """What bisect can be asked: of two implementations, of one under other settings, of kept sides."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,8 @@ def between(
         computing.side(name, case, one, params, state, grid)
         for name, one, state in zip(names, both, model_states, strict=True)
     ]
-    return compared(sides[0], sides[1], drawing.differing(names, numbers))
+    told = drawing.differing(names, numbers), drawing.repeating(names, numbers)
+    return compared(sides[0], sides[1], *told)
 
 
 def against(
@@ -73,9 +75,9 @@ def against(
     return compared(sides[0], sides[1])
 
 
-def compared(a: Side, b: Side, random: list[str] | None = None) -> Found:
-    """Where two sides part."""
+def compared(a: Side, b: Side, random: Sequence[str] = (), repeating: Sequence[str] = ()) -> Found:
+    """Where two sides part; random, repeating: what is known of their draws, as Found has it."""
     missing = sorted(a.trace.outputs.keys() ^ b.trace.outputs.keys())
     if missing:
         raise UserError(f"{a.name} and {b.name} do not make the same: {missing[0]} is of one alone")
-    return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random or [])
+    return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random, repeating)

@@ -1,6 +1,6 @@
 """What was found of two traces of one step, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +19,14 @@ _LONGEST_TABLE = 8
 class Found:
     """Two sides of one step, and where they part; None: nowhere.
 
-    random: where the sides draw with other keys, a line each.
+    random: where the sides draw with other keys, a line each. repeating: that one side alone draws
+    with keys of the step before, by which they part in the next step.
     """
 
     sides: tuple[Side, Side]
     parting: Parting | None
-    random: list[str]
+    random: Sequence[str]
+    repeating: Sequence[str]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -63,6 +65,8 @@ class Found:
     @property
     def is_rounding(self) -> bool:
         """Whether nothing differs, or is seen to differ by no more than rounding."""
+        if self.repeating:
+            return False
         if self.parting is None:
             return True
         return self.is_judged and all(one.is_rounding for one in self.judged)
@@ -100,6 +104,13 @@ def _equal(tables: Mapping[str, list[Row]]) -> str:
 
 def verdict(found: Found) -> list[str]:
     """Whether anything differs, whether all that does is rounding, and what is not."""
+    later = [
+        f"different from the second step on: {line}; of the first:" for line in found.repeating
+    ]
+    return later + _of_this_step(found)
+
+
+def _of_this_step(found: Found) -> list[str]:
     if found.parting is None:
         but = " but random draws" if found.random else ""
         return [f"no difference{but}: loss, {_equal(_tables(found))} are equal bit for bit"]

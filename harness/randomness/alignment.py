@@ -23,11 +23,13 @@ _OWN = -1  # no number: the draw is made with the side's own key
 class Numbers:
     """Of each key of a side, in the order in which they are noted: its number, or none.
 
-    stays: whether its number gives the same key in every step.
+    stays: whether its number gives the same key in every step. first: the first step's key, as
+    words, from which those that stay follow.
     """
 
     numbers: np.ndarray  # int32 [keys]
     stays: np.ndarray  # bool [keys]
+    first: np.ndarray  # uint32 [W]
     lines: tuple[str, ...]  # of the keys that are numbered, in the order of their numbers
 
     @property
@@ -51,7 +53,8 @@ def _numbered(side: Drawn, others: set[bytes]) -> Numbers:
             found[words[place]] = len(found)
             lines.append(keys[place].line)
     numbers = np.asarray([found.get(one, _OWN) for one in words], np.int32)
-    return Numbers(numbers, np.asarray([key.stays for key in keys], bool), tuple(lines))
+    stays = np.asarray([key.stays for key in keys], bool)
+    return Numbers(numbers, stays, side.first, tuple(lines))
 
 
 def _is_usual(row: np.ndarray) -> bool:
@@ -62,7 +65,8 @@ def _is_usual(row: np.ndarray) -> bool:
 def aligned(function: Callable[..., Any], numbers: Numbers) -> Callable[..., Any]:
     """The function, with a step's key as its last argument, with its draws made by these numbers.
 
-    A number's key follows from the step's, or from none where the draw's own key stays the same.
+    A number's key follows from the step's, or from the first step's where the draw's own key stays
+    the same: in the first step the two sides then draw alike, and later as they do by themselves.
     """
 
     def drawn_alike(*arguments: Any) -> Any:
@@ -76,12 +80,10 @@ def aligned(function: Callable[..., Any], numbers: Numbers) -> Callable[..., Any
         alone = draws.live(jax.make_jaxpr(keys)(*inputs))
         table = jnp.concatenate([*map(rows, core.jaxpr_as_fun(alone)(*inputs))])  # [keys, W]
         count = jnp.maximum(numbers.numbers, 0).astype(jnp.uint32)
-        each = (count.size,)
-        moving = draws.folded(jnp.broadcast_to(key, each), count)
-        standing = draws.folded(
-            jnp.broadcast_to(jax.random.key(0, impl="threefry2x32"), each), count
-        )
-        new = jnp.where(numbers.stays, standing, moving)
+        if numbers.stays.any():
+            first = jax.random.wrap_key_data(jnp.asarray(numbers.first), impl="threefry2x32")
+            key = jnp.where(jnp.asarray(numbers.stays), first, key)
+        new = draws.folded(jnp.broadcast_to(key, count.shape), count)
 
         def exchange(own: jax.Array) -> jax.Array:
             place = draws.place(own, table)

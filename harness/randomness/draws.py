@@ -25,12 +25,14 @@ class Draw(NamedTuple):
 
     words: uint32 [..., W] of the keys, of which there are several in a loop or for a batch of them.
     path: where in the program it stands, and in the programs that it calls; whether each is a loop,
-    over whose turns an axis of the words goes.
+    over whose turns an axis of the words goes. handed: that it is within a function that has
+    derivatives of its own, in either pass; the keys are those that the function is given.
     """
 
     line: str
     words: Any
     path: tuple[tuple[int, bool], ...] = ()
+    handed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def follow(
 ) -> Followed:
     """Computes a program and notes its draws; exchange: with which keys they are made instead.
 
-    Not followed are draws within branches and loops of unknown length, and, where keys are
-    exchanged, within a function that has derivatives of its own.
+    Not followed are draws within branches and loops of unknown length and, where keys are
+    exchanged, those of keys that a function makes itself that has derivatives of its own.
     """
     walk = _Walk(exchange)
     outputs, draws = walk.closed(closed, inputs, "")
@@ -117,6 +119,9 @@ class _Walk:
         here = line or equations.source(equation) or "a library"
         if name in _DRAWS:
             return self._draw(equation, taken, here)
+        keys = equations.keys_taken(equation) if name in _CUSTOM else []
+        if keys:
+            return self._hand(equation, taken, keys, here)
         if not _draws_within(equation):
             return equations.bound(equation, taken), []
         inner = equations.called_from(equation, line)
@@ -139,6 +144,16 @@ class _Walk:
         if self.exchange is not None and equation.primitive.name == "random_bits":
             taken = [self.exchange(taken[0]), *taken[1:]]
         return equations.bound(equation, taken), [Draw(line, drawn)]
+
+    def _hand(
+        self, equation: Any, taken: list[Any], keys: list[int], line: str
+    ) -> tuple[list[Any], list[Draw]]:
+        """A function that has derivatives of its own draws with the keys that it is given."""
+        drawn = [Draw(line, words(taken[n]), handed=True) for n in keys]
+        if self.exchange is not None:
+            for n in keys:
+                taken[n] = self.exchange(taken[n])
+        return equations.bound(equation, taken), drawn
 
     def _again(
         self, options: Any, called: core.ClosedJaxpr, taken: list[Any], line: str

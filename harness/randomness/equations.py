@@ -1,5 +1,6 @@
 """What an equation of a traced program says: its line, what it calls, and how it is computed."""
 
+import functools
 import math
 import sysconfig
 from collections.abc import Sequence
@@ -7,22 +8,35 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend import core, source_info_util
+from jax.interpreters import partial_eval
 
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _INSTALLED = ("site-packages", "dist-packages")
+# What models are built of. Any other package that is installed may be the one that they come from.
+_FRAMEWORKS = """aqt beartype chex distrax einops einshape equinox flax grain haiku jax jaxlib
+ jaxtyping jmp ml_dtypes numpy opt_einsum optax orbax penzai qwix scipy tokamax typeguard"""
 
 
 def source(equation: Any) -> str:
-    """The innermost line that is not of an installed library, such as `models/ops.py:12`, or ""."""
+    """The innermost line that is of no framework, such as `models/ops.py:12`, or ""."""
     traceback = equation.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
         if not _is_foreign(frame.file_name):
-            path = Path(frame.file_name)
-            near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            return f"{near}:{frame.line_num}"
+            return f"{_near(Path(frame.file_name))}:{frame.line_num}"
     return ""
+
+
+def _near(path: Path) -> Path:
+    """The path from the current folder or, of what is installed, from where packages lie."""
+    within = _within_package(path)
+    if within is not None:
+        return within
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def called_from(equation: Any, outer: str) -> str:
@@ -83,6 +97,34 @@ def bound(equation: Any, taken: Sequence[Any]) -> list[Any]:
     return list(found) if equation.primitive.multiple_results else [found]
 
 
+def keys_taken(equation: Any) -> list[int]:
+    """Which inputs of a function with derivatives of its own are keys that it takes in a pass."""
+    kinds = [atom.aval.dtype for atom in equation.invars]
+    keys = [n for n, kind in enumerate(kinds) if jnp.issubdtype(kind, jax.dtypes.prng_key)]
+    if not keys:
+        return []
+    moved = [n for n, kind in enumerate(kinds) if jnp.issubdtype(kind, jnp.floating)]
+
+    def both_passes(taken: list[Any]) -> Any:
+        def forward(*values: Any) -> list[Any]:
+            given = dict(zip(moved, values, strict=True))
+            return bound(equation, [given.get(n, one) for n, one in enumerate(taken)])
+
+        made, backward = jax.vjp(forward, *(taken[n] for n in moved))
+        return made, backward([_cotangent(one) for one in made])
+
+    shapes = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in equation.invars]
+    jaxpr = jax.make_jaxpr(both_passes)(shapes).jaxpr
+    _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return [n for n in keys if used[n]]
+
+
+def _cotangent(made: Any) -> Any:
+    if jnp.issubdtype(made.dtype, jnp.floating):
+        return jnp.ones_like(made)
+    return np.zeros(made.shape, jax.dtypes.float0)
+
+
 def scope(equation: Any) -> AbstractContextManager[object]:
     """What is traced meanwhile has the equation's line and lies in its scope."""
     info = equation.source_info
@@ -93,7 +135,16 @@ def scope(equation: Any) -> AbstractContextManager[object]:
     return context
 
 
+@functools.cache
 def _is_foreign(file: str) -> bool:
-    path = Path(file)
-    installed = any(name in path.parts for name in _INSTALLED)
-    return installed or file.startswith("<") or path.is_relative_to(_LIBRARY)
+    """Whether a line of this file is told as its caller's: of Python itself or of a framework."""
+    within = _within_package(Path(file))
+    if within is not None:
+        return within.parts[0] in _FRAMEWORKS.split()
+    return file.startswith("<") or Path(file).is_relative_to(_LIBRARY)
+
+
+def _within_package(path: Path) -> Path | None:
+    """The path below the folder of packages that it is installed in; None: in none."""
+    places = [place for place, part in enumerate(path.parts[:-1]) if part in _INSTALLED]
+    return Path(*path.parts[places[-1] + 1 :]) if places else None

@@ -73,6 +73,11 @@ class Drawn:
     def _lines(self) -> list[str]:
         return [draw.line for draw in self._draws]
 
+    @property
+    def first(self) -> np.ndarray:
+        """uint32 [W]: the words of the first step's key."""
+        return np.asarray(draws.words(self._key(0)))
+
     def _inputs(self) -> tuple[Any, jax.Array]:
         return self._begin(), self._key(0)
 
@@ -143,7 +148,8 @@ class Drawn:
     def idle(self) -> list[str]:
         """Lines whose draws could be any others: nothing that is told of the step depends on them.
 
-        This computes the step, many times.
+        This computes the step, many times. What is drawn for a backward pass alone shows nowhere,
+        so that functions with derivatives of their own are left out.
         """
         table = self.words()
         sites = jnp.repeat(jnp.arange(len(self._lines)), jnp.asarray([*map(len, self._words[0])]))
@@ -170,7 +176,8 @@ class Drawn:
             {
                 line
                 for site, line in enumerate(self._lines)
-                if all(run(site, salt) == usual for salt in range(_TRIES))
+                if not self._draws[site].handed
+                and all(run(site, salt) == usual for salt in range(_TRIES))
             }
         )
 

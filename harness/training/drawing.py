@@ -133,3 +133,15 @@ def differing(names: tuple[str, str], numbers: tuple[Numbers, Numbers]) -> list[
         f"{name} at {one.lines[0]}" for name, one in zip(names, numbers, strict=True) if one.any
     ]
     return [f"keys that differ: {counts}; the first: {', '.join(places)}"]
+
+
+def repeating(names: tuple[str, str], numbers: tuple[Numbers, Numbers]) -> list[str]:
+    """That one side draws with keys of the step before where the other has new ones; else []."""
+    again = [sorted(one.numbers[one.stays].tolist()) for one in numbers]
+    if again[0] == again[1]:
+        return []
+    counts = " and ".join(
+        f"{len(kept)} of {name}'s {one.stays.size}"
+        for name, kept, one in zip(names, again, numbers, strict=True)
+    )
+    return [f"the same in every step are {counts} random draws"]

@@ -342,6 +342,18 @@ def test_of_a_pair_whose_keys_alone_differ_just_that_is_said(capsys: Any) -> Non
     assert told[1:] == [f"keys that differ: 1 of linen and 1 of nnx; {first}"]
 
 
+@pytest.mark.usefixtures("in_process")
+def test_a_mask_that_repeats_on_one_side_is_a_difference_of_later_steps(capsys: Any) -> None:
+    twins = module("repeating", pair(both={"rate": 0.5}, fixed=True))
+    assert bisect.main(["--twins", twins]) == 1
+    told = capsys.readouterr().out.splitlines()
+    again = "the same in every step are 0 of linen's 1 and 1 of nnx's 1 random draws"
+    assert told[0] == f"different from the second step on: {again}; of the first:"
+    assert told[1].startswith("no difference but random draws: loss, ")
+    line = "tests/helpers/small_pairs.py:47"
+    assert told[-1] == f"random: nnx draws the same random numbers in every step, at {line}"
+
+
 @pytest.mark.bisect
 @pytest.mark.usefixtures("in_process")
 def test_what_draws_with_its_own_keys_parts_at_its_mask(capsys: Any) -> None:

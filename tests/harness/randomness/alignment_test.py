@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from noisy_gradients import noisy_gradient
 
 from harness.randomness import alignment
 from harness.randomness.alignment import Numbers
@@ -46,11 +47,15 @@ def stale(x: jax.Array, key: jax.Array) -> jax.Array:
     return listed(x, jax.random.key(5))
 
 
+def step_key(number: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(0), number)
+
+
 def drawn(function: Any) -> Drawn:
     def step(x: jax.Array, key: jax.Array) -> Any:
         return function(x, key).sum(), x
 
-    return Drawn(lambda: X, step, lambda n: jax.random.fold_in(jax.random.key(0), n))
+    return Drawn(lambda: X, step, step_key)
 
 
 def both(a: Any, b: Any) -> tuple[Any, Any, tuple[Numbers, Numbers]]:
@@ -79,12 +84,24 @@ def test_a_key_that_is_used_twice_is_used_twice() -> None:
     assert (one(X, jax.random.key(3)) != other(X, jax.random.key(3))).any()
 
 
-def test_a_key_that_stays_the_same_does() -> None:
+def test_a_key_that_stays_the_same_does_and_draws_as_the_other_side_in_the_first_step() -> None:
     one, other, numbers = both(listed, stale)
     assert not numbers[0].stays.any()
     assert numbers[1].stays.all()
-    np.testing.assert_array_equal(other(X, jax.random.key(3)), other(X, jax.random.key(4)))
-    assert (one(X, jax.random.key(3)) != other(X, jax.random.key(3))).any()
+    np.testing.assert_array_equal(other(X, step_key(0)), other(X, step_key(1)))
+    np.testing.assert_array_equal(one(X, step_key(0)), other(X, step_key(0)))
+    assert (one(X, step_key(1)) != other(X, step_key(1))).any()
+
+
+def test_noise_of_a_backward_pass_is_drawn_alike() -> None:
+    def folded(number: int) -> Any:
+        return lambda x, key: noisy_gradient(x, jax.random.fold_in(key, number), key)
+
+    one, other, _ = both(folded(1), folded(2))
+    gradients = [jax.grad(lambda x, f=f: f(x, step_key(0)).sum())(X)
+                 for f in (one, other, folded(1), folded(2))]  # fmt: skip
+    np.testing.assert_array_equal(gradients[0], gradients[1])
+    assert (gradients[2] != gradients[3]).any()
 
 
 def test_equal_keys_are_left_as_they_are() -> None:

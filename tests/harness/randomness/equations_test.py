@@ -9,6 +9,8 @@ from jax.extend import core
 
 from harness.randomness import equations
 
+HERE = "tests/harness/randomness/equations_test.py"
+
 
 @jax.jit
 def mine(x: jax.Array) -> jax.Array:
@@ -27,15 +29,29 @@ def test_a_librarys_lines_are_its_callers_and_mine_are_my_own() -> None:
     x = jnp.ones(3)
     jax.make_jaxpr(first)(x)  # from here on silu is traced
     silu, own = jax.make_jaxpr(second)(x).jaxpr.eqns
-    assert equations.called_from(silu, "") == "tests/harness/randomness/equations_test.py:23"
+    assert equations.called_from(silu, "") == f"{HERE}:25"
     assert equations.called_from(own, "") == ""
     assert equations.called_from(own, "outer.py:1") == "outer.py:1"
     called = equations.called(own)
     assert isinstance(called, core.ClosedJaxpr)
     (sine,) = called.jaxpr.eqns
-    assert equations.source(sine) == "tests/harness/randomness/equations_test.py:15"
+    assert equations.source(sine) == f"{HERE}:17"
     assert equations.called(sine) is None
     assert (equations.bound(sine, [x])[0] == jnp.sin(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [("models_of_mine", "models_of_mine/layers.py:2"), ("flax", f"{HERE}:53")],
+)
+def test_lines_of_an_installed_model_are_told_and_those_of_a_framework_are_not(
+    package: str, line: str
+) -> None:
+    names: dict[str, Any] = {}
+    file = f"/some/lib/python3/site-packages/{package}/layers.py"
+    exec(compile("def layer(function, x):\n    return function(x)\n", file, "exec"), names)
+    jaxpr = jax.make_jaxpr(lambda x: names["layer"](jnp.sin, x))(jnp.ones(3)).jaxpr
+    assert equations.source(jaxpr.eqns[0]) == line
 
 
 def test_how_a_scan_takes_its_inputs() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from noisy_gradients import noisy_gradient
 
 from harness.randomness.freshness import Drawn
 
@@ -45,14 +46,21 @@ def together(held: Any, key: jax.Array) -> tuple[Any, Any]:
     return kept.sum(), held
 
 
+def noisy(held: Any, key: jax.Array) -> tuple[Any, Any]:
+    """Draws in the backward pass alone, with a key that stays; another one is not taken."""
+    x = noisy_gradient(held["w"], jax.random.fold_in(held["key"], held["count"]), key)
+    return mask(key, x).sum(), held
+
+
 def found(step: Any) -> Drawn:
     return Drawn(begin, step, lambda n: jax.random.fold_in(jax.random.key(0), n))
 
 
 @pytest.mark.parametrize(("step", "stale"), [
     (counted(1), {}),
-    (counted(0), {f"{HERE}:19": (1, 1)}),
-    (scanned, {f"{HERE}:19": (1, 3)}),
+    (counted(0), {f"{HERE}:20": (1, 1)}),
+    (scanned, {f"{HERE}:20": (1, 3)}),
+    (noisy, {f"{HERE}:51": (1, 1)}),
 ])  # fmt: skip
 def test_a_key_that_repeats_is_named(step: Any, stale: dict[str, tuple[int, int]]) -> None:
     drawn = found(step)
@@ -63,13 +71,13 @@ def test_a_key_that_repeats_is_named(step: Any, stale: dict[str, tuple[int, int]
 def test_keys_that_are_shared_and_draws_that_change_nothing() -> None:
     drawn = found(together)
     assert drawn.stale() == {}
-    assert drawn.shared() == [(f"{HERE}:19", f"{HERE}:19")]
+    assert drawn.shared() == [(f"{HERE}:20", f"{HERE}:20")]
     # All three are drawn in one line, and one of them keeps whatever it is given.
-    assert drawn.idle() == [f"{HERE}:19"]
-    assert found(counted(1)).idle() == []
+    assert drawn.idle() == [f"{HERE}:20"]
+    assert found(counted(1)).idle() == found(noisy).idle() == []
     assert found(lambda held, key: (held["w"].sum(), held)).idle() == []
 
 
 def test_a_counter_that_stays_is_known() -> None:
-    line = f"{HERE}:19"
+    line = f"{HERE}:20"
     assert (found(counted(0)).standing(line), found(counted(1)).standing(line)) == (["count"], [])
