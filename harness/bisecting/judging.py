@@ -159,7 +159,7 @@ def _in_place(right: Any, own: Any) -> Any:
         return own
     if right.dtype != own.dtype and not (is_float(right) and is_float(own)):
         return own  # equal bits may be a key's or its words'
-    if jnp.issubdtype(own.dtype, jax.dtypes.prng_key):
+    if own.dtype == jax.dtypes.float0 or jnp.issubdtype(own.dtype, jax.dtypes.prng_key):
         return own
     return jax.device_put(np.asarray(right).astype(own.dtype), own.sharding)
 
