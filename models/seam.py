@@ -118,21 +118,20 @@ class Family:
     resolve: the config with "auto" settled for a platform and a sequence length; ValueError, in the
     words of the config's own, for what a platform lacks. evaluated: the config without dropout.
     tflop_per_step: the matrix products of a step, forward and backward, in 10^12 operations of one
-    device's batch, and attention's percentage of them.
-    parts: names, as they stand in the paths of operations and parameters, by the part of the model
-    that they belong to; without it a part is the top module of the path.
-    sizes: by name, settings of the model and, by a dotted key, of the rest of the case.
-    quantization: the format of the matmuls ("none", "int8", "fp8"), and `quantized` which.
-    compute_dtype: to what type a step brings all parameters, once, and in which their gradients are
-    summed over microbatches; None: to none. pipeline: where models/cut.py cuts it.
+    device's batch, and attention's percentage of them. parts: names, as they stand in the paths of
+    operations and parameters, by the part of the model that they belong to; without it a part is
+    the top module of the path. sizes: by name, settings of the model and, by a dotted key, of the
+    rest of the case. quantization: the format of the matmuls ("none", "int8", "fp8"), and
+    `quantized` which. compute_dtype: to what type a step brings all parameters, once, and in which
+    their gradients are summed over microbatches; None: to none. pipeline: where models/cut.py cuts.
     loss: of logits and batch, and metrics; the cross entropy of `batch["targets"]` when not given.
     batch: the arrays of one step, of a generator, their number and the sequence length; token
-    sequences when not given.
-    packed: whether a sequence may hold several documents: the batch then may tell of `segments`
-    [B, T], and targets below 0 do not count.
-    optimizer: as Implementation has it. metrics: those beside loss and grad_norm. counts: those
-    that add up over parts of a batch; of the others the mean is taken.
-    module: builds the NNX model, so that its own objects can be taken across jit.
+    sequences when not given. packed: whether a sequence may hold several documents: the batch then
+    may tell of `segments` [B, T], and targets below 0 do not count.
+    optimizer: as Implementation has it. module: builds the NNX model, so that its own objects can
+    be taken across jit. metrics: those beside loss and grad_norm. counts: those that add up over
+    parts of a batch; the others are means over its targets, but for those `derived` from the loss
+    and the metrics of a whole batch.
     rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
     which each is a key of `parallel`. lenient: an array whose axes no rule knows, or no devices
     divide, lies along its longest axis that they do.
@@ -160,6 +159,7 @@ class Family:
     optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
     metrics: tuple[str, ...] = ()
     counts: tuple[str, ...] = ("total_weights",)
+    derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda metrics: {}
     module: "Callable[[Any], nnx.Module] | None" = None
     rules: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
     mesh_axes: tuple[str, ...] = ()

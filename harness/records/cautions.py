@@ -38,7 +38,11 @@ class Caution(Enum):
     )
     NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
     UNUSED = ("{key}={value}: not used, as {why}", "")
-    NO_BUBBLE = ("pipeline.bubble_percent.measured is null: nothing tells how long a tick took", "")
+    NO_BUBBLE = (
+        "pipeline.bubble_percent.measured is null: a step is one program whose idle stages compute"
+        " too, and its time does not tell them apart",
+        "",
+    )
     FLOAT16_ON_TPU = (
         "model.dtype=float16: how a TPU multiplies float16 cannot be seen in a program, and nothing"
         " has checked its numbers",
@@ -61,7 +65,7 @@ class Caution(Enum):
     INEXACT = ("{what}", "")  # which counts of the program are not exact, and why
     WASTED = (
         "a device's matrix products take {ratio:.2f} times the TFLOP of the family's formula, more"
-        " than remat explains; largest collective: {collective}",
+        " than remat and idle stages explain; largest collective: {collective}",
         "where the batch does not stay split over the devices, hold activations to it"
         " (models.shared.partitioning.constrain)",
     )

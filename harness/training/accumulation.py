@@ -76,6 +76,7 @@ def accumulated(
     (sums, state), metrics = jax.lax.scan(add, (zeros, model_state), (batch, numbers))
     weights = metrics["total_weights"]  # [microbatches]
     total = jnp.sum(weights)
+    total = jnp.where(total == 0, 1, total)  # of no target at all everything is 0
     found = {
         name: jnp.sum(values) if name in counts else jnp.sum(values * weights) / total
         for name, values in metrics.items()

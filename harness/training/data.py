@@ -58,20 +58,23 @@ def make_batch(case: Case, grid: Grid) -> Batch:
     return placed(on_host(case, grid), sharding)
 
 
-def evaluation_arrays(case: Case, grid: Grid) -> list[Batch]:
-    """The batches of an evaluation on the host, in microbatches where these divide them.
+def evaluation_arrays(case: Case, grid: Grid) -> list[list[Batch]]:
+    """The batches of an evaluation on the host, each in microbatches where these divide it.
 
     UserError for a file that holds too little.
     """
     size = global_batch(case, grid.batch_parts)
     batches = _evaluation(case, grid, size)
     share = size // case.data.microbatches
-    if case.data.microbatches == 1 or len(next(iter(batches[0].values()))) % share:
-        return batches
+    held = len(next(iter(batches[0].values())))
+    if case.data.microbatches == 1 or held % share:
+        return [[batch] for batch in batches]
     return [
-        {name: array[start : start + share] for name, array in batch.items()}
+        [
+            {name: array[start : start + share] for name, array in batch.items()}
+            for start in range(0, held, share)
+        ]
         for batch in batches
-        for start in range(0, len(next(iter(batch.values()))), share)
     ]
 
 

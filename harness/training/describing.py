@@ -22,6 +22,7 @@ from harness.training.train_step import Trainer
 # A program may well multiply more than a family's formula counts, which leaves out half of causal
 # attention (up to its share again) and what remat computes again (at most all of the forward
 # pass, one third of the formula, so 4/3). Beyond that and 1.5 times the formula, work is wasted.
+# In its idle ticks a stage of a pipeline multiplies too, and throws away what it makes.
 _REMAT = 4 / 3
 _WASTED = 1.5
 
@@ -106,21 +107,25 @@ def warn(program: hlo.Program, recorder: Recorder) -> None:
     """Warns of what a reader must know of a step's program, whose model is on record."""
     for what in hlo.warnings(program):
         recorder.warn(Caution.INEXACT, what=what)
-    model = recorder.record["model"]
+    model, pipeline = recorder.record["model"], recorder.record.get("pipeline")
     tflop = model["tflop_per_step_per_device"]
-    found = tflop and wasted(program, tflop, model["attention_tflop_percent"])
+    idle_percent = pipeline["bubble_percent"]["predicted"] if pipeline else 0.0
+    found = tflop and wasted(program, tflop, model["attention_tflop_percent"], idle_percent)
     if found:
         recorder.warn(Caution.WASTED, **found)
 
 
-def wasted(program: hlo.Program, tflop: float, attention_percent: float) -> dict[str, Any] | None:
+def wasted(
+    program: hlo.Program, tflop: float, attention_percent: float, idle_percent: float = 0.0
+) -> dict[str, Any] | None:
     """How much more one device multiplies than the formula's `tflop` explains, if it does.
 
     Kernels whose products cannot be seen make a program look smaller and are never told of; nor
-    is what may run less often than it counts.
+    is what may run less often than it counts. idle_percent: of its ticks, by a pipeline's schedule.
     """
     multiplied = sum(one.flops for one in hlo.matmuls(program) if one.exact) / 1e12
-    if multiplied <= tflop * max(_WASTED, _REMAT * (1 + attention_percent / 100)):
+    explained = max(_WASTED, _REMAT * (1 + attention_percent / 100)) / (1 - idle_percent / 100)
+    if multiplied <= tflop * explained:
         return None
     largest = next((f"{one.kind} of {one.shape}" for one in hlo.list_collectives(program)), "none")
     return {"ratio": multiplied / tflop, "collective": largest}

@@ -182,7 +182,8 @@ def update(
     after: State = {"step": state["step"] + 1, "params": params, **changed}
     if outcome.model_state is not None:
         after["model_state"] = outcome.model_state
-    return Update(after, {"loss": outcome.loss, **metrics, **outcome.metrics}, gradients)
+    found = {"loss": outcome.loss, **outcome.metrics}
+    return Update(after, {**metrics, **found, **family.derived(found)}, gradients)
 
 
 def optimizer_of(
@@ -207,9 +208,9 @@ def _carrier(mode: Any, case: Case, model: Any, optimizer: Optimizer, state: Sta
     build = families.of(case).module
     if build is None:
         raise UserError(f"--nnx-state {mode}: the family does not build an NNX module")
-    if state.keys() - {"step", "params", "opt_state"}:
-        raise UserError(f"--nnx-state {mode}: can carry only parameters and moments")
-    return Carrier(mode, lambda: build(model), lambda p: optimizer.init(p)["opt_state"], state)
+    if "model_state" in state:
+        raise UserError(f"--nnx-state {mode}: can carry parameters and optimizer, no model state")
+    return Carrier(mode, lambda: build(model), optimizer.init, state)
 
 
 def _state_shardings(shapes: State, params: Any, grid: Grid) -> State:

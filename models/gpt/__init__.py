@@ -4,6 +4,7 @@ from models.gpt.config import SIZES, ModelConfig
 from models.gpt.family import (
     compute_dtype,
     evaluated,
+    module,
     parts,
     pipeline,
     resolve,
@@ -17,6 +18,7 @@ __all__ = [
     "compute_dtype",
     "evaluated",
     "linen",
+    "module",
     "nnx",
     "parameters",
     "parts",

@@ -1,15 +1,20 @@
 """What the GPT says of itself to the harness; models/seam.py tells each option's meaning."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from models.gpt.config import ModelConfig
 from models.gpt.parameters import CUT as pipeline
 from models.shared import flops
 from models.shared.settings import resolve_attention
 
+if TYPE_CHECKING:
+    from flax import nnx
+
 __all__ = [
     "compute_dtype",
     "evaluated",
+    "module",
     "parts",
     "pipeline",
     "resolve",
@@ -37,6 +42,13 @@ parts: dict[str, tuple[str, ...]] = {
 def compute_dtype(config: ModelConfig) -> str:
     """The type of everything between the parameters and the logits."""
     return config.dtype
+
+
+def module(config: ModelConfig) -> "nnx.Module":
+    """The model as NNX's own object."""
+    from models.gpt import nnx as implementation
+
+    return implementation.module(config)
 
 
 def resolve(config: ModelConfig, platform: str, sequence_length: int) -> ModelConfig:

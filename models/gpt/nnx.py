@@ -16,7 +16,7 @@ from models.gpt.parameters import LAYER_AXIS, logical_axes
 from models.seam import Params
 from models.shared import grouped, ops
 
-__all__ = ["apply", "embed", "init", "layer", "logical_axes", "norm"]
+__all__ = ["apply", "embed", "init", "layer", "logical_axes", "module", "norm"]
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -191,6 +191,11 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
 def apply(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:
     """Logits [B, T, V] in float32 of tokens [B, T]; `key` is the microbatch's."""
     return nnx.merge(_graph(Transformer, config), functions.in_order(params, config))(tokens, key)
+
+
+def module(config: ModelConfig) -> Transformer:
+    """The model as NNX's own object."""
+    return Transformer(config, nnx.Rngs(0))
 
 
 def embed(config: ModelConfig, params: Params, tokens: jax.Array, key: jax.Array) -> jax.Array:

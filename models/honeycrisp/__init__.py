@@ -3,6 +3,7 @@
 from models.honeycrisp.config import SIZES, ModelConfig
 from models.honeycrisp.family import (
     counts,
+    derived,
     evaluated,
     metrics,
     module,
@@ -17,6 +18,7 @@ __all__ = [
     "SIZES",
     "ModelConfig",
     "counts",
+    "derived",
     "evaluated",
     "linen",
     "metrics",

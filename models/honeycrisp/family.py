@@ -1,7 +1,8 @@
 """What the Honeycrisp says of itself to the harness; models/seam.py tells each option's meaning."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.honeycrisp.config import ModelConfig
 from models.shared.flops import tflop_per_step
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "counts",
+    "derived",
     "evaluated",
     "metrics",
     "module",
@@ -35,6 +37,13 @@ parts: dict[str, tuple[str, ...]] = {
     "embedding": ("lookup", "token_emb"),
     "head": ("logits",),
 }
+
+
+def derived(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The perplexity of a whole batch; over its parts, a mean of theirs would be larger."""
+    import jax.numpy as jnp
+
+    return {"perplexity": jnp.exp(metrics["loss"])}
 
 
 def module(config: ModelConfig) -> "nnx.Module":

@@ -15,7 +15,7 @@ def live_cross_entropy(
     lse is the logarithm of the logits' normaliser; a target is live above 0, which is padding.
     logits [B, T, V], of any precision; targets [B, T].
 
-    Metrics: z_loss, the mean of lse^2; accuracy, of the first of equal largest logits; perplexity;
+    Metrics: z_loss, the mean of lse^2; accuracy, of the first of equal largest logits;
     live_targets, and total_weights, which is the same.
     """
     largest = jnp.argmax(logits, axis=-1)  # [B, T]
@@ -36,7 +36,6 @@ def live_cross_entropy(
     return loss, {
         "z_loss": mean(lse * lse),
         "accuracy": mean((largest == targets).astype(jnp.float32)),
-        "perplexity": jnp.exp(loss),
         "live_targets": count,
         "total_weights": count,
     }

@@ -6,7 +6,7 @@ so that the mathematics is the very function that plain trees run through: nnx.O
 state, and its `update` is not called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -19,18 +19,19 @@ Step = Callable[[Any, Any], tuple[Any, Any]]  # state, batch -> state, metrics
 
 
 class Carrier:
-    """Carries the training state {"step", "params", "opt_state"} across jit.
+    """Carries the training state, "step", "params" and what is the optimizer's, across jit.
 
     mode: "state", an nnx.State through jax.jit; "jit", model and optimizer through nnx.jit.
-    build: makes the model, whose only variables are parameters. init_optimizer: of parameters, its
-    state. state: the arrays' shapes and shardings, as ShapeDtypeStructs.
+    build: makes the model, whose only variables are parameters; how these are stacked does not
+    matter. init_optimizer: of parameters, the optimizer's entries of the state. state: the arrays'
+    shapes and shardings, as ShapeDtypeStructs.
     """
 
     def __init__(
         self,
         mode: Literal["state", "jit"],
         build: Callable[[], nnx.Module],
-        init_optimizer: Callable[[Any], Any],
+        init_optimizer: Callable[[Any], Mapping[str, Any]],
         state: Any,
     ) -> None:
         held = optax.GradientTransformation(init_optimizer, _never_called)
@@ -47,17 +48,17 @@ class Carrier:
     def enter(self, state: Any) -> Any:
         """The state as what crosses jit."""
         leaves = named_leaves(state)
-        params, optimizer = self._template[0], self._template[1]
         filled = jax.tree_util.tree_map_with_path(
-            lambda path, _: leaves[_name(path)], {"params": params, **optimizer}
+            lambda path, _: leaves[_name(path)], _plain(self._template)
         )
-        carried = nnx.merge(self._graph, {0: filled.pop("params"), 1: filled})
+        params, step = filled.pop("params"), filled.pop("step")
+        carried = nnx.merge(self._graph, {0: params, 1: {"step": step, "opt_state": filled}})
         return nnx.state(carried) if self._mode == "state" else carried
 
     def leave(self, carried: Any) -> Any:
         """The plain state that what crosses jit holds."""
         pure: Any = nnx.to_pure_dict(carried if self._mode == "state" else nnx.state(carried))
-        leaves = named_leaves({"params": pure[0], **pure[1]})
+        leaves = named_leaves(_plain(pure))
         return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], self._state)
 
     def trace(self, step: Step, batch: Any, everywhere: jax.sharding.Sharding) -> Any:
@@ -95,6 +96,11 @@ class Carrier:
 
 def _never_called(*_: Any) -> Any:
     raise TypeError("the state is carried, the mathematics is the train step's")
+
+
+def _plain(pure: Any) -> dict[str, Any]:
+    """Model and nnx.Optimizer as the entries of the state that they hold."""
+    return {"params": pure[0], "step": pure[1]["step"], **pure[1]["opt_state"]}
 
 
 def _name(path: Any) -> str:

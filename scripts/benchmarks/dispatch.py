@@ -86,9 +86,12 @@ def _many(grid: Grid) -> tuple[int, list[Dispatch]]:
     """A step that only scales each of many arrays, in each mode, and how many they are."""
     optimizer = optax.adamw(optax.constant_schedule(1e-3))
 
+    def init_optimizer(params: Any) -> dict[str, Any]:
+        return {"opt_state": optimizer.init(params)}
+
     def init() -> dict[str, Any]:
         params = nnx.to_pure_dict(nnx.state(Many(), nnx.Param))
-        return {"step": jnp.int32(0), "params": params, "opt_state": optimizer.init(params)}
+        return {"step": jnp.int32(0), "params": params, **init_optimizer(params)}
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda leaf: leaf + 1, state), {"loss": batch}
@@ -105,7 +108,7 @@ def _many(grid: Grid) -> tuple[int, list[Dispatch]]:
         if mode == "dict":
             carrier, traced = None, jax.jit(step, donate_argnums=0).trace(shapes, batch)
         else:
-            carrier = Carrier(mode, Many, optimizer.init, shapes)
+            carrier = Carrier(mode, Many, init_optimizer, shapes)
             traced = carrier.trace(step, batch, everywhere)
         dispatches.append(_dispatch(carrier, traced.lower().compile(), state, batch))
     return len(jax.tree.leaves(shapes)), dispatches

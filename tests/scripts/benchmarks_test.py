@@ -11,10 +11,12 @@ from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+import programs
 import pytest
 
 from harness import run
 from harness.cases import reading
+from harness.cases.settings import Case
 from harness.saving import digest
 from harness.terminal.errors import UserError
 from harness.training import train_step
@@ -22,6 +24,14 @@ from harness.training.parallel import mesh
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 CASE = reading.load("04_int8", "tiny", ["data.per_device_batch=1", "model.dropout_rate=0.1"])
+SCALED = reading.load(
+    "30_pipeline",
+    "tiny",
+    [
+        *("model.layers=2", "parallel.stage=1", "parallel.tensor=1", "data.sequence_length=8"),
+        *("data.microbatches=1", "data.global_batch=2", "optim.initial_loss_scale=1024"),
+    ],
+)
 
 
 @pytest.fixture
@@ -31,13 +41,15 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("measuring")
 
 
-def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], digest.Digests]:
+def trained(
+    case: Case, mode: train_step.NnxState, devices: int
+) -> tuple[list[float], digest.Digests]:
     """The losses of three steps, and the digests of the state after them."""
-    grid = mesh.make(CASE, jax.devices()[:devices])
-    trainer = train_step.make_trainer(CASE, "nnx", grid, nnx_state=mode)
+    grid = mesh.make(case, jax.devices()[:devices])
+    trainer = train_step.make_trainer(case, "nnx", grid, nnx_state=mode)
     compiled = train_step.compile_step(train_step.trace_step(trainer).lower(), trainer)
-    state = train_step.compile_step(train_step.lower_init(trainer), trainer)(jnp.uint32(0))
-    inputs = train_step.make_inputs(CASE, grid)
+    state = programs.fresh_state(trainer, jnp.uint32(0))
+    inputs = train_step.make_inputs(case, grid)
     carrier = trainer.carrier
     call = carrier.call(compiled) if carrier else compiled
     carried = carrier.enter(state) if carrier else state
@@ -52,12 +64,18 @@ def trained(mode: train_step.NnxState, devices: int) -> tuple[list[float], diges
     return losses, digest.array_digests(final)
 
 
-def test_every_way_across_jit_trains_the_same_bit_for_bit() -> None:
-    plain = trained("dict", devices=4)
-    assert len(plain[1]) == 39
+@pytest.mark.parametrize(
+    ("case", "devices", "arrays"), [(CASE, 4, 39), (SCALED, 1, 54)], ids=["decoder", "gpt"]
+)
+def test_every_way_across_jit_trains_the_same_bit_for_bit(
+    case: Case, devices: int, arrays: int
+) -> None:
+    """Also where layers are stacked otherwise than in NNX's module, and the loss is scaled."""
+    plain = trained(case, "dict", devices)
+    assert len(plain[1]) == arrays
     assert len(set(plain[0])) == 3
-    assert trained("state", devices=4) == plain
-    assert trained("jit", devices=4) == plain
+    assert trained(case, "state", devices) == plain
+    assert trained(case, "jit", devices) == plain
 
 
 @pytest.mark.parametrize(

@@ -23,25 +23,29 @@ def forward(params: Any, model_state: Any, batch: Any, key: jax.Array) -> Outcom
     """A mean of squares; its state counts targets."""
     live = (batch["targets"] > 0).astype(params.dtype)
     count = live.sum()
+    among = jnp.maximum(count, 1)
     errors = live * (params[None] * batch["targets"] - 1) ** 2
-    metrics = {"mean": (live * batch["targets"]).sum() / count}
+    metrics = {"mean": (live * batch["targets"]).sum() / among}
     after = {"seen": model_state["seen"] + count}
-    return Outcome(errors.sum() / count, {**metrics, "live": count, "total_weights": count}, after)
+    return Outcome(errors.sum() / among, {**metrics, "live": count, "total_weights": count}, after)
 
 
-@pytest.mark.parametrize("scale", [None, 1024.0])
-def test_unequal_parts_make_the_whole(scale: float | None) -> None:
+@pytest.mark.parametrize(
+    ("targets", "scale", "live"),
+    [(TARGETS, None, 9), (TARGETS, 1024.0, 9), (jnp.full((4, 4), -1.0), None, 0)],
+)
+def test_unequal_parts_make_the_whole(targets: jax.Array, scale: float | None, live: int) -> None:
     params: Any = jnp.array([0.5, -1, 2, 3])
     state = {"seen": jnp.float32(7)}
     given = None if scale is None else jnp.float32(scale)
     key = jax.random.key(0)
-    whole = differentiated(forward, params, state, {"targets": TARGETS}, key, given)
-    stacked = {"targets": TARGETS.reshape(2, 2, 4)}
+    whole = differentiated(forward, params, state, {"targets": targets}, key, given)
+    stacked = {"targets": targets.reshape(2, 2, 4)}
     parts = jax.jit(lambda p, s, b: accumulated(forward, p, s, b, key, COUNTS, given))(
         params, state, stacked
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, parts)
-    assert float(parts[0].metrics["live"]) == 9
+    assert float(parts[0].metrics["live"]) == live
 
 
 def test_equal_parts_are_summed_in_the_type_of_the_parameters_as_they_are() -> None:

@@ -95,19 +95,22 @@ ENTRY %e (x: f32[100,100], which: pred[]) -> f32[100,100] {
 
 
 @pytest.mark.parametrize(
-    ("times", "attention_percent", "is_told"),
+    ("times", "attention_percent", "idle_percent", "is_told"),
     [
-        (1.49, 0, False),
-        (1.51, 0, True),
+        (1.49, 0, 0, False),
+        (1.51, 0, 0, True),
         # All of attention instead of half of it, and everything forward twice: 4/3 of 1.3.
-        (1.73, 30, False),
-        (1.74, 30, True),
+        (1.73, 30, 0, False),
+        (1.74, 30, 0, True),
+        # Of seven ticks a stage has nothing to do in three.
+        (2.62, 0, 100 * 3 / 7, False),
+        (2.63, 0, 100 * 3 / 7, True),
     ],
 )
 def test_more_products_than_the_formula_explains_are_told(
-    times: float, attention_percent: float, is_told: bool
+    times: float, attention_percent: float, idle_percent: float, is_told: bool
 ) -> None:
-    found = describing.wasted(hlo.parse(PRODUCT), 2e-6 / times, attention_percent)
+    found = describing.wasted(hlo.parse(PRODUCT), 2e-6 / times, attention_percent, idle_percent)
     assert (found is not None) == is_told
     if found is not None:
         assert found["ratio"] == pytest.approx(times)
@@ -118,6 +121,15 @@ def test_products_that_may_not_run_are_no_waste() -> None:
     branch = "conditional(%which, %x, %x), true_computation=%multiplied, false_computation="
     text = PRODUCT.replace("call(%x), to_apply=", branch)
     assert describing.wasted(hlo.parse(text), 1e-9, 0) is None
+
+
+@pytest.mark.parametrize(("idle_percent", "told"), [(0.0, 1), (100 * 3 / 7, 0)])
+def test_what_idle_stages_multiply_is_no_waste(idle_percent: float, told: int) -> None:
+    recorder = Recorder(blank("a-run", "failed"))
+    recorder.note("model", tflop_per_step_per_device=1e-6, attention_tflop_percent=0.0)
+    recorder.set(warnings=[], pipeline={"bubble_percent": {"predicted": idle_percent}})
+    describing.warn(hlo.parse(PRODUCT), recorder)
+    assert len(recorder.record["warnings"]) == told
 
 
 WASTEFUL = """

@@ -1,6 +1,7 @@
 """Evaluations: when, of what, and that both twins make the same ones without dropout."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -63,7 +64,7 @@ def test_both_twins_evaluate_alike_bit_for_bit_without_dropout() -> None:
         return losses.evaluate(family, family.get("linen"), model, variables, batch, key).loss
 
     grid = mesh.make(case, jax.devices()[:1])
-    means = [float(loss(batch)) for batch in data.evaluation_arrays(case, grid)]
+    means = [float(loss(batch)) for (batch,) in data.evaluation_arrays(case, grid)]
     assert linen["loss"] == pytest.approx(sum(means) / 2, rel=1e-5)
 
 
@@ -86,13 +87,16 @@ def test_means_are_over_all_targets_of_all_batches() -> None:
         }
 
     made: Any = forward
-    counts = ("live", "total_weights")
-    batches: Any = [1, 3]
-    metrics, seconds = Evaluation(made, batches, 0, counts)({"params": {}})
-    assert metrics == {"loss": 2.5, "accuracy": 0.625, "total_weights": 12.0, "live": 4.0}
+    family: Any = SimpleNamespace(
+        counts=("live", "total_weights"), derived=lambda told: {"square": told["loss"] ** 2}
+    )
+    batches: Any = [[1, 3], [4]]  # losses of 2.5, by its parts, and of 4
+    metrics, seconds = Evaluation(made, batches, 0, family)({"params": {}})
+    means = {"loss": 3.25, "accuracy": 0.8125, "square": (2.5**2 + 4**2) / 2}
+    assert metrics == {**means, "total_weights": 24.0, "live": 8.0}
     assert seconds > 0
-    batches = [0]
-    assert Evaluation(made, batches, 0, counts)({"params": {}})[0]["loss"] == 0
+    batches = [[0]]
+    assert Evaluation(made, batches, 0, family)({"params": {}})[0]["loss"] == 0
 
 
 def test_data_of_its_own_or_of_a_file_of_any_size(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_data_of_its_own_or_of_a_file_of_any_size(tmp_path: Path) -> None:
         grid = mesh.make(case, jax.devices())
         return data.evaluation_arrays(case, grid), data.make_batch(case, grid)
 
-    (first, second), trained = arrays("eval.batches=2")
+    ((first,), (second,)), trained = arrays("eval.batches=2")
     assert first["inputs"].shape == (8, 3)
     for a, b in ((first, second), (first, trained)):
         assert (a["inputs"] != np.asarray(b["inputs"])).mean() > 0.9
@@ -110,12 +114,12 @@ def test_data_of_its_own_or_of_a_file_of_any_size(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", tokens)
     name = f"eval.tokens={tmp_path}/t.npy"
     found, _ = arrays(name)
-    assert [one["inputs"].shape for one in found] == [(16, 3)] * 3
-    np.testing.assert_array_equal(found[2]["targets"], tokens[2, :, 1:])
+    assert [one["inputs"].shape for (one,) in found] == [(16, 3)] * 3
+    np.testing.assert_array_equal(found[2][0]["targets"], tokens[2, :, 1:])
     assert len(arrays(name, "eval.batches=1")[0]) == 1
     shared = arrays(name, "data.global_batch=16", "data.microbatches=2")[0]
-    assert [one["inputs"].shape for one in shared] == [(8, 3)] * 6
-    np.testing.assert_array_equal(shared[5]["targets"], tokens[2, 8:, 1:])
+    assert [[part["inputs"].shape for part in one] for one in shared] == [[(8, 3)] * 2] * 3
+    np.testing.assert_array_equal(shared[2][1]["targets"], tokens[2, 8:, 1:])
     with pytest.raises(UserError, match=r"^eval.batches=4: eval.tokens=.* holds 3$"):
         arrays(name, "eval.batches=4")
     np.save(tmp_path / "t.npy", tokens[:, :12])

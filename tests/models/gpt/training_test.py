@@ -41,18 +41,21 @@ def settings_of(given: Path, name: str, *more: str) -> list[str]:
 class Alone:
     """Training on one device, without a pipeline: its microbatches are accumulated."""
 
-    def __init__(self, given: Path) -> None:
-        self.case = reading.load("30_pipeline", "tiny", settings_of(given, WINDOW, *ALONE))
+    def __init__(self, *settings: str) -> None:
+        self.case = reading.load("30_pipeline", "tiny", [*settings, *ALONE])
         grid = mesh.make(self.case, jax.devices()[:1])
         self.trainer = train_step.make_trainer(self.case, "nnx", grid)
         self.inputs = train_step.make_inputs(self.case, grid)
         self.step = programs.step_of(self.trainer)
 
-    def begun(self) -> Any:
+    def fresh(self) -> Any:
         """The state before the first step."""
-        state = programs.fresh_state(self.trainer, self.inputs.seed)
+        return programs.fresh_state(self.trainer, self.inputs.seed)
+
+    def begun(self) -> Any:
+        """Likewise, with the given parameters."""
         params = jax.tree.map(jax.numpy.asarray, nested(inputs.stacked()))
-        return state | {"params": params}
+        return self.fresh() | {"params": params}
 
     def run(self, state: Any, steps: int) -> tuple[Any, list[dict[str, float]]]:
         """The state after so many steps, and what each of them told."""
@@ -65,7 +68,7 @@ class Alone:
 
 @pytest.fixture(scope="module")
 def alone(given: Path) -> Alone:
-    return Alone(given)
+    return Alone(*settings_of(given, WINDOW))
 
 
 def check_float16(entry: Any, told: Any, tells: Any) -> None:
@@ -108,6 +111,34 @@ def test_between_two_overflows_it_goes_on_as_if_it_had_not_stopped(
     assert [entry["skipped"] for entry in told] == [True, True, False]
     np.testing.assert_equal(same, told)
     assert digest.array_digests(again) == digest.array_digests(after)
+
+
+def overflows(case: Any, scale: float) -> bool:
+    """Whether the logit of a target no likelier than any other word has an infinite gradient."""
+    targets = (case.data.global_batch or case.data.per_device_batch) * case.data.sequence_length
+    with np.errstate(over="ignore"):
+        return bool(np.isinf(np.float16(scale * (1 - 1 / case.model.vocab) / targets)))
+
+
+def test_the_first_three_steps_of_the_full_size_are_skipped() -> None:
+    """Shown where fewer targets share a smaller scale, so that their gradients are as large."""
+    full = reading.load("30_pipeline")
+    few = Alone(
+        *("model.layers=1", "model.vocab=8192", "data.sequence_length=32", "data.global_batch=16"),
+        f"optim.initial_loss_scale={2.0**26}",
+    )
+    scales = [2.0**26, 2.0**26, 2.0**25, 2.0**24]  # the first overflow is forgiven
+    assert full.optim.initial_loss_scale == 64 * scales[0]
+    for scale, infinite in zip(scales, (True, True, True, False), strict=True):
+        assert overflows(full, 64 * scale) == overflows(few.case, scale) == infinite
+    state, told = few.run(few.fresh(), 3)
+    assert [(entry["skipped"], entry["loss_scale"]) for entry in told] == [
+        (True, scale) for scale in scales[:3]
+    ]
+    scaler = state["loss_scale"]
+    assert scaler["scale"] == scales[3]
+    _, (good,) = few.run(state | {"loss_scale": scaler | {"scale": scaler["scale"] / 2**10}}, 1)
+    assert not good["skipped"]
 
 
 @pytest.mark.parametrize(("name", "impl"), [("float32", "linen"), (WINDOW, "nnx")])

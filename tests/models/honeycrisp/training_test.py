@@ -12,7 +12,7 @@ import pytest
 from harness.cases import reading
 from harness.saving import digest
 from harness.saving.checkpointer import Checkpointer
-from harness.training import train_step
+from harness.training import stepping, train_step
 from harness.training.parallel import mesh
 from models.seam import USUAL_NAMES
 from models.shared.trees import named_leaves, nested
@@ -119,6 +119,32 @@ def test_the_twins_are_one_program_over_every_mesh(recipe: str) -> None:
             for impl in USUAL_NAMES
         )
         assert one == other
+
+
+def first_metrics(recipe: str, *settings: str) -> dict[str, float]:
+    """What the first step of one device tells."""
+    alone = ["parallel.data=1", "parallel.fsdp=1", "model.layers=1"]
+    case = reading.load("20_honeycrisp", "tiny", [*FLOAT32, *alone, *settings], recipe)
+    trainer = train_step.make_trainer(case, "nnx", mesh.make(case, jax.devices()[:1]))
+    given = train_step.make_inputs(case, trainer.grid)
+    with trainer.grid.in_force():
+        step = jax.jit(lambda given: trainer.step(trainer.init(given.seed), given)[1])
+        return stepping.fetched(step(given))
+
+
+def test_microbatches_of_unequal_targets_tell_what_their_batch_does(tmp_path: Path) -> None:
+    """Also the perplexity, which is no mean of theirs."""
+    batch: dict[str, Any] = inputs.batch()
+    for row, targets in enumerate(batch["targets"]):
+        targets[8 * row + 4 :] = 0
+    np.savez(tmp_path / "tokens.npz", **batch)
+    tokens = f"data.tokens={tmp_path / 'tokens.npz'}"
+    whole = first_metrics("reference", tokens)
+    assert whole["live_targets"] == 4 + 12 + 20 + 28
+    assert whole["perplexity"] == pytest.approx(np.exp(whole["loss"]), rel=1e-6)
+    for recipe in reading.RECIPES:
+        parts = first_metrics(recipe, tokens, "data.microbatches=4")
+        assert parts == pytest.approx(whole, rel=1e-5)
 
 
 def test_what_is_run_on_chooses_the_mesh() -> None:

@@ -26,7 +26,11 @@ def plain_state() -> dict[str, Any]:
         "inner": {"kernel": jnp.arange(6.0).reshape(3, 2), "bias": jnp.ones(2)},
         "scale": jnp.full(2, 3.0),
     }
-    return {"step": jnp.int32(4), "params": params, "opt_state": ADAM.init(params)}
+    return {"step": jnp.int32(4), "params": params, **init_optimizer(params)}
+
+
+def init_optimizer(params: Any) -> dict[str, Any]:
+    return {"opt_state": ADAM.init(params), "loss_scale": {"scale": jnp.float32(8)}}
 
 
 def step(state: Any, batch: jax.Array) -> tuple[Any, Any]:
@@ -37,7 +41,9 @@ def step(state: Any, batch: jax.Array) -> tuple[Any, Any]:
     value, gradients = jax.value_and_grad(loss)(state["params"])
     updates, opt_state = ADAM.update(gradients, state["opt_state"], state["params"])
     params = optax.apply_updates(state["params"], updates)
-    return {"step": state["step"] + 1, "params": params, "opt_state": opt_state}, {"loss": value}
+    loss_scale = {"scale": state["loss_scale"]["scale"] / 2}
+    after = {"params": params, "opt_state": opt_state, "loss_scale": loss_scale}
+    return {"step": state["step"] + 1, **after}, {"loss": value}
 
 
 def carrier(mode: Literal["state", "jit"]) -> Carrier:
@@ -45,7 +51,7 @@ def carrier(mode: Literal["state", "jit"]) -> Carrier:
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), plain_state()
     )
-    return Carrier(mode, Model, ADAM.init, shapes)
+    return Carrier(mode, Model, init_optimizer, shapes)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -68,7 +74,7 @@ def test_steps_are_those_of_the_plain_state(mode: Literal["state", "jit"]) -> No
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
     )
-    one = Carrier(mode, Model, ADAM.init, shapes)
+    one = Carrier(mode, Model, init_optimizer, shapes)
     with jax.set_mesh(mesh):
         traced = one.trace(step, batch, everywhere)
         call = one.call(traced.lower().compile())
