@@ -114,7 +114,7 @@ def parts(named: Sequence[tuple[str, Run]]) -> Markup:
 
     what, form, found = "Compute", _cycles, told_of("prediction", "cycles_by_part")
     if not any(told for _, told in found):
-        what, form, found = "Matrix products", _flop, told_of("program", "tflop_by_part")
+        what, form, found = "Matrix products", words.flop, told_of("program", "tflop_by_part")
     largest = {part: max(told.get(part, 0.0) for _, told in found)
                for _, every in found for part in every}  # fmt: skip
     rows = []
@@ -140,14 +140,6 @@ def _by_part(listed: Any) -> dict[str, float]:
 
 def _cycles(count: float) -> str:
     return f"{count / 1e6:.3g} million cycles"
-
-
-def _flop(count: float) -> str:
-    """Of 10^12 operations, in the unit that suits them."""
-    for unit, scale in (("TFLOP", 1.0), ("GFLOP", 1e-3)):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count / 1e-6:.3g} MFLOP"
 
 
 def wall(named: Sequence[tuple[str, Run]]) -> Markup:

@@ -15,7 +15,7 @@ _FIGURES = (  # of one program: name, where in the record, filter
     ("temporaries", "memory.temp_bytes", "size"),
     ("on the wire a step", "program.wire_bytes", "wire"),
     ("million cycles a step", "program.fusion_cycles", "millions"),
-    ("TFLOP of a device and step", "model.tflop_per_step_per_device", "plain"),
+    ("the model's products a step", "model.tflop_per_step_per_device", "flop"),
     ("step, predicted", "prediction.step_seconds", "seconds"),
     ("to compile", "timing.compile_seconds", "seconds"),
 )
@@ -93,10 +93,10 @@ def _sections(case: Case) -> Iterator[dict[str, Any]]:
         else:
             apart.append((on, [Side(impl, run) for impl, run in sides.items()]))
     for both, slices in alike.items():
-        yield _section(f"{both} are one program", slices)
+        yield _section(f"Compiled for slices: {both} are one program", slices)
     for on, listed in apart:
         both = " and ".join(side.name for side in listed)
-        yield _section(f"{on}: {both}", listed, case.preflight_pairs.get(on))
+        yield _section(f"Compiled for {on}: {both}", listed, case.preflight_pairs.get(on))
 
 
 def _by_slice(case: Case) -> dict[str, list[Side]]:

@@ -178,6 +178,14 @@ def as_is(value: float) -> str:
     return f"{value:,.10g}"
 
 
+def flop(value: float) -> str:
+    """Of 10^12 operations, in the unit that suits them."""
+    for unit, scale in (("TFLOP", 1.0), ("GFLOP", 1e-3)):
+        if value >= scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value / 1e-6:.4g} MFLOP"
+
+
 def millions(value: float) -> str:
     """A count in millions, which the heading says."""
     return f"{value / 1e6:,.2f}"
@@ -186,6 +194,7 @@ def millions(value: float) -> str:
 FILTERS = {
     "asis": figure(as_is),
     "signed": figure(signed),
+    "flop": figure(flop),
     "millions": figure(millions),
     "ratio": figure(times),
     "seconds": figure(seconds),
