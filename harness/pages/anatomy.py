@@ -138,8 +138,8 @@ def _by_part(listed: Any) -> dict[str, float]:
     return {part: one for part, one in known.items() if one is not None and one > 0}
 
 
-def _cycles(count: float) -> str:
-    return f"{count / 1e6:.3g} million cycles"
+def _cycles(value: float) -> str:
+    return f"{value / 1e6:.3g} million cycles"
 
 
 def wall(named: Sequence[tuple[str, Run]]) -> Markup:

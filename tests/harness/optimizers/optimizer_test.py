@@ -25,7 +25,9 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up(limit: float, scale:
 def test_all_that_an_update_computes_is_known_as_the_optimizers(name: str) -> None:
     module = optimizers.load(name)
     made = module.make(module.Settings(), lambda step: jnp.float32(0.1))
-    optimizer = made if isinstance(made, Optimizer) else clipped(made, 1.0, lambda step: 0.1)
+    optimizer = (
+        made if isinstance(made, Optimizer) else clipped(made, 1.0, lambda step: jnp.float32(0.1))
+    )
     params = {"layers": {"kernel": jnp.ones((2, 3))}}
     state = {"step": jnp.int32(0), **optimizer.init(params)}
     traced = jax.make_jaxpr(optimizer.update)(params, state, params)
