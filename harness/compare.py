@@ -7,7 +7,7 @@ from harness.comparing import badge, comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
 from harness.pages import comparison_page
 from harness.records import finding
-from harness.terminal import cli
+from harness.terminal import cli, outputs
 from harness.terminal.errors import UserError
 from harness.terminal.text import safe
 
@@ -87,10 +87,7 @@ def main(argv: list[str]) -> int:
     else:
         print(comparison_text.terminal(compared))
     for path, text in files.items():
-        try:
-            path.write_text(text(compared), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
+        outputs.write(path, text(compared))
     return _gate(compared) if arguments.gate else 0
 
 

@@ -71,10 +71,7 @@ def write(results: Path, records: Iterable[Record]) -> list[Path]:
                 f"{path}: already holds another record; remove it, or give another --results-dir"
             )
     for path, record in missing:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{path.parent}: {error.strerror}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
         record_module.write(path, record)
     return paths
 

@@ -16,7 +16,7 @@ from harness.records import environment, record
 from harness.slices import forecast_text, rows, search, search_text, space, topology
 from harness.slices.forecast import Forecast, Question, make
 from harness.slices.topology import Slice
-from harness.terminal import cli
+from harness.terminal import cli, outputs
 from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.training import checking
@@ -185,9 +185,9 @@ def _search(arguments: Namespace, case: Case, on: Slice, impl: str, argv: Sequen
     command = shlex.join(["harness", "preflight", *argv])
     if arguments.json is not None:
         document = search_text.document(sought, found, made, command)
-        arguments.json.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        outputs.write(arguments.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
     if arguments.markdown is not None:
-        arguments.markdown.write_text(search_text.markdown(sought, found, made, command) + "\n")
+        outputs.write(arguments.markdown, search_text.markdown(sought, found, made, command) + "\n")
     return 0 if search.front(found.rows) else _DOES_NOT_FIT
 
 
@@ -196,9 +196,9 @@ def _write(arguments: Namespace, forecasts: Sequence[Forecast]) -> None:
         record.validate(forecast.record)
     if arguments.json is not None:
         records = [forecast.record for forecast in forecasts]
-        arguments.json.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
+        outputs.write(arguments.json, json.dumps(records, indent=1, allow_nan=False) + "\n")
     if arguments.markdown is not None:
-        arguments.markdown.write_text(forecast_text.markdown(forecasts) + "\n")
+        outputs.write(arguments.markdown, forecast_text.markdown(forecasts) + "\n")
 
 
 if __name__ == "__main__":

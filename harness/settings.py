@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.cases import catalogue, reading
 from harness.cases.catalogue import Section
-from harness.terminal import cli
+from harness.terminal import cli, outputs
 from harness.terminal.errors import UserError
 
 _SHORT = """\
@@ -39,10 +39,7 @@ def main(argv: list[str]) -> int:
     if arguments.markdown is None:
         print("\n\n".join([*map(_text, sections), _SHORT]))
         return 0
-    try:
-        arguments.markdown.write_text(page(sections), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{arguments.markdown}: {error.strerror}") from None
+    outputs.write(arguments.markdown, page(sections))
     return 0
 
 

@@ -124,14 +124,15 @@ def _of_this_step(found: Found) -> list[str]:
             f"equal up to rounding: {many} of {len(found.b.nodes)} differ given equal inputs, by at"
             f" most {most:.2g} of what moving values by a unit in the last place makes there"
         ]
-    lines = [f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
-             " rounding; the furthest first:"]  # fmt: skip
-    lines += [line for one in beyond[:_LONGEST_TABLE] for line in _judged(found, one)]
-    more = len(beyond) - _LONGEST_TABLE
-    return [*lines, f"  and {more} more"] if more > 0 else lines
+    told = [_judged(found, one) for one in beyond]
+    return [
+        f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
+        " rounding; the furthest first:",
+        *capped(told, _LONGEST_TABLE),
+    ]
 
 
-def _judged(found: Found, one: Judged) -> list[str]:
+def _judged(found: Found, one: Judged) -> str:
     tensor, layer = parting.place(one.at, found.a)
     lines = [_line(found.a, one.at, one.a), _line(found.b, one.own, one.b)]
     places = ", ".join(f"{name} at {line}" for name, line in zip(found.names, lines, strict=True))
@@ -139,7 +140,7 @@ def _judged(found: Found, one: Judged) -> list[str]:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
         far = f"{one.times:,.3g} times what rounding makes ({one.error:.2g}, {one.rounding:.2g})"
-    return [f"  {_layer(layer)}{tensor}: {far}", f"    {places}"]
+    return f"{_layer(layer)}{tensor}: {far}\n  {places}"
 
 
 def _line(trace: Trace, value: Node, first: Node) -> str:

@@ -58,7 +58,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except SeamError as error:
-        raise UserError("\nerror: ".join(f"--twins {fault}" for fault in error.faults)) from None
+        raise UserError(*(f"--twins {fault}" for fault in error.faults)) from None
 
 
 def _telling(function: Callable[P, T]) -> Callable[P, T]:

@@ -16,6 +16,7 @@ from harness.published import arrival, prefixes
 from harness.published.arrival import LARGEST_BYTES, Line
 from harness.records import record as record_module
 from harness.records.record import Record
+from harness.terminal import inputs
 from harness.terminal.errors import UserError
 from harness.terminal.text import aligned
 
@@ -54,13 +55,12 @@ class Imported:
 
 
 def load(path: str) -> Document:
-    """Reads a document; raises UserError when it is missing, too large or no text."""
+    """Reads a document; raises UserError when it is missing, no file, too large or no text."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: {reason}; give a log, a page's text or a configuration") from None
+        content = inputs.content(path, LARGEST_BYTES)
+    except OSError as error:
+        told = f"{path}: {error.strerror}; give a log, a page's text or a configuration"
+        raise UserError(told) from None
     return parse(path, content)
 
 

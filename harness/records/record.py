@@ -13,6 +13,7 @@ from typing import Any, Literal
 from harness.records import atomic, sealing
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
+from harness.terminal.text import safe
 
 SCHEMA_VERSION = 2
 
@@ -28,12 +29,7 @@ _WHERE_NOT_TOLD = {"nnx_state": "dict"}  # of keys that older records lack
 
 
 class RecordError(UserError):
-    """A record that cannot be read, written or believed; the message is one line."""
-
-    def __init__(self, message: str) -> None:
-        # A foreign file may bring control characters into a message; they stay out of terminals.
-        printable = "".join(letter if letter.isprintable() else " " for letter in message)
-        super().__init__(" ".join(printable.split()))
+    """A record that cannot be read, written or believed."""
 
 
 def new_run_id(case_name: str, impl: str | None = None, now: datetime | None = None) -> str:
@@ -218,4 +214,4 @@ def _part_validator(part: str) -> Callable[[object], object]:
 def _reason(message: str) -> str:
     """Returns a validator's complaint in our words, shortened where it quotes a foreign file."""
     reason = message.removeprefix("data.").replace("data must", "the record must", 1)
-    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return safe(reason, _LONGEST_REASON)

@@ -1,3 +1,3 @@
 """Between the commands and whoever types them: options, refusals, named files, text, progress."""
 
-__all__ = ["cli", "console", "errors", "inputs", "installing", "text"]
+__all__ = ["cli", "console", "errors", "inputs", "installing", "outputs", "text"]

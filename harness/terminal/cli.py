@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from harness.terminal.errors import UserError
-from harness.terminal.text import safe
+from harness.terminal.text import one_line
 
 _BAD_INPUT = 2
-_LONGEST_LINE = 2000
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,23 +37,23 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
         code = command(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        code = _told(str(error))
+        code = _told(error)
     except BrokenPipeError:  # whoever reads has read enough
         silence()
         code = 128 + signal.SIGPIPE
     except OSError as error:  # of a file that was named, of a folder that is gone, of a full disk
         silence()
-        code = _told(": ".join(str(one) for one in (error.filename, error.strerror) if one))
+        words = ": ".join(str(one) for one in (error.filename, error.strerror) if one)
+        code = _told(UserError(words or one_line(error)))
     except UnicodeError as error:
-        code = _told(f"a name that is not text: {error}")
+        code = _told(UserError(f"a name that is not text: {error}"))
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
 
 
-def _told(message: str) -> int:
-    lines = (safe(line, _LONGEST_LINE) for line in message.split("\n"))
-    print("error: " + "\n".join(lines), file=sys.stderr)
+def _told(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
     return _BAD_INPUT
 
 

@@ -9,7 +9,11 @@ from harness.terminal.text import size
 
 def content(path: str | os.PathLike[str], most: int) -> bytes:
     """A file's bytes; raises OSError also where it is a pipe or a device, or holds more."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe nobody writes to would block
+    try:
+        # A pipe that nobody writes to would block.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # a name that holds a zero
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
     try:
         require_file(descriptor, path)
     except OSError:

@@ -73,10 +73,10 @@ def shortlist(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def capped(lines: Sequence[str], most: int) -> list[str]:
-    """The first few lines, indented and made safe, and how many more there are."""
-    more = len(lines) - most
-    shown = [f"  {safe(line, 200)}" for line in lines[:most]]
+def capped(entries: Sequence[str], most: int) -> list[str]:
+    """The first few entries, their lines indented and safe, and how many more there are."""
+    more = len(entries) - most
+    shown = [f"  {safe(line, 400)}" for entry in entries[:most] for line in entry.split("\n")]
     return [*shown, f"  and {more} more"] if more > 0 else shown
 
 

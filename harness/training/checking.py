@@ -28,7 +28,7 @@ def require(case: Case) -> None:
     if case.twins is not None:
         found = faults(case)
         if found:
-            raise UserError("\nerror: ".join(f"--twins {case.twins}: {one}" for one in found))
+            raise UserError(*(f"--twins {case.twins}: {one}" for one in found))
 
 
 def faults(case: Case) -> list[str]:

@@ -89,7 +89,7 @@ def test_another_record_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFi
         (b"\x1f\x8b\x08 no stream", "a damaged .gz file"),
         (b"a" * 10_000_000, "none of"),
         (b"completed step: " * 700_000, "no completed step"),
-        (b"x" * (LARGEST_BYTES + 1), "larger than 67,108,864 bytes"),
+        (b"x" * (LARGEST_BYTES + 1), "holds more than 64.000 MiB"),
     ],
     ids=[
         "empty",

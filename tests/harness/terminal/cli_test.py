@@ -1,5 +1,6 @@
 """Commands find the project's own packages, wherever they are started."""
 
+import gzip
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ import commands
 import pytest
 
 from harness.cases import families
+from harness.terminal import cli
 from harness.terminal.errors import UserError
 
 
@@ -114,6 +116,27 @@ def test_odd_streams_and_names_are_a_line_at_most(
     assert said == told if told is not None else said.startswith("error: ")
     assert said.count("\n") <= 1
     assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("a\x1b[31m\n", "b"), "a?[31m?\nerror: b"),
+        (OSError(28, "No space", "a\nb"), "a?b: No space"),
+        (OSError(28, "No space"), "No space"),
+        (gzip.BadGzipFile("Not a gzipped file"), "BadGzipFile: Not a gzipped file"),
+        (UnicodeError("\x00"), "a name that is not text: ?"),
+    ],
+)
+def test_what_a_command_raises_is_told_without_control_characters(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(argv: list[str]) -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(fails)
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"error: {told}\n")
 
 
 def test_a_folder_that_is_gone_is_a_line(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_lists_end_with_how_many_are_left_out() -> None:
     assert text.shortlist(["a", "b", "c"]) == "a, b, c"
     assert text.shortlist(["a", "b", "c", "d"]) == "a, b, c and 1 more"
     assert text.capped(["a", "b"], 2) == ["  a", "  b"]
-    assert text.capped(["a\n", "b", "c"], 1) == ["  a?", "  and 2 more"]
+    assert text.capped(["a\x1b\n  b", "c", "d"], 1) == ["  a?", "    b", "  and 2 more"]
 
 
 def test_a_foreign_text_is_made_safe_and_short() -> None:
