@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,26 +65,24 @@ class RunFolder:
 
     def write_config(self, text: str) -> None:
         """Keeps the flattened case."""
-        if self._is_primary:
-            (self.path / "config.txt").write_text(text, encoding="utf-8")
+        self._write("config.txt", text.encode())
 
     def write_names(self, names: Iterable[str]) -> None:
         """Keeps whose array is whose, of a pair that was matched."""
-        if self._is_primary:
-            text = "".join(f"{line}\n" for line in names)
-            (self.path / "names.txt").write_text(text, encoding="utf-8")
+        self._write("names.txt", "".join(f"{line}\n" for line in names).encode())
 
     def write_program(self, text: str) -> None:
         """Keeps the optimised program, for a comparison to name what differs in it."""
-        if self._is_primary:
-            (self.path / "program.txt.gz").write_bytes(gzip.compress(text.encode(), 6, mtime=0))
+        self._write("program.txt.gz", gzip.compress(text.encode(), 6, mtime=0))
 
     def write_status(self, state: str, step: int | None, exit_code: int | None = None) -> None:
         """Replaces status.json: the state, the last finished step, the exit code once there."""
         if self._is_primary:
             status = sealing.sealed({"state": state, "step": step, "exit_code": exit_code})
-            # After every step: training must not wait for a disk.
-            atomic.write(self.path / history.STATUS, json.dumps(status) + "\n", to_disk=False)
+            path = self.path / history.STATUS
+            with storage.errors_told(path):
+                # After every step: training must not wait for a disk.
+                atomic.write(path, json.dumps(status) + "\n", to_disk=False)
 
     def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Adds a step's line to metrics.jsonl, at once."""
@@ -97,11 +96,17 @@ class RunFolder:
         """Adds to saves.jsonl what a save has cost, once it is committed."""
         self._append(history.SAVES, entry)
 
+    def _write(self, name: str, content: bytes) -> None:
+        if self._is_primary:
+            with storage.errors_told(self.path / name):
+                (self.path / name).write_bytes(content)
+
     def _append(self, name: str, entry: Mapping[str, Any]) -> None:
         if self._is_primary:
-            if name not in self._journals:
-                self._journals[name] = Journal(self.path / name)
-            self._journals[name].append(entry)
+            with storage.errors_told(self.path / name):
+                if name not in self._journals:
+                    self._journals[name] = Journal(self.path / name)
+                self._journals[name].append(entry)
 
     def digests(self) -> dict[str, str]:
         """The record's `files`; to be asked once nothing more is written but the record."""
@@ -123,10 +128,11 @@ class RunFolder:
             self._mirror.sync()
 
     def close(self) -> None:
-        """Closes the files; raises UserError when a bucket does not take the last of them."""
-        self.log.close()
-        for journal in self._journals.values():
-            journal.close()
+        """Closes the files; raises UserError when the last of them cannot be kept."""
+        with storage.errors_told(self.path), ExitStack() as opened:
+            opened.callback(self.log.close)
+            for journal in self._journals.values():
+                opened.callback(journal.close)
         if self._mirror is not None:
             self._mirror.close()
             shutil.rmtree(self.path, ignore_errors=True)

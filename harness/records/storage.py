@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from harness.terminal import installing
+from harness.terminal import inputs, installing
 from harness.terminal.errors import UserError
 
 _UPLOAD_SECONDS = 5
@@ -54,13 +54,19 @@ def errors_told(where: Any) -> Iterator[None]:
     except Exception as error:  # the clients of buckets raise errors of many kinds
         if not (is_remote(where) or isinstance(error, OSError)):
             raise
-        raise UserError(f"{where}: {_reason(error)}") from error
+        raise UserError(f"{where}: {_reason(error, where)}") from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
+def _reason(error: Exception, where: Any) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        is_there = error.filename is None or str(error.filename) == str(where)
+        return error.strerror if is_there else f"{error.strerror}: {error.filename}"
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def content(path: Any, most: int) -> bytes:
+    """What a file holds; raises OSError for one of this machine that holds more than `most`."""
+    return bytes(path.read_bytes()) if is_remote(path) else inputs.content(path, most)
 
 
 def local_copy(path: Any) -> Path:

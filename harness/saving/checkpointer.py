@@ -111,8 +111,6 @@ class Checkpointer:
             probe.write_text("")
             probe.unlink()
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise CheckpointError(f"{self._directory}: {_reason(error)}") from error
             raise UserError(
                 f"{self._directory}: checkpoints cannot be written there: {_reason(error)}"
             ) from None

@@ -1,5 +1,6 @@
 """What a command says while it works: on the terminal and, the same, in a log."""
 
+import contextlib
 import shutil
 import sys
 import threading
@@ -41,10 +42,14 @@ class Console:
             self._line(text)
 
     def log_only(self, text: str) -> None:
-        """Keeps a text that is too long for a terminal, such as a traceback."""
+        """Keeps a text that is too long for a terminal, such as a traceback.
+
+        Where the log cannot take it, as on a full disk, its owner learns so when closing it.
+        """
         if self._log is not None:
-            self._log.write(text + "\n")
-            self._log.flush()
+            with contextlib.suppress(OSError):
+                self._log.write(text + "\n")
+                self._log.flush()
 
     def begin(self, work: str, usual: float | None = None, announced: bool = True) -> None:
         """Work begins that took `usual` seconds before, if that is known; any other is over."""

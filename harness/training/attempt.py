@@ -1,5 +1,6 @@
 """One start of a run, from its folder to its record: whatever happens, the record is written."""
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -68,10 +69,15 @@ def run(
     recorder.note("environment", mesh=dict(grid.mesh.shape))
     recorder.note("timing", import_seconds=process_age_seconds())
     recorder.set(error=KILLED)  # what stands there if it is
-    folder.write_config(reading.flat_text(case))
-    folder.write_record(record)
-    with Console(folder.log, quiet=jax.process_index() != 0) as console:
-        code = _told(options, case, recorder, folder, grid, begun, console)
+    try:
+        folder.write_config(reading.flat_text(case))
+        folder.write_record(record)
+        with Console(folder.log, quiet=jax.process_index() != 0) as console:
+            code = _told(options, case, recorder, folder, grid, begun, console)
+    except UserError:  # what cannot be written is told once
+        with contextlib.suppress(UserError):
+            folder.close()
+        raise
     try:
         folder.close()
     except UserError as error:  # what is not kept is not done

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from harness.records import summary
+from harness.records import storage, summary
 from harness.records.recorder import Recorder
 from harness.records.run_folder import RunFolder
 from harness.terminal.console import Console
@@ -146,4 +146,6 @@ def _scalars(folder: RunFolder) -> Any:
         return None
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(folder.path / "tensorboard"))
+    place = folder.path / "tensorboard"
+    with storage.errors_told(place):
+        return SummaryWriter(str(place))

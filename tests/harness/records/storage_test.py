@@ -102,6 +102,8 @@ def test_a_mirror_sends_nothing_that_may_not_be_sent(tmp_path: Path) -> None:
     ("error", "told"),
     [
         (OSError(28, "No space left on device", "x/y"), "here: No space left on device: x/y"),
+        (OSError(28, "No space left on device", "here"), "here: No space left on device"),
+        (OSError(28, "No space left on device"), "here: No space left on device"),
         (OSError("no number"), "here: no number"),
         (PermissionError(), "here: PermissionError"),
     ],

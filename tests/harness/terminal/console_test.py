@@ -97,6 +97,16 @@ def test_on_a_terminal_one_line_renews_itself(
     assert re.search(r"^compile: \d+ s so far$", log.getvalue(), re.MULTILINE)
 
 
+def test_a_log_that_is_full_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    log = open("/dev/full", "w")  # noqa: SIM115
+    with Console(log) as said:
+        said.line("one")
+        said.line("two")
+    assert capsys.readouterr().out == "one\ntwo\n"
+    with pytest.raises(OSError, match="No space left"):
+        log.close()
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 def test_a_terminal_that_is_gone_does_not_end_the_run(
     error: OSError, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
