@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.bisecting.capture import Node, Place, Trace
 from harness.bisecting.computing import Side
+from harness.terminal import inputs
 from harness.terminal.errors import UserError
 
 _VERSION = 2
@@ -60,6 +61,7 @@ def save(path: str, side: Side) -> None:
 def read(path: str) -> Side:
     """The side that a file keeps; UserError for one that keeps none."""
     try:
+        inputs.require_file(path, path)
         with Path(path).open("rb") as file, np.load(file) as arrays:
             about = json.loads(arrays["about"].tobytes())
             values = arrays["values"].tobytes()

@@ -190,15 +190,20 @@ def _logical_lines(name: str, lines: Iterator[str]) -> Iterator[tuple[bool, str,
     """Joins instructions that span several lines (kernel metadata does)."""
     parts: list[str] = []
     is_root, instruction = False, ""
+    counted = depth = 0  # the parts whose brackets were counted, and how many of these are open
     for line in lines:
         found = _START.match(line)
-        ends = (line == "}" or line.startswith("}, execution_thread")) and _is_balanced(parts)
+        ends = False
+        if line == "}" or line.startswith("}, execution_thread"):
+            depth += sum(map(_opened, parts[counted:]))
+            counted, ends = len(parts), depth == 0
         if parts and (found or ends):
             yield is_root, instruction, "\n".join(parts)
         if ends:
             return
         if found:
             is_root, instruction, parts = bool(found[1]), found[2], [line[found.end() :]]
+            counted = depth = 0
         else:
             parts.append(line)
     raise UserError(f"computation {name} of the XLA program does not end: is the text cut off?")
@@ -242,9 +247,10 @@ def _closing(text: str, start: int) -> int:
     raise UserError(f"unbalanced brackets in the XLA program: {text[start : start + 80]!r}")
 
 
-def _is_balanced(parts: list[str]) -> bool:
-    tokens = [token[0] for part in parts for token in _TOKEN.finditer(part)]
-    return sum(t in "([{" for t in tokens) == sum(t in ")]}" for t in tokens)
+def _opened(part: str) -> int:
+    """How many brackets more are opened than closed."""
+    tokens = [token[0] for token in _TOKEN.finditer(part)]
+    return sum(t in "([{" for t in tokens) - sum(t in ")]}" for t in tokens)
 
 
 def _attributes(text: str) -> dict[str, str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from harness.pages import words
 from harness.records import finding, record
 from harness.records.record import Record, RecordError
+from harness.terminal import inputs
 
 PREFLIGHT_FILE = "records.json"  # a list of records, as `harness.preflight --json` writes them
+_LARGEST = 2**28  # bytes of it
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def load(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 def _read_list(path: Path, warnings: list[str]) -> list[Record]:
     """The good records of a list; a warning for the others."""
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = json.loads(inputs.content(path, _LARGEST))
         if not isinstance(listed, list):
             raise RecordError("holds no list of records")
     except (OSError, ValueError, RecursionError, RecordError) as error:

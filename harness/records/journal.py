@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records import sealing
-from harness.terminal import inputs
+from harness.records import sealing, storage
 
 _AFTER = "after_sha256"  # of a line: the beginning of the checksum of the line before it
 _LARGEST = 2**30  # bytes of a file
@@ -78,15 +77,9 @@ class Journal:
         self._file.close()
 
 
-def _content(path: Any) -> bytes:
-    if not path.exists():
-        return b""
-    return inputs.content(path, _LARGEST) if isinstance(path, Path) else bytes(path.read_bytes())
-
-
-def read(path: Path) -> Lines:
+def read(path: Any) -> Lines:
     """Reads a journal, whatever has become of it; one that is not there is empty."""
-    content = _content(path)
+    content = storage.content(path, _LARGEST) if path.exists() else b""
     *lines, cut = content.split(b"\n")
     size = len(content) - len(cut)
     with contextlib.suppress(ValueError, RecursionError):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from harness.saving import stacking
+from harness.terminal import inputs
 from harness.terminal.errors import UserError
 from harness.terminal.text import one_line, shortlist
 from models.shared.trees import named_leaves
@@ -25,6 +26,7 @@ def read(path: str | Path, params: Any, stack: str | None = None) -> Any:
     """
     wanted = named_leaves(params)
     try:
+        inputs.require_file(path, path)
         with open(path, "rb") as file:  # of a damaged archive np.load leaves its own file open
             stored = np.load(file, allow_pickle=False)
             arrays = stacking.joined({name: stored[name] for name in stored.files}, stack)

@@ -90,7 +90,7 @@ def is_foreign(path: Any) -> bool:
     if (path / METADATA / METADATA).is_file():
         try:
             metadata = json.loads((path / METADATA / METADATA).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         return not (isinstance(metadata, dict) and {"sha256", "digests"} & metadata.keys())
     if any((path / METADATA / name).exists() for name in foreign.OTHER_METADATA):

@@ -93,7 +93,7 @@ def expects(path: Any, item: str) -> bool:
     """Whether Orbax's own note at a step says that an item of this name was saved."""
     try:
         handlers = json.loads((path / _ROOT).read_text())["item_handlers"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False
     return isinstance(handlers, dict) and item in handlers
 
@@ -140,7 +140,7 @@ def _places_in(folder: Any) -> dict[str, Place]:
         driver = "zarr3" if stored.get("use_zarr3") else "zarr"
         packed = stored.get("use_ocdbt", packed)
         names = [tuple(map(str, name)) for name in _array_names(stored["tree_metadata"])]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
         raise Damaged(f"its {_TREE} cannot be read: {one_line(error)}") from error
     return {"/".join(name): Place(folder, ".".join(name), driver, packed) for name in names}
 

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any, NamedTuple
 
 from harness.cases import reading
-from harness.records import history
+from harness.records import history, storage
 from harness.records import record as record_module
 from harness.records.ownership import Owner
 from harness.records.record import Record, RecordError
@@ -12,6 +12,7 @@ from harness.records.run_folder import KILLED, earlier_record, set_aside
 from harness.saving import restoring
 
 CHECKPOINTS = "checkpoints"  # in a run's folder, unless its case names another one
+_LARGEST_CONFIG = 2**20  # bytes
 # What a checkpoint tells of the run that saved it, beside its case.
 ABOUT = ("run_id", "impl", "size", "recipe", "init", "nnx_state", "case", "environment")
 
@@ -60,11 +61,12 @@ def find(results: Any, run_id: str, owner: Owner) -> Left | None:
 
 
 def _completed(record: Record, faults: list[str], home: Any) -> Left:
-    found, begun = history.complete(record, home)
-    config = home / "config.txt"
-    if not config.exists():
+    with storage.errors_told(home):
+        found, begun = history.complete(record, home)
+        config = _config(home)
+    if config is None:
         found.append("config.txt: is gone")
-    elif config.read_bytes() != reading.lines(record["case"]["config"]).encode():
+    elif config != reading.lines(record["case"]["config"]).encode():
         found.append("config.txt: is not the case of record.json, which counts")
     return Left(record, [*faults, *found], begun)
 
@@ -79,10 +81,18 @@ def _rebuilt(home: Any, run_id: str) -> Record | None:
     return record | {"error": KILLED, "nonfinite_steps": 0}
 
 
+def _config(home: Any) -> bytes | None:
+    """What config.txt holds: none of it where it is too large to be one, None without one."""
+    path = home / "config.txt"
+    try:
+        return storage.content(path, _LARGEST_CONFIG) if path.exists() else None
+    except OSError:
+        return b""
+
+
 def _checkpoints(home: Any) -> Any:
     """Where the run's checkpoints lie: in its folder, or as its case says."""
     key = "checkpoint.directory: "
-    config = home / "config.txt"
-    lines = config.read_bytes().decode(errors="replace").splitlines() if config.exists() else []
+    lines = (_config(home) or b"").decode(errors="replace").splitlines()
     told = [line.removeprefix(key) for line in lines if line.startswith(key)]
     return told[0] if told and told[0] != "null" else home / CHECKPOINTS

@@ -13,6 +13,7 @@ from harness.records.record import RecordError
 _OUTCOME = ("status.json", "record.json")
 _FILES = ("config.txt", "program.txt.gz", "metrics.jsonl", *_OUTCOME)
 _SOME = ("names.txt", history.EVALUATIONS, history.SAVES)  # that not every run has
+_LARGEST = 2**30  # bytes of one
 _FETCHED = ".collected.json"  # what lies beside the files: the sha256 of each as it was fetched
 
 
@@ -45,7 +46,7 @@ class Source:
         present = {path.name: path for path in self._remote.iterdir()}
         logs = sorted(name for name in present if name.startswith("log.") and name[-4:] == ".txt")
         names = [*logs, *(name for name in (*_SOME, *_FILES) if name in present)]
-        files = {name: present[name].read_bytes() for name in names}
+        files = {name: storage.content(present[name], _LARGEST) for name in names}
         return Left(files, max((_written(present[name]) for name in names), default=None))
 
     def here(self) -> Left:

@@ -36,6 +36,17 @@ def test_the_texts_of_programs_are_read_where_they_differ(tmp_path: Path) -> Non
     assert (read[0], warnings) == (None, [])
 
 
+def test_a_program_beyond_what_is_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    a, b = programs(tmp_path)  # the second has a letter more
+    monkeypatch.setattr(compiled, "_LONGEST_PROGRAM", len(HLO))
+    read, (warning,) = compiled.read(a, b)
+    assert [program is None for program in read] == [False, True]
+    told = f"program.txt.gz: not used: holds more than {len(HLO)} letters: too long to be compared"
+    assert warning.endswith(told)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from harness import hlo
@@ -62,6 +64,14 @@ def test_a_brace_on_its_own_line_ends_a_computation_only_when_all_brackets_are_c
         '}}, metadata={op_name="jit(step)/att', '}\n}, metadata={op_name="jit(step)/att'
     )
     assert len(hlo.parse(text).entry.instructions) == 5
+
+
+def test_a_forged_text_takes_no_longer_than_its_length() -> None:
+    text = f"HloModule m\n\nENTRY main {{\n  %x = f32[8] add{'(' * 20_001}\n" + 20_000 * "}\n"
+    begun = time.perf_counter()
+    with pytest.raises(UserError, match="does not end"):
+        hlo.parse(text)
+    assert time.perf_counter() - begun < 5  # were all lines looked at again at each, minutes
 
 
 @pytest.mark.parametrize(

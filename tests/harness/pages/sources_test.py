@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_a_list_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     runs, (warning,) = sources.load([tmp_path])
     assert runs == []
     assert "not a list of records" in warning
+
+
+def test_a_list_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "records.json")
+    runs, (warning,) = sources.load([tmp_path])
+    assert runs == []
+    assert "is not a plain file" in warning
 
 
 def test_a_path_that_is_not_there_is_one_line(tmp_path: Path) -> None:

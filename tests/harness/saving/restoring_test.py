@@ -126,6 +126,13 @@ def test_a_changed_word_in_the_metadata_is_damage(folder: Path) -> None:
     assert "metadata has changed" in restored.warnings[0]
 
 
+def test_metadata_of_endless_depth_is_damage(folder: Path) -> None:
+    (folder / "5" / "metadata" / "metadata").write_text("[" * 100_000)
+    restored = restoring.restore(folder, abstract_state(), CASE)
+    assert restored.step == 0
+    assert "its metadata cannot be read" in restored.warnings[0]
+
+
 def test_when_none_is_good_no_run_begins_anew_by_mistake(folder: Path) -> None:
     for step in ("0", "5"):
         _data_file(folder / step).unlink()

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.bisecting import files
 from harness.cases import reading
+from harness.published import document
 from harness.records import journal, record
 from harness.records.record import RecordError
+from harness.saving import archives
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
 
@@ -20,6 +23,8 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
         inputs.content(path, 99)
     with pytest.raises(FileNotFoundError):
         inputs.content(tmp_path / "none", 1)
+    with pytest.raises(OSError, match="embedded null byte"):
+        inputs.content("\0", 1)
 
 
 @pytest.fixture(params=["pipe", "device", "folder"])
@@ -46,3 +51,9 @@ def test_what_is_no_plain_file_is_not_waited_for(odd: Path) -> None:
         reading.case_hash(reading.load("01_baseline", "tiny", [f"data.tokens={odd}"]), "tiny", "x")
     with pytest.raises(OSError, match=told):
         journal.read(odd)
+    with pytest.raises(UserError, match=f"{told}; give a log"):
+        document.load(str(odd))
+    with pytest.raises(UserError, match=rf"not readable as \.npz: \w+: .*{told}"):
+        archives.read(odd, {})
+    with pytest.raises(UserError, match="was not written by harness bisect --save"):
+        files.read(str(odd))
