@@ -93,6 +93,10 @@ class Caution(Enum):
         "--restore-what params takes only the parameters",
     )
     DAMAGED = ("of what earlier starts left, {what}", "")
+    LOST_EVALUATIONS = (
+        "neither record.json nor evals.jsonl has the evaluations after {which}: they are lost",
+        "",
+    )
     UNCOUNTED_SAVE = (
         "save of step {step}: made by a start that was killed before it could say what it cost",
         "",

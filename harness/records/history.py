@@ -13,6 +13,7 @@ from harness.terminal.text import counted
 
 METRICS, EVALUATIONS, SAVES = JOURNALS = "metrics.jsonl", "evals.jsonl", "saves.jsonl"
 STATUS = "status.json"
+_LARGEST_STATUS = 2**16  # bytes
 _KEPT = ("config.txt", "names.txt", "program.txt.gz", *JOURNALS)  # by their sha256
 # Between two times that a step was trained, or a state evaluated.
 _MAY_DIFFER = ("step_seconds", "after_save", "after_eval", "stopped", "seconds")
@@ -71,9 +72,9 @@ def _merged(
     return [merged[step] for step in sorted(merged)]
 
 
-def lacking(steps: Iterable[Mapping[str, Any]], begun: int, end: int) -> str | None:
-    """The steps from `begun` to below `end` that are not among these; None where all are."""
-    lost = {*range(begun, end)} - {entry["step"] for entry in steps}
+def lacking(entries: Iterable[Mapping[str, Any]], wanted: Iterable[int]) -> str | None:
+    """The wanted steps of which there is no entry; None where there are all."""
+    lost = {*wanted} - {entry["step"] for entry in entries}
     return _numbers(lost) if lost else None
 
 
@@ -104,8 +105,8 @@ def _status(path: Any) -> tuple[dict[str, Any], list[str]]:
     if not path.is_file():
         return {}, [f"{STATUS}: is gone"]
     try:
-        return sealing.opened(sealing.parse(path.read_bytes())), []
-    except (ValueError, RecursionError):
+        return sealing.opened(sealing.parse(storage.content(path, _LARGEST_STATUS))), []
+    except (OSError, ValueError, RecursionError):
         return {}, [f"{STATUS}: cannot be read"]
     except sealing.Broken as error:
         return {}, [f"{STATUS}: {error}"]

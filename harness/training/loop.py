@@ -125,8 +125,7 @@ def train(
         with pauses:
             if plan.begun is not None and evaluation is not None:
                 last = ready.first_step - 1
-                told = [one["step"] for one in recorder.record.get("evals", ())]
-                if last >= 0 and last not in told and evaluating.due(plan.case, last):
+                if _lacks_evaluation(last, plan.begun, plan.case, recorder):
                     steps.evaluate(last, ready.state)
             state = steps.run(
                 ready.running, ready.state, ready.first_step, checkpointer, stop_asked
@@ -260,7 +259,7 @@ def _restored(
 def _require_recorded(restored: Restored, begun: int, recorder: Recorder) -> None:
     """Raises UserError unless all steps up to a checkpoint of the run's own are known."""
     record, step = recorder.record, restored.step or 0
-    lost = history.lacking(record["steps"], begun, step + 1)
+    lost = history.lacking(record["steps"], range(begun, step + 1))
     if lost is not None:
         raise UserError(
             f"{record['run_id']}: neither record.json nor {history.METRICS} has {lost} of those"
@@ -270,6 +269,16 @@ def _require_recorded(restored: Restored, begun: int, recorder: Recorder) -> Non
     if step not in [save["step"] for save in record["checkpoint"]["saves"]]:
         recorder.warn(Caution.UNCOUNTED_SAVE, step=step)
         recorder.save({"step": step})
+
+
+def _lacks_evaluation(last: int, begun: int, case: Case, recorder: Recorder) -> bool:
+    """Whether the state after the last step is yet to be evaluated; warns of what is lost."""
+    told = recorder.record.get("evals", ())
+    due = [step for step in range(begun, last + 1) if evaluating.due(case, step)]
+    lost = history.lacking(told, (step for step in due if step != last))
+    if lost is not None:
+        recorder.warn(Caution.LOST_EVALUATIONS, which=lost)
+    return last in due and history.lacking(told, [last]) is not None
 
 
 def _largest_in_use(grid: Grid, peak: bool) -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import run_folders
 from compared_records import Record, make, sensible, write
 from report_site import PREFLIGHT, PUBLISHED, Page, pages, run, twins_in_turns, write_results
 
@@ -433,6 +434,8 @@ def test_damaged_records_are_named_and_left_out(
         (tmp_path / name / "record.json").write_text(text)
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "records.json").write_text(json.dumps([{"loss": 1}, make(), 7]))
+    run_folders.completed(tmp_path)
+    assert run_folders.spoil(tmp_path / run_folders.RUN / "evals.jsonl", "a digit changed")
     site = build(tmp_path, output=tmp_path / "site")
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == f"report: {tmp_path / 'site' / 'index.html'}"
@@ -441,7 +444,10 @@ def test_damaged_records_are_named_and_left_out(
         assert str(tmp_path / name / "record.json") in site["index.html"].text
     assert "records.json, entry 0: not a record" in told.err
     assert "records.json, entry 2: not a record" in told.err
-    assert len([path for path in site if path.startswith("runs/")]) == 2
+    changed = f"{tmp_path / run_folders.RUN}: evals.jsonl: has changed since the run ended"
+    assert f"warning: {changed}" in told.err
+    assert changed in site["index.html"].text
+    assert len([path for path in site if path.startswith("runs/")]) == 3
 
 
 def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run's folder as a killed and as a completed run leave it, without any training."""
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from harness.records.record import blank
 from harness.records.run_folder import RunFolder
 
 RUN = "run-1"
-STEPS, SAVED = 20, (6, 12, 18)
+STEPS, SAVED, EVALUATED = 20, (6, 12, 18), (4, 9, 14, 19)
 
 
 def completed(results: Path) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def completed(results: Path) -> dict[str, Any]:
 
 
 def killed(results: Path) -> dict[str, Any]:
-    """A run that was killed after step 16, its last save that of step 12.
+    """A run that was killed after step 16, its last save that of step 12, evaluated twice before.
 
     Returns a record with all that is known of it.
     """
@@ -30,11 +31,12 @@ def killed(results: Path) -> dict[str, Any]:
 
 
 def _written(results: Path, killed_after: int | None) -> dict[str, Any]:
-    case = reading.load("03_dropout", "tiny", [f"run.steps={STEPS}"])
+    case = reading.load("03_dropout", "tiny", [f"run.steps={STEPS}", "eval.every=5"])
     record = make(impl="nnx", run_id=RUN, seconds=[0.07 + 0.001 * n for n in range(STEPS - 3)])
     record |= {"size": "tiny", "nnx_state": "dict"}
     record["case"] = reading.described(case, "tiny", "reference")
     steps, record["steps"], record["checkpoint"]["saves"] = record["steps"], [], []
+    record["evals"] = []
     timing, record["timing"] = record["timing"], blank(RUN, "failed")["timing"]
     with Owner() as owner:
         owner.take(results / RUN)
@@ -44,6 +46,9 @@ def _written(results: Path, killed_after: int | None) -> dict[str, Any]:
             record["steps"].append(entry)
             folder.append_metrics(entry)
             folder.write_status("running", entry["step"])
+            if entry["step"] in EVALUATED:
+                record["evals"].append(evaluation(entry["step"]))
+                folder.append_evaluation(record["evals"][-1])
             if entry["step"] in SAVED:
                 folder.write_record(record | {"status": "failed", "error": "killed"})
                 record["checkpoint"]["saves"].append(save(entry["step"], 0.5))
@@ -56,6 +61,10 @@ def _written(results: Path, killed_after: int | None) -> dict[str, Any]:
         folder.write_status("completed", STEPS - 1, 0)
         folder.close()
     return record
+
+
+def evaluation(step: int) -> dict[str, Any]:
+    return {"step": step, "loss": 9.75 - step / 8, "seconds": 0.375, "total_weights": 512.0}
 
 
 def _lines(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], bytes]:
@@ -79,7 +88,7 @@ def _high_bit(content: bytes) -> bytes:
 FAULTS: dict[str, Callable[[bytes], bytes] | None] = {
     "a digit changed": _digit,
     "a high bit set": _high_bit,
-    "a key changed": lambda content: content.replace(b'e"', b'f"', 1).replace(b"e: ", b"f: ", 1),
+    "a key changed": lambda content: re.sub(rb'[a-z](?="?: )', b"_", content, count=1),
     "a byte more": lambda content: content[:40] + b"0" + content[40:],
     "the first line gone": _lines(lambda lines: lines[1:]),
     "a line gone": _lines(lambda lines: [*lines[: len(lines) // 2], *lines[len(lines) // 2 + 1 :]]),

@@ -56,7 +56,7 @@ def test_no_journal_ends_in_anything_but_lines(count: int, tmp_path: Path) -> No
     chance = random.Random(count)
     expected = run_folders.killed(tmp_path)
     home = tmp_path / run_folders.RUN
-    names = ("metrics.jsonl", "saves.jsonl", "status.json")
+    names = (*history.JOURNALS, history.STATUS)
     contents = {name: (home / name).read_bytes() for name in names}
     for _ in range(count):
         name = chance.choice(names)
@@ -70,4 +70,5 @@ def test_no_journal_ends_in_anything_but_lines(count: int, tmp_path: Path) -> No
         record.validate(found)
         trained = [entry for entry in found["steps"] if entry["step"] <= 12]
         assert trained == expected["steps"][:13]
+        assert found["evals"][:2] == expected["evals"][:2]
         (home / name).write_bytes(contents[name])

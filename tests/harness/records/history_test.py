@@ -11,7 +11,10 @@ from run_folders import FAULTS, RUN, STEPS
 from harness.records import finding, history, record
 from harness.records.record import RecordError
 
-FILES = ("metrics.jsonl", "record.json", "status.json", "config.txt", "saves.jsonl")
+FILES = (
+    *("metrics.jsonl", "evals.jsonl", "saves.jsonl"),
+    *("record.json", "status.json", "config.txt"),
+)
 
 
 def left(results: Path) -> tuple[dict[str, Any], list[str]]:
@@ -27,11 +30,13 @@ def test_what_was_recorded_after_the_last_save_is_in_the_journals(tmp_path: Path
     on_disk = record.read(tmp_path / RUN / "record.json")
     assert [entry["step"] for entry in on_disk["steps"]] == [*range(13)]
     assert [save["step"] for save in on_disk["checkpoint"]["saves"]] == [6]
+    assert [entry["step"] for entry in on_disk["evals"]] == [4, 9]
+    assert [entry["step"] for entry in expected["evals"]] == [4, 9, 14]
     assert left(tmp_path) == (expected, [])
 
 
 @pytest.mark.parametrize("how", FAULTS)
-@pytest.mark.parametrize("name", ["metrics.jsonl", "saves.jsonl", "status.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evals.jsonl", "saves.jsonl", "status.json"])
 def test_no_fault_of_a_journal_costs_a_value_or_goes_unseen(
     name: str, how: str, tmp_path: Path
 ) -> None:
@@ -45,17 +50,21 @@ def test_no_fault_of_a_journal_costs_a_value_or_goes_unseen(
         assert all(entry in expected["steps"] for entry in found["steps"])
     else:
         assert found["steps"] == expected["steps"]
-    saves = found["checkpoint"]["saves"]
+    saves, evaluations = found["checkpoint"]["saves"], found["evals"]
     assert saves == expected["checkpoint"]["saves"][: len(saves)]
+    assert evaluations[:2] == expected["evals"][:2]
+    assert evaluations[2:] in ([], expected["evals"][2:])  # after the last save: made again
     if name != "saves.jsonl":
         assert len(saves) == 2
-    # The last save is in one file alone: were it lost unseen, its checkpoint tells of it.
-    unseen = name == "saves.jsonl" and how in (
-        "a line gone",
-        "the last line gone",
-        "cut in the middle",
-    )
-    assert unseen or faults
+    if name != "evals.jsonl":
+        assert len(evaluations) == 3
+    # The last save is in one file alone: were it lost unseen, its checkpoint tells of it. So is the
+    # last evaluation.
+    unseen = {
+        "saves.jsonl": ("a line gone", "the last line gone", "cut in the middle"),
+        "evals.jsonl": ("the last line gone",),
+    }
+    assert faults or how in unseen.get(name, ())
     assert all(fault.startswith(("metrics.jsonl", name)) for fault in faults), faults
 
 
@@ -72,14 +81,15 @@ def test_of_steps_trained_twice_the_last_word_counts(tmp_path: Path) -> None:
 
 def test_what_both_have_lost_is_known_to_be_lacking(tmp_path: Path) -> None:
     steps = run_folders.killed(tmp_path)["steps"]
-    assert history.lacking(steps, 0, 13) is None
+    assert history.lacking(steps, range(13)) is None
     del steps[3], steps[6:9]
-    assert history.lacking(steps, 0, 13) == "steps 3, 7 to 9"
-    assert history.lacking(steps, 0, 3) is None
-    assert history.lacking([], 4, 6) == "steps 4 to 5"
-    assert history.lacking([], 0, 100) == "steps 0 to 99"
+    assert history.lacking(steps, range(13)) == "steps 3, 7 to 9"
+    assert history.lacking(steps, range(3)) is None
+    assert history.lacking([], range(4, 6)) == "steps 4 to 5"
+    assert history.lacking([], range(100)) == "steps 0 to 99"
+    assert history.lacking([], [7]) == "step 7"
     every_other = [{"step": step} for step in range(1, 100, 2)]
-    assert history.lacking(every_other, 0, 99) == "steps 0, 2, 4, 6, 8 and others"
+    assert history.lacking(every_other, range(99)) == "steps 0, 2, 4, 6, 8 and others"
 
 
 def test_where_a_run_began_is_not_guessed(tmp_path: Path) -> None:
@@ -99,7 +109,8 @@ def test_where_a_run_began_is_not_guessed(tmp_path: Path) -> None:
 def test_a_folder_of_an_older_version_is_read_as_it_is(tmp_path: Path) -> None:
     expected = run_folders.killed(tmp_path)
     path = tmp_path / RUN / history.METRICS
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in expected["steps"]))
+    for name, entries in ((path.name, expected["steps"]), ("evals.jsonl", expected["evals"])):
+        path.with_name(name).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     (tmp_path / RUN / history.STATUS).write_text('{"state": "running", "step": 16}\n')
     (tmp_path / RUN / history.SAVES).unlink()
     found, faults = left(tmp_path)
@@ -140,7 +151,7 @@ def test_no_fault_of_a_completed_run_goes_unseen_by_who_reads_it(
 
 def test_a_record_that_was_copied_alone_is_well(tmp_path: Path) -> None:
     expected = run_folders.completed(tmp_path)
-    assert set(expected["files"]) == {"config.txt", "metrics.jsonl", "saves.jsonl"}
+    assert set(expected["files"]) == {"config.txt", *history.JOURNALS}
     for path in (tmp_path / RUN).iterdir():
         if path.name != "record.json":
             path.unlink()

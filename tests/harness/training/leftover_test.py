@@ -46,7 +46,7 @@ def test_no_fault_costs_a_step_or_a_save_or_goes_unsaid(
     spoilt = path.read_bytes() if path.exists() else None
     left = find(tmp_path)
     assert left is not None
-    for key in (*leftover.ABOUT, "steps", "status"):
+    for key in (*leftover.ABOUT, "steps", "evals", "status"):
         assert left.record[key] == expected[key]
     assert left.record["checkpoint"]["saves"] == expected["checkpoint"]["saves"]
     assert left.begun == 0
