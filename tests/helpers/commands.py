@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,18 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def start_pair(*arguments: str | Path) -> list[subprocess.Popen[str]]:
+    """Two processes that are told of each other, as the hosts of a slice are."""
+    together = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id")
+    return [start(*arguments, *together, str(index)) for index in range(2)]
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -52,16 +51,13 @@ class Job:
 
     def _start(self) -> Pods:
         """Under a stand-in for what GKE sets on a slice's hosts, and for their TPUs."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         python = Path(sys.executable).parent
         shared = {
             **commands.ENVIRONMENT,
             "PATH": f"{python}:{os.environ['PATH']}",
             **self.environment,
             "JAX_PLATFORMS": "cpu",
-            "JAX_COORDINATOR_PORT": str(port),
+            "JAX_COORDINATOR_PORT": commands.free_port(),
             "TPU_WORKER_HOSTNAMES": ",".join(["127.0.0.1"] * self.pods),
         }
         with self.output.open("ab") as output:

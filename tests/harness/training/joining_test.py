@@ -1,10 +1,11 @@
 """Hosts that JAX finds as on TPU VMs, on GKE and over two slices; and what keeps them apart."""
 
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,16 +13,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import ENVIRONMENT, record_of
+from commands import ENVIRONMENT, free_port, record_of
+from jobset import until_step
 
 from harness.terminal.errors import UserError
 from harness.training import joining
 
 HOST = Path(__file__).parents[2] / "helpers" / "slice_host.py"
+STEPS = 60
 CASE = (
-    *("--case", "03_dropout", "--impl", "nnx", "--size", "tiny", "--steps", "4"),
-    *("--set", "checkpoint.period=2", "--run-id", "together"),
+    *("--case", "03_dropout", "--impl", "nnx", "--size", "tiny", "--steps", str(STEPS)),
+    *("--set", "checkpoint.period=20", "--run-id", "together"),
 )
+Told = Callable[[int, ExitStack], dict[str, str]]
 
 
 @contextmanager
@@ -44,10 +48,33 @@ def metadata(**told: str) -> Iterator[str]:
         server.shutdown()
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+def start_hosts(
+    told: Told, open_: ExitStack, *arguments: str | Path
+) -> list[subprocess.Popen[str]]:
+    """Two hosts that are told of each other in that way."""
+    shared = {
+        "JAX_FORCE_TPU_INIT": "1",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COORDINATOR_PORT": free_port(),
+    }
+    pair = [
+        subprocess.Popen(
+            [sys.executable, HOST, *arguments],
+            env=ENVIRONMENT | shared | told(index, open_),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in pair:
+        open_.callback(process.kill)
+    return pair
+
+
+def require_ended(pair: list[subprocess.Popen[str]], code: int) -> None:
+    outputs = [process.communicate(timeout=240)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code, code], outputs
 
 
 def as_tpu_vm(index: int, open_: ExitStack) -> dict[str, str]:
@@ -80,35 +107,41 @@ NO_SLICES = {
 
 
 @pytest.mark.parametrize(
-    "told",
+    ("told", "goes_on"),
     [
-        as_tpu_vm,
-        pytest.param(as_gke, marks=pytest.mark.faults),
-        pytest.param(as_two_slices, marks=pytest.mark.faults),
+        (as_tpu_vm, False),
+        pytest.param(as_tpu_vm, True, marks=pytest.mark.faults),
+        pytest.param(as_gke, True, marks=pytest.mark.faults),
+        pytest.param(as_two_slices, True, marks=pytest.mark.faults),
     ],
 )
-def test_hosts_find_each_other_and_are_one_run(told: object, tmp_path: Path) -> None:
-    assert callable(told)
-    port = free_port()
+def test_hosts_find_each_other_stop_together_and_go_on_as_one_run(
+    told: Told, goes_on: bool, tmp_path: Path
+) -> None:
+    folder, results = tmp_path / "together", ("--results-dir", tmp_path)
     with ExitStack() as open_:
-        pair = [
-            subprocess.Popen(
-                [sys.executable, HOST, *CASE, "--results-dir", tmp_path],
-                env=ENVIRONMENT
-                | {"JAX_FORCE_TPU_INIT": "1", "JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_PORT": port}
-                | told(index, open_),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for index in range(2)
-        ]
-        outputs = [process.communicate(timeout=240)[0] for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], outputs
-    record = record_of(tmp_path / "together")
+        pair = start_hosts(told, open_, *CASE, *results)
+        until_step(folder, 5)
+        pair[1].send_signal(signal.SIGTERM)
+        require_ended(pair, 42)
+        stopped = record_of(folder)
+        if goes_on:
+            require_ended(start_hosts(told, open_, "--resume", folder.name, *results), 0)
+    last = stopped["steps"][-1]["step"]
+    assert 5 <= last < STEPS - 1
+    assert (stopped["status"], stopped["environment"]["process_count"]) == ("preempted", 2)
+    assert [entry["step"] for entry in stopped["steps"]] == [*range(last + 1)]
+    assert stopped["checkpoint"]["saves"][-1]["step"] == last
+    assert (folder / "log.1.txt").exists()
+    if not goes_on:
+        return
+    record = record_of(folder)
     assert (record["status"], record["environment"]["process_count"]) == ("completed", 2)
-    assert [save["step"] for save in record["checkpoint"]["saves"]] == [0, 2, 3]
-    assert (tmp_path / "together" / "log.1.txt").exists()
+    assert [attempt["status"] for attempt in record["attempts"]] == ["preempted"]
+    assert [entry["step"] for entry in record["steps"]] == [*range(STEPS)]
+    assert record["steps"][: last + 1] == stopped["steps"]
+    saves = [save["step"] for save in record["checkpoint"]["saves"]]
+    assert saves == sorted({0, last, *range(20, STEPS, 20), STEPS - 1})
 
 
 def test_a_tpu_that_nothing_tells_of_others_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,24 +61,32 @@ def test_a_killed_run_resumes_to_the_same_end(
 
 
 @pytest.mark.faults
-def test_of_two_starts_of_one_name_one_goes_on_undamaged(tmp_path: Path) -> None:
-    where = ("--impl", "nnx", "--results-dir", tmp_path)
-    whole = commands.run(*CASE, *where, "--run-id", "whole")
-    assert whole.returncode == 0, whole.stderr
+@pytest.mark.parametrize("processes", [1, 2])
+def test_of_two_starts_of_one_name_one_goes_on_undamaged(processes: int, tmp_path: Path) -> None:
+    case = (*CASE, "--impl", "nnx", "--devices", "2", "--results-dir", tmp_path, "--run-id")
+
+    def started(name: str) -> list[subprocess.Popen[str]]:
+        return [commands.start(*case, name)] if processes == 1 else commands.start_pair(*case, name)
+
+    def ended(start: list[subprocess.Popen[str]]) -> tuple[list[int], list[tuple[str, str]]]:
+        said = [process.communicate(timeout=240) for process in start]
+        return [process.returncode for process in start], said
+
+    codes, said = ended(started("whole"))
+    assert codes == [0] * processes, said
     undisturbed = commands.record_of(tmp_path / "whole")
     chance = random.Random("double")
     for number in range(20):
         name = f"run-{number}"
-        first = commands.start(*CASE, *where, "--run-id", name)
-        time.sleep(chance.uniform(0, 8))
-        ended = commands.run(*CASE, *where, "--run-id", name)
-        output, complaint = first.communicate()
-        codes = sorted((first.returncode, ended.returncode))
+        first = started(name)
+        time.sleep(chance.uniform(0, 8 * processes))
+        (codes, said), (others, also) = ended(started(name)), ended(first)
         # The one that came too late is refused, or finds the run complete.
-        told = "is complete" in ended.stdout + output
-        assert codes == ([0, 0] if told else [0, 2]), complaint + ended.stderr
-        refused = ended.stderr if ended.returncode else complaint
-        assert told or (len(refused.splitlines()) == 1 and "is being written by" in refused)
+        told = any("is complete" in output for output, _ in (*said, *also))
+        late = [0 if told else 2] * processes
+        assert sorted((codes, others)) == [[0] * processes, late], (said, also)
+        refused = [complaint for _, complaint in (said if codes == late else also)]
+        assert told or all(one.count("\n") == 1 and "is being written by" in one for one in refused)
         record = commands.record_of(tmp_path / name)
         assert not record["attempts"]
         assert _trajectory(record) == _trajectory(undisturbed)

@@ -1,27 +1,14 @@
 """Two processes on this machine train as one run, as the hosts of a slice do."""
 
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from commands import record_of, run, start, until_step
+from commands import record_of, run, start_pair, until_step
 
 CASE = ("--case", "03_dropout", "--impl", "nnx", "--devices", "4")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def start_pair(*arguments: str | Path) -> list[subprocess.Popen[str]]:
-    together = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id")
-    return [start(*arguments, *together, str(index)) for index in range(2)]
 
 
 def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
