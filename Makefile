@@ -69,15 +69,17 @@ test-fuzz: $(TEST)  ## have thousands of damaged files and command lines read (m
 	$(VENV)/bin/python -m pytest -m fuzz
 
 test-package:  ## install a wheel in an empty environment, and use it from another folder (PYTHON=python3.13)
-	rm -rf build/package
+	rm -rf build/package build/lib build/bdist.*
 	$(PYTHON) -m venv build/package/venv
-	build/package/venv/bin/python -m pip install --quiet --disable-pip-version-check .
-	cd build/package && venv/bin/python -m harness.run --list | grep -q 01_baseline
+	build/package/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/package .
+	build/package/venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls build/package/*.whl)[tpu]"
+	cd build/package && venv/bin/harness run --list | grep -q 01_baseline
 	cd build/package && venv/bin/python -m harness.run --case 03_dropout --impl both --steps 6 --no-turns --run-id own
-	cd build/package && venv/bin/python -m harness.compare own-linen own-nnx
-	cd build/package && venv/bin/python -m harness.checkpoints verify results/own-nnx/checkpoints
-	cd build/package && venv/bin/python -m harness.bisect --case 03_dropout --size tiny
-	cd build/package && venv/bin/python -m harness.report --output site
+	cd build/package && venv/bin/harness compare own-linen own-nnx
+	cd build/package && venv/bin/harness checkpoints verify results/own-nnx/checkpoints
+	cd build/package && venv/bin/harness bisect --case 03_dropout --size tiny
+	cd build/package && venv/bin/harness preflight --case 03_dropout --size tiny --topology v6e-8
+	cd build/package && venv/bin/harness report --output site
 
 test-lowest:  ## run the quick tests with the lowest versions that pyproject.toml allows (long)
 	rm -rf .venv/lowest
