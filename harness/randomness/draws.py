@@ -197,7 +197,12 @@ def _with(draws: Sequence[Draw], words: Sequence[jax.Array]) -> list[Draw]:
 
 def _draws_within(equation: Any) -> bool:
     return any(
-        one.primitive.name in _DRAWS or _draws_within(one)
+        _may_draw(one) or _draws_within(one)
         for inner in core.jaxprs_in_params(equation.params)
         for one in inner.eqns
     )
+
+
+def _may_draw(equation: Any) -> bool:
+    name = equation.primitive.name
+    return name in _DRAWS or (name in _CUSTOM and bool(equations.keys_given(equation)))

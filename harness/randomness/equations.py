@@ -97,13 +97,19 @@ def bound(equation: Any, taken: Sequence[Any]) -> list[Any]:
     return list(found) if equation.primitive.multiple_results else [found]
 
 
+def keys_given(equation: Any) -> list[int]:
+    """Which inputs are keys."""
+    kinds = enumerate(atom.aval.dtype for atom in equation.invars)
+    return [n for n, kind in kinds if jnp.issubdtype(kind, jax.dtypes.prng_key)]
+
+
 def keys_taken(equation: Any) -> list[int]:
     """Which inputs of a function with derivatives of its own are keys that it takes in a pass."""
-    kinds = [atom.aval.dtype for atom in equation.invars]
-    keys = [n for n, kind in enumerate(kinds) if jnp.issubdtype(kind, jax.dtypes.prng_key)]
+    keys = keys_given(equation)
     if not keys:
         return []
-    moved = [n for n, kind in enumerate(kinds) if jnp.issubdtype(kind, jnp.floating)]
+    kinds = enumerate(atom.aval.dtype for atom in equation.invars)
+    moved = [n for n, kind in kinds if jnp.issubdtype(kind, jnp.floating)]
 
     def both_passes(taken: list[Any]) -> Any:
         def forward(*values: Any) -> list[Any]:

@@ -48,7 +48,8 @@ def together(held: Any, key: jax.Array) -> tuple[Any, Any]:
 
 def noisy(held: Any, key: jax.Array) -> tuple[Any, Any]:
     """Draws in the backward pass alone, with a key that stays; another one is not taken."""
-    x = noisy_gradient(held["w"], jax.random.fold_in(held["key"], held["count"]), key)
+    stays = jax.random.fold_in(held["key"], held["count"])
+    x, _ = jax.lax.scan(lambda x, _: (noisy_gradient(x, stays, key), None), held["w"], None, 2)
     return mask(key, x).sum(), held
 
 
@@ -60,7 +61,7 @@ def found(step: Any) -> Drawn:
     (counted(1), {}),
     (counted(0), {f"{HERE}:20": (1, 1)}),
     (scanned, {f"{HERE}:20": (1, 3)}),
-    (noisy, {f"{HERE}:51": (1, 1)}),
+    (noisy, {f"{HERE}:52": (1, 1)}),
 ])  # fmt: skip
 def test_a_key_that_repeats_is_named(step: Any, stale: dict[str, tuple[int, int]]) -> None:
     drawn = found(step)
