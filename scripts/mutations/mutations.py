@@ -30,6 +30,8 @@ TESTS = {
     "models/shared/*.py": (
         "tests/models/shared/{name}_test.py",
         "tests/models/decoder/formulas_test.py",
+        "tests/models/decoder/family_test.py",
+        "tests/models/decoder/parameters_test.py",
         "tests/models/shared",
         "tests/models/honeycrisp/twins_test.py",
         "tests/models/gpt/twins_test.py",
