@@ -2,8 +2,9 @@
 
 import ast
 import inspect
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,18 @@ def test_logits_and_gradients_are_bit_equal_and_lower_to_one_text(config: ModelC
     linen, nnx = (loss_and_gradients(impl, config) for impl in USUAL_NAMES)
     assert linen.lower(params, key).as_text() == nnx.lower(params, key).as_text()
     assert_bit_equal(linen(params, key), nnx(params, key))
+
+
+def test_layers_are_computed_again_where_the_config_says_so() -> None:
+    shapes = jax.eval_shape(lambda: shared_parameters(TINY))
+
+    def computes_again(remat: Literal["full", "weights", "none"]) -> bool:
+        step = loss_and_gradients("linen", replace(TINY, remat=remat))
+        traced = str(step.trace(shapes, jax.random.key(1)).jaxpr)
+        return re.search(r"= (remat\w*|checkpoint)\[", traced) is not None
+
+    assert (computes_again("full"), computes_again("weights")) == (True, True)
+    assert not computes_again("none")
 
 
 @pytest.mark.parametrize("impl", USUAL_NAMES)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import gpt_inputs as inputs
 import jax
@@ -164,6 +164,25 @@ def test_positions_are_as_many_as_the_sequence_is_long_or_more() -> None:
         resolve(ModelConfig(positions=7), "cpu", 8)
     with pytest.raises(ValueError, match="not known without the sequence length"):
         linen.init(ModelConfig(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("kernel", ["splash", "cudnn"])
+def test_a_kernel_is_given_what_makes_it_the_plain_attention(
+    kernel: Literal["splash", "cudnn"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plainly = jax.nn.dot_product_attention
+    monkeypatch.setattr(ops, "splash_attention", lambda q, k, v: ops.attention(q, k, v, "xla"))
+    monkeypatch.setattr(
+        jax.nn,
+        "dot_product_attention",
+        lambda *given, **options: plainly(*given, **(options | {"implementation": "xla"})),
+    )
+    qkv = jax.random.normal(jax.random.key(0), (2, 8, 4, 3, TINY.head_dim))
+    plain, by_kernel = (
+        functions.attention(qkv, replace(EXACT, attention=one), jax.random.key(1))
+        for one in ("xla", kernel)
+    )
+    np.testing.assert_allclose(by_kernel, plain, atol=2e-6)
 
 
 def test_a_kernel_is_taken_only_where_attention_drops_nothing() -> None:

@@ -70,6 +70,12 @@ def test_both_lower_to_one_text(config: ModelConfig) -> None:
     assert one == other
 
 
+def test_norms_and_attention_are_known_as_such() -> None:
+    lowered = step("linen", CONFIGS["bfloat16"]).lower(parameters(), inputs.batch("plain"))
+    text = lowered.as_text(debug_info=True)
+    assert all(f"/{scope}/" in text for scope in ("output_norm/norm", "rope", "attention"))
+
+
 def test_whatever_is_kept_by_its_name_has_that_name() -> None:
     config = CONFIGS["bfloat16"]
     traced = str(step("linen", config).trace(parameters(), inputs.batch("plain")).jaxpr)
