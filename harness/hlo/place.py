@@ -23,8 +23,9 @@ _PLUMBING = frozenset(
         "custom_jvp_call",
     )
 )
-# An einsum's formula, a method (layers.forward), the outermost module's class.
-_NO_PLACE = re.compile(r"->|\.|^[A-Z]|^$")
+# An einsum's formula, a method (layers.forward), the outermost module's class; but not what Linen
+# calls a module without a name, by its class and number: Dense_0.
+_NO_PLACE = re.compile(r"->|\.|^[A-Z](?!.*_\d+$)|^$")
 # A name that XLA made up, such as broadcast.8.
 _MADE_UP = re.compile(r"[a-z_-]+\.\d+")
 _WRAPPED = re.compile(r"[\w<>.-]+\((.*)\)$")

@@ -180,10 +180,10 @@ def as_is(value: float) -> str:
 
 def flop(value: float) -> str:
     """Of 10^12 operations, in the unit that suits them."""
-    for unit, scale in (("TFLOP", 1.0), ("GFLOP", 1e-3)):
+    for unit, scale in (("TFLOP", 1.0), ("GFLOP", 1e-3), ("MFLOP", 1e-6)):
         if value >= scale:
             return f"{value / scale:.4g} {unit}"
-    return f"{value / 1e-6:.4g} MFLOP"
+    return f"{value / 1e-9:.4g} kFLOP"
 
 
 def millions(value: float) -> str:

@@ -17,6 +17,8 @@ from harness import hlo
         ),
         ("jit(step)/jvp(decoder)/jit(_take)/gather", "decoder"),
         ("jit(step)/vmap(jvp(a))/b/jvp(jit(silu))/add", "a/b"),
+        ("jit(step)/transpose(jvp(CNN))/Conv_0/conv_general_dilated", "Conv_0 (backward)"),
+        ("jit(step)/jvp(CNN)/Block_1/Dense_0/Act/dot_general", "Block_1/Dense_0"),
         ("jit(step)/add", ""),
         ("state['params']['embedding']", "state['params']['embedding']"),
         ("broadcast.8", ""),

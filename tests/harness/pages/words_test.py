@@ -91,3 +91,11 @@ def test_numbers_side_by_side_have_one_unit_and_differ(
     values: list[float], unit: str, shown: list[str]
 ) -> None:
     assert words.alike(values, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("tflop", "shown"),
+    [(13.5871, "13.59 TFLOP"), (0.8, "800 GFLOP"), (4.0894e-5, "40.89 MFLOP"), (4e-9, "4 kFLOP")],
+)
+def test_operations_in_the_unit_that_suits_them(tflop: float, shown: str) -> None:
+    assert words.flop(tflop) == shown
