@@ -5,6 +5,7 @@ import pytest
 
 from harness.cases import families, reading
 from harness.terminal.errors import UserError
+from models.shared.trees import named_leaves
 
 
 def test_the_projects_families_are_the_folders_of_models() -> None:
@@ -71,3 +72,15 @@ def test_an_evaluation_drops_nothing(name: str) -> None:
     fields = [one.name for one in dataclasses.fields(config) if "dropout" in one.name]
     dropping = dataclasses.replace(config, **dict.fromkeys(fields, 0.5))
     assert all(getattr(family.evaluated(dropping), one) == 0 for one in fields)
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_every_parameter_belongs_to_a_part(name: str) -> None:
+    family = families.load(None, name)
+    model = family.resolve(family.config(), "cpu", 2048)
+    axes = family.get("linen").logical_axes(model)
+    paths = named_leaves(axes, is_leaf=lambda one: isinstance(one, tuple))
+    known = {word: part for part, words in family.parts.items() for word in words}
+    parts = {path: {known[word] for word in path.split("/") if word in known} for path in paths}
+    assert not [path for path, found in parts.items() if not found]
+    assert set().union(*parts.values()) >= {"attention", "mlp", "norm", "embedding"}
