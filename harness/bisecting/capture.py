@@ -204,7 +204,10 @@ class _Walk:
         called = equations.called(equation)
         if called is not None:
             return self.closed(called, taken, at)
-        found = equations.bound(equation, [one.array for one in taken])
+        found = [one.array for one in taken]
+        # A single device computes one value after the other: the mesh of a layout is not there.
+        if name != "sharding_constraint" or isinstance(found[0], jax.core.Tracer):
+            found = equations.bound(equation, found)
         about: dict[str, Any] = {
             "inputs": tuple(taken),
             "literals": tuple(

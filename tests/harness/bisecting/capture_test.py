@@ -85,3 +85,13 @@ def test_one_program_keeps_the_same_values() -> None:
     ]
     assert [node.fingerprint for node in one.nodes] == [node.fingerprint for node in other.nodes]
     assert one.outputs.keys() == other.outputs.keys()
+
+
+def test_a_layout_over_a_mesh_that_is_not_there_leaves_a_value_as_it_is() -> None:
+    def doubled(params: dict, x: jax.Array) -> dict[str, jax.Array]:
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("fsdp",))):
+            return {"y": jax.lax.with_sharding_constraint(2 * x, jax.sharding.PartitionSpec())}
+
+    trace = capture(doubled, {}, jnp.arange(3.0))
+    assert "sharding_constraint" in [node.operation for node in trace.nodes]
+    np.testing.assert_array_equal(trace.outputs["y"].values, [0, 2, 4])
