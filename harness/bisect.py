@@ -17,7 +17,7 @@ from harness.saving.faults import CheckpointError
 from harness.terminal import cli
 from harness.terminal.console import Console
 from harness.terminal.errors import UserError
-from harness.training import checking, devices, drawing, train_step
+from harness.training import checking, describing, devices, drawing, train_step
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 from harness.training.phases import Phases
@@ -116,8 +116,11 @@ def _answered(arguments: Namespace, phases: Phases) -> int:
         found_of = [*drawing.findings(drawn), *drawing.idle(drawn)]
         lines += [f"random: {one} {line}" for line in found_of]
     phases.end()
-    for line in lines:
+    known = describing.matched(pair) if names[0] != names[1] else []
+    for line in [*lines, *known]:
         print(line)
+    if any(line.startswith(describing.DIFFERS) for line in known):
+        code = 1
     # Only what has names of its own may draw with keys of its own.
     return 1 if found.random and pair.matched is None else code
 

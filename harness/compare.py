@@ -22,8 +22,9 @@ def parser() -> cli.Parser:
         " a record file, a run's folder, a folder of repeats (FOLDER:impl for one"
         " implementation's), or case:impl for the latest run.",
         epilog="Intervals hold with 99 %. Exit codes: 0 fine, 2 bad input; with --gate also"
-        " 1 B is worse than A, 3 not comparable, or one run a side, which does not show speed."
-        " What else is not enough to say does not fail the gate, but is told.",
+        " 1 B is worse than A, 3 not comparable, or one run a side, which does not show speed,"
+        " or equal numbers of two that may differ. What else is not enough to say does not fail"
+        " the gate, but is told.",
     )
     add = arguments.add_argument
     add("a", metavar="A", help="the baseline")
@@ -103,6 +104,9 @@ def _gate(compared: Comparison) -> int:
     if worse:
         print(f"gate: failed, {compared.names[1]} is worse in {', '.join(worse)}")
         return _REGRESSION
+    if compared.doubtful:
+        print("gate: not decided, equal numbers do not show that the two are one: see the verdict")
+        return _UNDECIDED
     if compared.undecided:
         print("gate: not decided, one run a side does not show speed: see the verdict")
         return _UNDECIDED

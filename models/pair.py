@@ -41,8 +41,8 @@ class Pair:
     loss: a scalar, or that and metrics by name, of the model and the batch: the nnx.Module, the
     linen.Module bound to its variables, or apply with its parameters. With a third argument it is
     given the step's key. One for both, or one for each side by its name. evaluation: likewise, of
-    the models as they are used, without dropout and by running statistics; needed to evaluate
-    models that draw random numbers or hold a state.
+    the models as they are used, without dropout and by running statistics; without it nothing
+    compares how models are used that draw random numbers or hold a state.
     sizes: arguments of the models, batch and loss by name: all of them under "full", those of a
     small model under "tiny", and under "awkward" of a small one whose widths are no powers of two:
     others make scales that are exact, and hide how two models round.

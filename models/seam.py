@@ -61,14 +61,17 @@ class Variables(NamedTuple):
 class Matched(NamedTuple):
     """What is known of two implementations that were matched by experiment; each a line.
 
-    names: whose array is whose. alone: what one alone holds, not compared. differing: that they
-    make other numbers of equal values. started: fresh values that are not alike.
+    names: whose array is whose. alone: what one alone holds or takes, so that nothing compares it.
+    differing: that they make other numbers of equal values. unsure: what may be a difference, or
+    rounding. started: fresh values that are not alike. uncompared: what else nothing compares.
     """
 
     names: tuple[str, ...]
     alone: tuple[str, ...]
     differing: tuple[str, ...]
+    unsure: tuple[str, ...]
     started: tuple[str, ...]
+    uncompared: tuple[str, ...]
 
 
 class Outcome(NamedTuple):
@@ -267,11 +270,8 @@ def _config_faults(name: str, module: ModuleType) -> list[str]:
     fields = {field.name: field for field in dataclasses.fields(config)}
     if "vocab" not in fields and not hasattr(module, "batch"):
         faults.append(f"{where}: has no vocab, from which the tokens are drawn")
-    no_default = [
-        field.name
-        for field in fields.values()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
+    no_default = [field.name for field in fields.values()
+                  if field.default is field.default_factory is dataclasses.MISSING]  # fmt: skip
     if no_default:
         faults.append(f"{where}: no default for {', '.join(no_default)}")
     for size, settings in getattr(module, "SIZES", {}).items():

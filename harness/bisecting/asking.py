@@ -76,8 +76,15 @@ def against(
 
 
 def compared(a: Side, b: Side, random: Sequence[str] = (), repeating: Sequence[str] = ()) -> Found:
-    """Where two sides part; random, repeating: what is known of their draws, as Found has it."""
-    missing = sorted(a.trace.outputs.keys() ^ b.trace.outputs.keys())
+    """Where two sides part; random, repeating: what is known of their draws, as Found has it.
+
+    A metric that one side alone tells is none of both.
+    """
+    alone = a.trace.outputs.keys() ^ b.trace.outputs.keys()
+    missing = sorted(path for path in alone if not path.startswith("metrics/"))
     if missing:
         raise UserError(f"{a.name} and {b.name} do not make the same: {missing[0]} is of one alone")
+    for side in (a, b):
+        for path in alone & side.trace.outputs.keys():
+            del side.trace.outputs[path]
     return Found((a, b), parting.part(a.trace, b.trace, a.layer_axes), random, repeating)

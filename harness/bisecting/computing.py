@@ -15,6 +15,7 @@ from models.shared.trees import perturbed
 
 # At the scale with which a run begins gradients overflow, and tell nothing.
 _LOSS_SCALE = 2**12
+_TOLD_BY_OTHERS = ("loss", "grad_norm", "learning_rate")
 
 
 class Side(NamedTuple):
@@ -67,10 +68,19 @@ def side(
 
 
 def fresh(case: Case, impl: str, grid: Grid) -> tuple[Any, Any]:
-    """Parameters, each moved a little, and model state, None for a model without one."""
+    """Parameters and model state, each moved a little; None for a model without state.
+
+    State is moved upwards, as a variance is, and not what is of one side alone: zeros that a step
+    begins with would hide by what it multiplies them.
+    """
     trainer = train_step.make_trainer(case, impl, grid)
-    state = jax.jit(trainer.init)(jax.numpy.uint32(case.run.seed))
-    return perturbed(state["params"], case.run.seed), state.get("model_state")
+    seed = case.run.seed
+    state = jax.jit(trainer.init)(jax.numpy.uint32(seed))
+    params, held = perturbed(state["params"], seed), state.get("model_state")
+    if held is None:
+        return params, None
+    shared = {name: tree for name, tree in held.items() if name != OWN}
+    return params, held | perturbed(shared, seed, upwards=True)
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:
@@ -88,6 +98,9 @@ def _step(implementation: Implementation, case: Case, model: Any) -> Any:
         held = done.state.get("model_state", {})
         return {
             "loss": done.metrics["loss"],
+            "metrics": {
+                name: one for name, one in done.metrics.items() if name not in _TOLD_BY_OTHERS
+            },
             "gradients": done.gradients,
             "updates": updates,
             "state": {name: tree for name, tree in held.items() if name != OWN},

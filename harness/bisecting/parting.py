@@ -94,7 +94,7 @@ def part(a: Trace, b: Trace, layer_axes: Mapping[str, int | None]) -> Parting | 
         if path in differing:
             node, other = roots(a, b, [path])
             return _parting("activations", node, other, a, b)
-    for kind in ("gradients", "updates", "state"):
+    for kind in ("metrics", "gradients", "updates", "state"):
         paths = [path for path in differing if path.startswith(f"{kind}/")]
         if paths:
             return _of_tensors(kind, paths, a, b, layer_axes)

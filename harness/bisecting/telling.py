@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.bisecting import judging, parting
+import numpy as np
+
+from harness.bisecting import idling, judging, parting
 from harness.bisecting.capture import Node, Trace
 from harness.bisecting.computing import Side
 from harness.bisecting.judging import Judged
 from harness.bisecting.parting import Distance, Parting, Row
-from harness.terminal.text import capped, counted
+from harness.terminal.text import capped, counted, shortlist
 
-_KINDS = ("activations", "gradients", "updates", "state")
+_KINDS = ("activations", "metrics", "gradients", "updates", "state")
 _LONGEST_TABLE = 8
+_MOST_IDLE = 6
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,31 @@ class Found:
         return sorted(found, key=lambda one: (one.is_rounding, -one.times))
 
     @property
+    def beyond(self) -> list[Judged]:
+        """Those of them that differ by more than rounding."""
+        return [one for one in self.judged if not one.is_rounding]
+
+    @property
+    def is_different(self) -> bool:
+        """Whether something differs, and is not seen to be rounding."""
+        return self.parting is not None and (not self.is_judged or bool(self.beyond))
+
+    @property
+    def blind(self) -> str | None:
+        """The loss or a gradient that is finite on neither side, so that it compares nothing."""
+        paths = ["loss", *(path for path in self.a.outputs if path.startswith("gradients/"))]
+        both = [(self.a.outputs[path], self.b.outputs[path]) for path in paths]
+        return next((path for path, nodes in zip(paths, both, strict=True)
+                     if not any(map(_is_finite, nodes))), None)  # fmt: skip
+
+    @property
     def is_rounding(self) -> bool:
         """Whether nothing differs, or is seen to differ by no more than rounding."""
-        if self.repeating:
-            return False
-        if self.parting is None:
-            return True
-        return self.is_judged and all(one.is_rounding for one in self.judged)
+        return not (self.repeating or self.is_different or self.blind)
+
+
+def _is_finite(node: Node) -> bool:
+    return bool(np.isfinite(node.values.astype(np.float64)).all())
 
 
 def text(found: Found) -> str:
@@ -103,20 +124,27 @@ def _equal(tables: Mapping[str, list[Row]]) -> str:
 
 
 def verdict(found: Found) -> list[str]:
-    """Whether anything differs, whether all that does is rounding, and what is not."""
+    """Whether anything differs, whether all that does is rounding, and what is not.
+
+    And what agrees without having been put to the test.
+    """
     later = [
         f"different from the second step on: {line}; of the first:" for line in found.repeating
     ]
-    return later + _of_this_step(found)
+    idle = [] if found.blind is not None else idling.lines(found.names, (found.a, found.b))
+    told = f"not put to the test, as it changes nothing here: {shortlist(idle, _MOST_IDLE)}"
+    return later + _of_this_step(found) + ([told] if idle else [])
 
 
 def _of_this_step(found: Found) -> list[str]:
+    if found.blind is not None and not found.is_different:
+        return [f"not known: {found.blind} is not finite on either side, and tells nothing"]
     if found.parting is None:
         but = " but random draws" if found.random else ""
         return [f"no difference{but}: loss, {_equal(_tables(found))} are equal bit for bit"]
     if not found.is_judged:
         return ["different: two files do not tell rounding from faults; one file and code here do"]
-    beyond = [one for one in found.judged if not one.is_rounding]
+    beyond = found.beyond
     many = counted(len(found.judged), "operation")
     if not beyond:
         most = max((one.times for one in found.judged), default=0.0)

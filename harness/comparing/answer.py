@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from harness.comparing import numbers
 from harness.comparing.model import Comparison, Outcome
 from harness.terminal.text import counted, percent, shortlist
 
@@ -21,7 +22,10 @@ class Answer:
 
 
 def of_runs(found: Comparison) -> Answer:
-    """The answer of two that ran: the same only where every verdict says so."""
+    """The answer of two that ran: the same only where every verdict says so.
+
+    Where something was not compared, the answer says that it is of the rest.
+    """
     if not found.comparable:
         severe = [one.key for one in found.differences if one.severity == "severe"]
         return Answer("unknown", "not comparable", "", f"they differ in {shortlist(severe)}")
@@ -31,17 +35,19 @@ def of_runs(found: Comparison) -> Answer:
     apart = [one.area for one in found.verdicts if one.outcome in ("worse", "better", "different")]
     open_ = [*parts.get("unclear", []), *parts.get("unknown", [])]
     number, about = _number(found)
+    where = " where compared" if numbers.uncompared(found) else ""
     if apart:
         outcome: Outcome = "worse" if "worse" in parts else "different"
         if "different" not in parts and "worse" not in parts:
             outcome = "better"
-        numbers = "the same numbers; " if "numbers" in parts.get("same", []) else ""
-        return Answer(outcome, f"{numbers}not the same {_listed(apart)}", number, about)
+        same = f"the same numbers{where}; " if "numbers" in parts.get("same", []) else ""
+        return Answer(outcome, f"{same}not the same {_listed(apart)}", number, about)
     if "numbers" in open_:
         return Answer("unknown", "not known", number, about)
     if open_:
-        return Answer("unclear", f"no difference found; open: {', '.join(open_)}", number, about)
-    return Answer("same", "the same", number, about)
+        told = f"no difference found{where}; open: {', '.join(open_)}"
+        return Answer("unclear", told, number, about)
+    return Answer("same", f"the same{where}", number, about)
 
 
 def _listed(areas: list[str]) -> str:
@@ -56,6 +62,7 @@ def _number(found: Comparison) -> tuple[str, str]:
         ("loss", parity.loss),
         ("gradient norm", parity.grad_norm),
         ("loss of an evaluation", parity.evaluations),
+        *((f"value of {name}", one) for name, one in parity.metrics.items()),
     ):
         if agreement.first_step is not None:
             known = "not finite" if agreement.largest == math.inf else f"{agreement.largest:.3g}"
@@ -63,6 +70,8 @@ def _number(found: Comparison) -> tuple[str, str]:
     if parity.states is not None and not parity.states.same:
         arrays = [*parity.states.differing, *parity.states.only_a, *parity.states.only_b]
         return (counted(len(arrays), "array") if arrays else ""), "the final states differ"
+    if any(one.area == "numbers" and one.outcome == "different" for one in found.verdicts):
+        return "", "trained alike, but other values or steps tell them apart"
     ratio = speed.ratio
     if ratio is not None and speed.by != "one run":
         about = f"step time, {found.names[1]} to {found.names[0]}"

@@ -42,7 +42,7 @@ def markdown(found: Comparison) -> str:
         ]
         lines += ["", "| | area | verdict |", "|---|---|---|"]
         lines += [
-            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 400)} |"
+            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 800)} |"
             for one in found.verdicts
         ]
     else:
@@ -152,7 +152,7 @@ def _value(value: Any) -> str:
 
 def _verdicts(found: Comparison) -> list[str]:
     width = max((len(one.area) for one in found.verdicts), default=0)
-    return [f"{one.area.ljust(width)}  {safe(one.words, 400)}" for one in found.verdicts]
+    return [f"{one.area.ljust(width)}  {safe(one.words, 800)}" for one in found.verdicts]
 
 
 def _not_comparable(found: Comparison) -> list[str]:

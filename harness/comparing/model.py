@@ -90,12 +90,16 @@ class Programs:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to make of one area. regression: B is worse than the limits allow, beyond doubt."""
+    """What to make of one area. regression: B is worse than the limits allow, beyond doubt.
+
+    doubted: nothing differs that was measured, and yet the two are known to be unlike.
+    """
 
     area: str
     outcome: Outcome
     words: str
     regression: bool = False
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,11 @@ class Comparison:
         return any(one.area == "speed" and one.outcome == "unclear" for one in self.verdicts) and (
             self.speed.by == "one run"
         )
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether any verdict is in doubt."""
+        return any(verdict.doubted for verdict in self.verdicts)
 
     @property
     def regressed(self) -> bool:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from harness.comparing import states
-from harness.comparing.model import Comparison, Verdict
+from harness.comparing.model import Comparison, Outcome, Verdict
 from harness.comparing.parity import Agreement, Parity
 from harness.records.cautions import Caution
 from harness.terminal.text import counted
@@ -28,6 +28,7 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
         parts.append(f"losses {_apart(loss)}{digits}")
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
+    parts += [f"values of {name} {_apart(one)}" for name, one in parity.metrics.items()]
     if parity.evaluations.steps:
         equal = parity.evaluations.equal
         parts.append(f"evaluations {'bit-equal' if equal else _apart(parity.evaluations)}")
@@ -41,13 +42,19 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
 
 def judge(found: Comparison, allowed: float) -> Verdict:
     """The verdict; losses may lie `allowed` apart."""
-    parity, doubts = found.parity, _doubts(found)
-    words = "; ".join([in_words(parity, found.names), *doubts])
+    parity, doubts, unsure = found.parity, _doubts(found), _warned(found, Caution.UNSURE)
+    differing, open_ = _warned(found, Caution.DIFFERING), uncompared(found)
+    but = [f"but {one}" for one in (*differing, *unsure, *doubts)]
+    parts = [in_words(parity, found.names), *but]
+    words = "; ".join([*parts, *([f"not compared: {', '.join(open_)}"] if open_ else [])])
     if parity.loss.steps == 0:
         return Verdict("numbers", "unknown", words)
+    if parity.equal and differing:  # by other values than those that were trained on
+        return Verdict("numbers", "different", words, regression=True)
     if parity.equal:
-        return Verdict("numbers", "unclear" if doubts else "same", words)
-    if _begin_apart(found):
+        outcome: Outcome = "unclear" if doubts or unsure else "same"
+        return Verdict("numbers", outcome, words, doubted=bool(doubts))
+    if _begin_apart(found) and not differing:
         return Verdict(
             "numbers", "unclear", f"{words}; the initial weights differ already (--init)"
         )
@@ -55,22 +62,34 @@ def judge(found: Comparison, allowed: float) -> Verdict:
         words += f"; learning rates already differ at step {parity.learning_rates_part}"
         if any(difference.key in _OF_SCHEDULES for difference in found.differences):
             return Verdict("numbers", "unclear", f"{words}, as run.steps sets their schedule")
-    too_far = (parity.loss.largest or 0.0) > allowed if allowed > 0 else True
+    farthest = max(one.largest or 0.0 for one in (parity.loss, parity.evaluations))
+    too_far = farthest > allowed if allowed > 0 else True
     if allowed > 0 and not too_far:
         words += f"; within the {allowed:g} allowed"
     return Verdict("numbers", "different", words, regression=too_far)
 
 
+def uncompared(found: Comparison) -> list[str]:
+    """What equal numbers say nothing of, and what nothing else was found to be amiss with."""
+    return _warned(found, Caution.NOT_COMPARED)
+
+
 def _doubts(found: Comparison) -> list[str]:
-    """What equal numbers do not rule out: that models differ, or draw nothing anew."""
-    differing: dict[str, None] = {}
-    lines: dict[str, None] = {}
-    for name, side in zip(found.names, (found.a, found.b), strict=True):
-        for record in side:
-            differing |= dict.fromkeys(Caution.DIFFERING.among(record["warnings"]))
-            drawn = Caution.RANDOM.among(record["warnings"])
-            lines |= dict.fromkeys(f"{name} {what}" for what in drawn)
-    return [f"but {what}" for what in (*differing, *lines)]
+    """In what two of equal numbers are unlike: they begin apart, hold more, draw nothing anew."""
+    told = [_warned(found, one) for one in (Caution.STARTED, Caution.ALONE)]
+    drawn = dict.fromkeys(
+        f"{name} {what}"
+        for name, side in zip(found.names, (found.a, found.b), strict=True)
+        for record in side
+        for what in Caution.RANDOM.among(record["warnings"])
+    )
+    return [*told[0], *told[1], *drawn]
+
+
+def _warned(found: Comparison, caution: Caution) -> list[str]:
+    """What the runs of both sides warn of, each once."""
+    sides = (record["warnings"] for side in (found.a, found.b) for record in side)
+    return [*dict.fromkeys(what for warnings in sides for what in caution.among(warnings))]
 
 
 def _begin_apart(found: Comparison) -> bool:

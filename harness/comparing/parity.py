@@ -1,7 +1,7 @@
 """Whether two runs computed the same numbers, and where they part if not."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from harness.records.record import Record
 
 _OLDER_ROUNDING = 0.0005  # of imported records that do not say: logs of three digits
 _ARITHMETIC = 1e-9  # of a difference of two rounded figures
+# What a step or an evaluation tells that is compared by itself, or is of the clock.
+_ELSEWHERE = ("step", "loss", "grad_norm", "learning_rate", "step_seconds", "seconds", "after_save",
+              "after_eval", "stopped")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Parity:
     loss: Agreement
     grad_norm: Agreement
     evaluations: Agreement  # of their losses, over no step where they are of other data
+    metrics: Mapping[str, Agreement]  # of what else both tell, by name: those that differ
     learning_rates_part: int | None  # the first step at which both are known and differ
     states: States | None  # None where a digest is missing, or the runs end at different steps
     only_a: tuple[int, ...]  # steps that B lacks
@@ -52,6 +56,7 @@ class Parity:
             self.loss.equal
             and self.grad_norm.first_step is None
             and self.evaluations.first_step is None
+            and not self.metrics
             and (self.states is None or self.states.same)
         )
 
@@ -64,11 +69,13 @@ def compare(a: Record, b: Record) -> Parity:
     same_end = all(steps) and max(steps[0]) == max(steps[1])
     told = "imported" in (a["status"], b["status"])
     tolerance = {key: _tolerance(a, b, key) for key in ("loss", "grad_norm")}
+    evaluations = [] if told else _evaluations(a, b)
     half_unit = max(_rounding(a, "loss"), _rounding(b, "loss"))
     return Parity(
         loss=_agreement(pairs, "loss", told, tolerance["loss"]),
         grad_norm=_agreement(pairs, "grad_norm", told, tolerance["grad_norm"]),
-        evaluations=_agreement([] if told else _evaluations(a, b), "loss", told, 0.0),
+        evaluations=_agreement(evaluations, "loss", told, 0.0),
+        metrics={} if told else _differing(pairs, "") | _differing(evaluations, "evaluated "),
         learning_rates_part=next(
             (
                 step
@@ -83,6 +90,21 @@ def compare(a: Record, b: Record) -> Parity:
         only_b=tuple(sorted(steps[1].keys() - steps[0].keys())),
         digits=max(0, round(-math.log10(2 * half_unit))) if half_unit > 0 else None,
     )
+
+
+def _differing(
+    pairs: Sequence[tuple[int, dict[str, Any], dict[str, Any]]], before: str
+) -> dict[str, Agreement]:
+    """The metrics that both tell and that differ, by name with `before` before it."""
+    names = dict.fromkeys(name for _, a, b in pairs for name in a if name in b)
+    found = {
+        before + name: _agreement(
+            [one for one in pairs if name in one[1] and name in one[2]], name, False, 0.0
+        )
+        for name in names
+        if name not in _ELSEWHERE
+    }
+    return {name: one for name, one in found.items() if one.first_step is not None}
 
 
 def _evaluations(a: Record, b: Record) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
@@ -118,13 +140,16 @@ def _agreement(
     told: bool,
     tolerance: float,
 ) -> Agreement:
-    """Null is a number that was not finite; but of what a log `told`, one that it may leave out."""
+    """Null is a number that was not finite; but of what a log `told`, one that it may leave out.
+
+    Two that are not finite are not compared: nothing tells whether they would have been the same.
+    """
     largest: float | None = None
     largest_step = first_step = None
     compared = 0
     for step, a, b in pairs:
         values = a[key], b[key]
-        if told and None in values:
+        if None in values and (told or values[0] == values[1]):
             continue
         compared += 1
         if values[0] == values[1]:

@@ -78,8 +78,10 @@ class Caution(Enum):
         "in turns with {partner}, step {step} had the loss {there}, in the run alone {here}",
         "",
     )
-    NOT_COMPARED = ("not compared: {what}, which only that side has", "")
-    DIFFERING = ("the sides of this pair: {what}", "")  # what trying them out found
+    NOT_COMPARED = ("not compared: {what}", "")  # this and the next four: of trying out a pair
+    ALONE = ("of one side alone: {what}", "")
+    DIFFERING = ("the sides of this pair: {what}", "")
+    UNSURE = ("the sides of this pair may differ: {what}", "")
     STARTED = ("the sides begin apart: {what}", "")
     RANDOM = ("this implementation {what}", "")
     IMPOSED = ("{what}", "leave --case out, or give --set")  # what a case does to another's model

@@ -18,12 +18,14 @@ from harness.training import accounting, data, pipeline_figures, train_step
 from harness.training.compiler_options import Options
 from harness.training.parallel.mesh import Grid
 from harness.training.train_step import Trainer
+from models.seam import Family
 
 # A program may well multiply more than a family's formula counts, which leaves out half of causal
 # attention (up to its share again) and what remat computes again (at most all of the forward
 # pass, one third of the formula, so 4/3). Beyond that and 1.5 times the formula, work is wasted.
 # In its idle ticks a stage of a pipeline multiplies too, and throws away what it makes.
 _REMAT = 4 / 3
+DIFFERS = "differs: "  # how a line of `matched` begins that keeps two from being the same
 _WASTED = 1.5
 
 
@@ -44,14 +46,17 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
         recorder.warn(Caution.NO_FLOPS)
     pipeline_figures.describe(case, trainer, recorder)
     family = families.of(case)
-    matched = None if family.matched is None else family.matched()
-    if matched is not None:
-        for what in matched.alone:
-            recorder.warn(Caution.NOT_COMPARED, what=what)
-        for what in matched.differing:
-            recorder.warn(Caution.DIFFERING, what=what)
-        for what in matched.started:
-            recorder.warn(Caution.STARTED, what=what)
+    found = None if family.matched is None else family.matched()
+    if found is not None:
+        for caution, lines in (
+            (Caution.NOT_COMPARED, found.uncompared),
+            (Caution.ALONE, found.alone),
+            (Caution.DIFFERING, found.differing),
+            (Caution.UNSURE, found.unsure),
+            (Caution.STARTED, found.started),
+        ):
+            for what in lines:
+                recorder.warn(caution, what=what)
     kind = trainer.grid.kind
     device = hardware.find(kind)
     recorder.note("memory", capacity_bytes=device and device.hbm_bytes)
@@ -59,6 +64,18 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
         recorder.warn(Caution.FLOAT16_ON_TPU)
     if device is None and kind != "cpu":  # a CPU has no peaks that would mean anything
         recorder.warn(Caution.UNKNOWN_DEVICE, kind=kind)
+
+
+def matched(family: Family) -> list[str]:
+    """What trying out a pair has shown beside its names, a line each; [] of all other families."""
+    if family.matched is None:
+        return []
+    found = family.matched()
+    return [
+        *(f"not compared: {line}" for line in (*found.alone, *found.uncompared)),
+        *(f"may differ: {line}" for line in found.unsure),
+        *(f"{DIFFERS}{line}" for line in (*found.differing, *found.started)),
+    ]
 
 
 def _tflop(case: Case, grid: Grid) -> tuple[float | None, float | None]:

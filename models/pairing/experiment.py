@@ -1,25 +1,26 @@
 """A pair that is tried out once, small, before anything of it is trained."""
 
 import functools
-import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from models.pairing import batches, learning, links
+from models.pairing import batches, findings, learning, links
+from models.pairing.findings import Findings
+from models.pairing.further import further
 from models.pairing.learning import Learnt
 from models.pairing.member import Member, Names, arguments_of, shapes_of
 from models.pairing.probing import Probe
 from models.pairing.sides import PairFault, Side
 from models.seam import Batch, Implementation, Matched, SeamError
 
-_EXAMPLES = 4
-_FEW = 4  # findings that are told one by one
+_EXAMPLES = 5  # odd: what drops the rest of a batch shows
+_BATCHES = 3
 
 
 class _Written(Protocol):
@@ -60,7 +61,8 @@ class Experiment:
         self._example = functools.cache(self._make_example)
         self._links = functools.cache(self._find_links)
         self._changing: list[str] = []  # sides that are others when they are evaluated
-        self._learnt = self._learn()
+        self._findings = self._find()
+        self._learnt = self._findings.learnt
 
     def member(self, number: Literal[0, 1]) -> Implementation:
         """The implementation that one side is."""
@@ -85,56 +87,7 @@ class Experiment:
 
     def matched(self) -> Matched:
         """What was found, in words."""
-        learnt = self._learnt
-        started = []
-        if learnt.started:
-            more = len(learnt.started) - _FEW
-            listed = "; ".join(learnt.started[:_FEW]) + (f"; and {more} more" if more > 0 else "")
-            started.append(f"fresh models hold other numbers: {listed}")
-        names = links.lines([*learnt.params, *learnt.state])
-        differing = self._differing(learnt)
-        return Matched(tuple(names), tuple(self._alone(learnt)), tuple(differing), tuple(started))
-
-    def _alone(self, learnt: Learnt) -> Iterator[str]:
-        """What is of one side alone, keys and their counters last."""
-        example = self._example(tuple(self._small.items()))
-        for name, paths in zip(self._names, learnt.alone, strict=True):
-            yield from (f"{name}: {path}" for path in paths)
-        held = shapes_of(self._sides, self._small, example)
-        for name, random in zip(self._names, [one.random for one in held], strict=True):
-            if random:
-                more = f" and {len(random) - 1} more" if len(random) > 1 else ""
-                yield f"{name}: its random state, {min(random)}{more}"
-
-    def _differing(self, learnt: Learnt) -> list[str]:
-        """In which arrays the sides differ when they are given equal values; of many, the first."""
-        losses = "{:.9g} and {:.9g}".format(*learnt.loss)
-        if not all(map(math.isfinite, learnt.loss)):
-            return [
-                f"the values that both are tried with make losses of {losses}: they tell nothing"
-            ]
-        if not learnt.differing and not learnt.agrees:
-            return [f"{' and '.join(self._names)} make losses of {losses} of equal values"]
-        if learnt.agrees:
-            if learnt.farthest is None:
-                return []
-            what, apart = learnt.farthest
-            return [
-                f"{' and '.join(self._names)} make other numbers of equal values, at most"
-                f" {apart:.2g} apart ({what}): rounding or a fault, harness bisect tells which"
-            ]
-        what = (
-            f"{self._names[0]} and {self._names[1]} make another gradient or state of equal values"
-        )
-        differing = [*learnt.differing.items()]
-        if len(differing) <= _FEW:
-            return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
-        path, apart = differing[0]
-        every = len(learnt.params) + len(learnt.state)
-        return [
-            f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
-            f" {100 * apart:.2g} % apart; harness bisect tells the operation"
-        ]
+        return findings.told(self._names, self._findings)
 
     def renamed(self, config: Any, to: int, arrays: Mapping[str, Any]) -> dict[str, Any] | None:
         """Parameters, all of them or what is trained or frozen, or state, as one side has them.
@@ -162,14 +115,14 @@ class Experiment:
         pattern = self._pair.trained or ""
         return all(re.search(pattern, path) for group in link.a for path in group)
 
-    def _learn(self) -> Learnt:
+    def _find(self) -> Findings:
         arguments = self._small
-        batch = self._told("batch", lambda: self._example(tuple(arguments.items()), _EXAMPLES))
+        examples = self._told("batch", lambda: self._examples(arguments))
         probes: list[Probe] = []
         faults: list[str] = []
         for name, side in zip(self._names, self._sides, strict=True):
             try:
-                probes.append(self._told(name, partial(Probe, side, arguments, batch)))
+                probes.append(self._told(name, partial(Probe, side, arguments, examples)))
             except SeamError as error:
                 faults += error.faults
         if faults:
@@ -185,7 +138,10 @@ class Experiment:
         faults = self._unlinked(learnt, probes[0], probes[1])
         if faults:
             raise SeamError(faults)
-        return learnt
+        evaluators = None if self._pair.evaluation is None else self._evaluators
+        more = self._told("evaluation", lambda: further(probes[0], probes[1], learnt, evaluators))
+        unsaid = [] if evaluators is not None else self._changing
+        return Findings(learnt, more, (probes[0], probes[1]), tuple(unsaid))
 
     def _option_faults(self, a: Probe, b: Probe) -> list[str]:
         """What the pair says of arrays that are not so."""
@@ -252,9 +208,18 @@ class Experiment:
                 [f"{self._where}: {error}; let sizes['tiny'] have as many layers"]
             ) from None
 
-    def _make_example(self, arguments: Any, size: int = 2) -> Batch:
+    def _make_example(self, arguments: Any) -> Batch:
         rng = np.random.Generator(np.random.PCG64(0))
-        return batches.checked(self._pair.batch, rng, size, dict(arguments))
+        return batches.checked(self._pair.batch, rng, 2, dict(arguments))
+
+    def _examples(self, arguments: Any) -> list[Batch]:
+        """Batches of one shape; of a pair that makes others anew each time, the first alone."""
+        rng = np.random.Generator(np.random.PCG64(0))
+        made = [
+            batches.checked(self._pair.batch, rng, _EXAMPLES, arguments) for _ in range(_BATCHES)
+        ]
+        shapes = [{name: (one.shape, one.dtype) for name, one in batch.items()} for batch in made]
+        return [batch for batch, shape in zip(made, shapes, strict=True) if shape == shapes[0]]
 
     def _told(self, what: str, work: Callable[[], Any]) -> Any:
         """What `work` gives; SeamError in one line for whatever a user's code raises."""

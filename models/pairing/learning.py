@@ -14,7 +14,7 @@ from models.pairing.layouts import Shape
 from models.pairing.links import Link
 from models.pairing.probing import Probe, Tried
 
-_AGREE = 2e-3  # relative, of losses and gradients of one function computed in two ways
+AGREE = 2e-3  # relative, of losses and gradients of one function computed in two ways
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Learnt:
     params, state: the links of parameters and of what else a step changes. alone: the arrays of
     each side that have no partner. differing: those whose gradient, or value after a step, does not
     agree with its partner's, with how far they are apart. farthest: of what agrees but is not equal
-    bit for bit, the loss too, the farthest apart. loss: both losses. started: those whose fresh
-    values are one number on a side, and other numbers on the other.
+    bit for bit, the loss too, the farthest apart. loss: both losses. by_start: see values.of.
     """
 
     params: tuple[Link, ...]
@@ -34,12 +33,12 @@ class Learnt:
     differing: Mapping[str, float]
     farthest: tuple[str, float] | None
     loss: tuple[float, float]
-    started: tuple[str, ...]
+    by_start: bool
 
     @property
     def agrees(self) -> bool:
         """Whether losses and all gradients are those of one function."""
-        return not self.differing and _apart(*self.loss) < _AGREE
+        return not self.differing and apart(*self.loss) < AGREE
 
 
 class _Experiment:
@@ -47,7 +46,7 @@ class _Experiment:
 
     def __init__(self, a: Probe, b: Probe, by_start: bool) -> None:
         self.a, self.b = a, b
-        self._by_start = by_start
+        self.by_start = by_start
 
     def run(
         self,
@@ -56,8 +55,8 @@ class _Experiment:
         state: Sequence[Link] = (),
     ) -> tuple[Tried, Tried]:
         """What both give when these links are known, and those of `same` hold one number."""
-        ours = values.of(self.a.params, same[0], self._by_start)
-        theirs = values.of(self.b.params, same[1], self._by_start)
+        ours = values.of(self.a.params, same[0], self.by_start)
+        theirs = values.of(self.b.params, same[1], self.by_start)
         theirs |= {
             path: np.asarray(one).astype(self.b.params[path].dtype)
             for path, one in links.to_b(known, ours, self.b.shapes).items()
@@ -79,7 +78,7 @@ class _Experiment:
         far = [
             partners.distance(np.asarray(one), theirs.gradients[path]) for path, one in made.items()
         ]
-        return max([_apart(ours.loss, theirs.loss), *(one for one in far if np.isfinite(one))])
+        return max([apart(ours.loss, theirs.loss), *(one for one in far if np.isfinite(one))])
 
 
 def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
@@ -110,21 +109,29 @@ def _learn(experiment: _Experiment, names: Mapping[str, str]) -> Learnt:
     if any(not _is_real(a.state[path]) for path in links.paths(state, 0)):
         # Counters keep the numbers that they start from, and two models may start otherwise.
         ours, theirs = experiment.run(known, state=state)
-    apart = _distances(b.shapes, params, ours.gradients, theirs.gradients) | _distances(
-        {path: array.shape for path, array in b.state.items()}, state, ours.state, theirs.state
-    )
-    rest = {"the loss": _apart(ours.loss, theirs.loss)} | {
-        path: far for path, (far, agrees) in apart.items() if agrees
+    far = apart_by_array(params, state, b, ours, theirs)
+    rest = {"the loss": apart(ours.loss, theirs.loss)} | {
+        path: one for path, (one, agrees) in far.items() if agrees
     }
     farthest = max(rest.items(), key=lambda one: one[1])
     return Learnt(
         tuple(params),
         tuple(state),
         (_alone(a, params, state, 0), _alone(b, params, state, 1)),
-        _in_order(a, {path: far for path, (far, agrees) in apart.items() if not agrees}),
+        _in_order(a, {path: one for path, (one, agrees) in far.items() if not agrees}),
         farthest if farthest[1] else None,
         (ours.loss, theirs.loss),
-        tuple(_started(a, b, [*params, *state])),
+        experiment.by_start,
+    )
+
+
+def apart_by_array(
+    params: Sequence[Link], state: Sequence[Link], b: Probe, ours: Tried, theirs: Tried
+) -> dict[str, tuple[float, bool]]:
+    """Of gradients and state that are not bit-equal: how far apart, and whether that agrees."""
+    held = {path: array.shape for path, array in b.state.items()}
+    return _distances(b.shapes, params, ours.gradients, theirs.gradients) | _distances(
+        held, state, ours.state, theirs.state
     )
 
 
@@ -139,7 +146,7 @@ def _composed(experiment: _Experiment, given: Sequence[Link]) -> list[Link]:
     if not any(loose):
         loose = _open(*shapes, (tuple,))
         ours, theirs = experiment.run(given)
-        if _apart(ours.loss, theirs.loss) < _AGREE or not any(loose):
+        if apart(ours.loss, theirs.loss) < AGREE or not any(loose):
             return []
     units = (
         composing.units({path: a.shapes[path] for path in loose[0]}, a.places,
@@ -214,13 +221,13 @@ def _distances(
             array, other = np.asarray(one), theirs[path]
             if np.array_equal(array, other.reshape(array.shape), equal_nan=True):
                 continue
-            apart = partners.distance(array, other)
+            far = partners.distance(array, other)
             # What is 0 but for rounding has no direction.
             small = max(float(np.linalg.norm(array)), float(np.linalg.norm(other))) < 1e-6 * largest
             name = link.a[0][0]
             before, agreed = found.get(name, (0.0, True))
-            agrees = apart <= _AGREE or small
-            found[name] = (max(apart, before), agreed and agrees)
+            agrees = far <= AGREE or small
+            found[name] = (max(far, before), agreed and agrees)
     return found
 
 
@@ -228,25 +235,11 @@ def _in_order(a: Probe, differing: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(differing.items(), key=lambda one: (a.places[one[0]], one[0])))
 
 
-def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:
-    """Arrays of one number in a fresh model of one side, and of another on the other."""
-    found = []
-    ours, theirs = a.params | a.state, b.params | b.state
-    for link in known:
-        first, second = ours[link.a[0][0]], theirs[link.b[0][0]]
-        levels = [one.flat[0] if one.size and (one == one.flat[0]).all() else None
-                  for one in (first, second)]  # fmt: skip
-        # Of a single number nobody can tell whether it was drawn; a counter is not.
-        if levels[0] != levels[1] and (first.size > 1 or not _is_real(first)):
-            told = ["drawn" if level is None else f"{float(level):g}" for level in levels]
-            found.append(f"{link.a[0][0]}: {told[0]} and {told[1]}")
-    return found
-
-
 def _is_real(array: np.ndarray) -> bool:
     return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
 
-def _apart(one: float, other: float) -> float:
+def apart(one: float, other: float) -> float:
+    """How far two numbers are apart, of the larger one."""
     largest = max(abs(one), abs(other))
     return abs(one - other) / largest if largest else 0.0

@@ -43,6 +43,12 @@ def _walk(
                     numbers[id(variable)] = taken[0]
 
 
+def taken(closed: core.ClosedJaxpr) -> list[bool]:
+    """Of each input, whether anything that is computed depends on it."""
+    every = [True] * len(closed.jaxpr.outvars)
+    return list(partial_eval.dce_jaxpr(closed.jaxpr, every)[1])
+
+
 _PASSED_ON = ("convert_element_type", "copy")
 
 

@@ -1,6 +1,6 @@
 """A model that is tried out: one loss and gradient of values that are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, NamedTuple
 
@@ -21,58 +21,84 @@ _QUICK: dict[str, str | bool] = {
 
 
 class Tried(NamedTuple):
-    """What came of values: the loss, its gradients by path, and the state after the step."""
+    """What came of values: the loss, its gradients by path, the state after the step, metrics."""
 
     loss: float
     gradients: Values
     state: Values
+    metrics: Mapping[str, float]
 
 
 class Probe:
-    """One side's model, small, on the host; draws are those of `draws.aligned_key`."""
+    """One side's model, small, on the host; draws are those of `draws.aligned_key`.
 
-    def __init__(self, side: Side, arguments: Arguments, batch: Batch) -> None:
+    batches: of one shape; the first is the one that a fresh model is made with. ignored: what the
+    step takes nothing of, of the batch; unused: of the parameters. metrics: those that it tells.
+    """
+
+    def __init__(self, side: Side, arguments: Arguments, batches: Sequence[Batch]) -> None:
         key = draws.aligned_key()
+        self.batches, self._arguments, batch = batches, arguments, batches[0]
         with on_host():
             fresh = jax.jit(lambda: side.init(arguments, key, batch))
             held = fresh.lower().compile(_QUICK)()
             self.params = {path: np.asarray(one) for path, one in held.params.items()}
             self.state = {path: np.asarray(one) for path, one in held.state.items()}
-            random = held.random
+            random = self.random = held.random
 
-            def loss(given: tuple[Arrays, Arrays], state: Arrays) -> tuple[jax.Array, Arrays]:
-                ran = side.run(arguments, Held(given[0], {**state, **given[1]}, random), batch, key)
-                return ran.loss, ran.held.state
+            def step(params: Arrays, state: Arrays, batch: Batch) -> tuple[Any, Any, Any]:
+                def loss(given: tuple[Arrays, Arrays]) -> tuple[jax.Array, tuple[Arrays, Arrays]]:
+                    held = Held(given[0], {**state, **given[1]}, random)
+                    ran = side.run(arguments, held, batch, key)
+                    return ran.loss, (ran.held.state, ran.metrics)
 
-            def step(params: Arrays, state: Arrays) -> tuple[Any, Any]:
                 overwritten = {path: one for path, one in state.items() if is_overwritten(path)}
-                (value, after), (gradients, new) = jax.value_and_grad(loss, has_aux=True)(
-                    (params, overwritten), state
-                )
-                return (value, {**after, **new}), gradients
+                (value, (after, metrics)), (gradients, new) = jax.value_and_grad(
+                    loss, has_aux=True
+                )((params, overwritten))
+                return (value, {**after, **new}), gradients, metrics
 
-            traced = jax.jit(step).trace(self.params, self.state)
+            traced = jax.jit(step).trace(self.params, self.state, batch)
             self._run = traced.lower().compile(_QUICK)
-        uses = order.first_uses(traced.jaxpr)
+        self.metrics = frozenset(traced.out_info[2])
         self.is_random = order.draws(traced.jaxpr)
-        leaves = jax.tree.leaves(({path: path for path in self.params},
-                                  {path: path for path in self.state}))  # fmt: skip
-        last = len(leaves)
+        inputs = [sorted(one) for one in (self.params, self.state, batch)]
+        starts = [0, len(inputs[0]), last := len(inputs[0]) + len(inputs[1])]
+        every = last + len(batch)
+        uses, taken = (found(traced.jaxpr)[-every:] for found in (order.first_uses, order.taken))
         self.places = {
             path: last if use is None else use
-            for path, use in zip(leaves, uses[-last:] if last else [], strict=True)
+            for path, use in zip([*inputs[0], *inputs[1]], uses[:last], strict=True)
         }
+        self.unused, _, self.ignored = (
+            frozenset(name for name, is_taken in zip(names, taken[start:], strict=False)
+                      if not is_taken)
+            for names, start in zip(inputs, starts, strict=True)
+        )  # fmt: skip
 
     @property
     def shapes(self) -> dict[str, Shape]:
         """Of the parameters, by path."""
         return {path: array.shape for path, array in self.params.items()}
 
-    def run(self, params: Values, state: Values) -> Tried:
-        """What these values give."""
+    def run(self, params: Values, state: Values, number: int = 0) -> Tried:
+        """What these values give with a batch, the first or another one."""
         with on_host():
-            (loss, after), gradients = self._run(params, state)
-        return Tried(float(loss), _wide(gradients), _wide(after))
+            (loss, after), gradients, metrics = self._run(params, state, self.batches[number])
+        return Tried(float(loss), _wide(gradients), _wide(after), _numbers(metrics))
+
+    def evaluated(self, evaluator: Side, params: Values, state: Values) -> Tried:
+        """What these values give as the model is evaluated, which has no gradients."""
+
+        def forward(params: Arrays, state: Arrays, batch: Batch) -> tuple[Any, Arrays, Any]:
+            held = Held(params, state, self.random)
+            ran = evaluator.run(self._arguments, held, batch, draws.aligned_key())
+            return ran.loss, ran.held.state, ran.metrics
+
+        given = params, state, self.batches[0]
+        with on_host():
+            loss, after, metrics = jax.jit(forward).lower(*given).compile(_QUICK)(*given)
+        return Tried(float(loss), {}, _wide(after), _numbers(metrics))
 
     def seen(self, evidence: Values) -> dict[str, Seen]:
         """Arrays with where they are first used."""
@@ -86,6 +112,10 @@ def on_host() -> AbstractContextManager[object]:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
     stack.enter_context(jax.default_matmul_precision("float32"))
     return stack
+
+
+def _numbers(metrics: Mapping[str, jax.Array]) -> dict[str, float]:
+    return {name: float(one) for name, one in metrics.items()}
 
 
 def _wide(arrays: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:

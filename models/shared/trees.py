@@ -24,16 +24,21 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def perturbed(params: Any, seed: int) -> Any:
+def perturbed(params: Any, seed: int, upwards: bool = False) -> Any:
     """The parameters, each moved by a tenth of its spread, or by 0.1 where all are equal.
 
     A norm's fresh scale is 1 and a bias 0: whether they are there at all could not be seen.
+    upwards: none becomes smaller. What is not of floating point stays.
     """
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), max(1, len(leaves)))[: len(leaves)]
     moved = []
     for leaf, key in zip(leaves, keys, strict=True):
+        if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
+            moved.append(leaf)
+            continue
         spread = leaf.std()
         noise = jax.random.normal(key, leaf.shape, leaf.dtype)
+        noise = abs(noise) if upwards else noise
         moved.append(leaf + 0.1 * noise * jax.numpy.where(spread > 0, spread, 1))
     return jax.tree.unflatten(structure, moved)

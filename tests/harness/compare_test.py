@@ -12,6 +12,7 @@ from compared_records import Record, imported, in_turns, make, other, write
 
 from harness import compare
 from harness.records import record, sealing, sense
+from harness.records.cautions import Caution
 from harness.records.record import RecordError
 from harness.terminal.errors import UserError
 
@@ -20,6 +21,7 @@ HOSTILE = (
 )
 
 
+DOUBTFUL = "gate: not decided, equal numbers do not show that the two are one: see the verdict"
 UNDECIDED = "gate: not decided, one run a side does not show speed: see the verdict"
 
 
@@ -29,6 +31,8 @@ def results(tmp_path: Path) -> Path:
     write(results, make(0, run_id="base"))
     write(results, make(1, impl="nnx", run_id="twin"))
     write(results, other(2, run_id="slow", scale=1.2))
+    for name, caution in (("begun", Caution.STARTED), ("apart", Caution.DIFFERING)):
+        write(results, make(1, impl="nnx", run_id=name) | {"warnings": [caution.told(what="x")]})
     for made in in_turns(1.05, names=("quick-linen", "slower-nnx")):
         write(results, made)
     small = make(3, run_id="small") | {"size": "tiny"}
@@ -82,6 +86,8 @@ def test_a_page_of_the_comparison_is_written(
     ("arguments", "code", "last"),
     [
         (["base", "twin", "--gate"], 0, "gate: passed"),
+        (["base", "begun", "--gate"], 3, DOUBTFUL),
+        (["base", "apart", "--gate"], 1, "gate: failed, nnx is worse in numbers"),
         (["base", "slow", "--gate"], 3, UNDECIDED),
         (["slow", "base", "--gate"], 3, UNDECIDED),
         (["quick-linen", "slower-nnx", "--gate"], 1, "gate: failed, nnx is worse in speed"),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import planted_models as planted
 import pytest
 from flax import nnx
-from small_pairs import module, pair
+from small_pairs import error, module, of_linen, of_nnx, pair
 
 from harness.bisecting import asking, telling
 from harness.bisecting.telling import Found
@@ -142,6 +142,41 @@ def of_regression(change: Callable[[Any], None]) -> Pair:
     return replace(regression.PAIR, nnx=Changed)
 
 
+class Decaying(nn.Module):
+    """A running mean that begins at zero."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Dense(6)(x)
+        mean = self.variable("running", "mean", jnp.zeros, 6)
+        if not self.is_initializing():
+            mean.value = 0.9 * mean.value + 0.1 * x.mean(0)
+        return nn.Dense(1)(x)[:, 0]
+
+
+class Mean(nnx.Variable[Any]):
+    pass
+
+
+class DecayingNnx(nnx.Module):
+    """The same, but that it forgets faster."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.first, self.last = nnx.Linear(4, 6, rngs=rngs), nnx.Linear(6, 1, rngs=rngs)
+        self.mean = Mean(jnp.zeros(6))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.first(x)
+        self.mean[...] = 0.8 * self.mean[...] + 0.1 * x.mean(0)
+        return self.last(x)[:, 0]
+
+
+def doubled(model: Any, batch: Any) -> Any:
+    """The loss of the small pairs with twice its metric."""
+    found, metrics = of_nnx()(model, batch)
+    return found, {"error": 2 * metrics["error"]}
+
+
 def begun_otherwise() -> Pair:
     """Running statistics that begin at one."""
 
@@ -160,6 +195,12 @@ OWN: dict[str, Fault] = {
     "auxiliary weight": (pair(weight=0.2), "found + weight", "found + weight"),
     "a rate that is lost": (pair(both={"rate": 0.5}, rate=0.0), "where(kept", "where(kept"),
     "a slight epsilon": (pair(epsilon=1.02e-5), "BatchNorm", "self.norm("),
+    "another metric": (pair(loss={"linen": of_linen(), "nnx": doubled}), "mean()", "2 *"),
+    "a decay that zeros hide": (
+        pair(linen=Decaying(), nnx=DecayingNnx, loss=error),
+        "0.9 *",
+        "0.8 *",
+    ),
     "another pool": (of_cnn(call=other_pool), "avg_pool", "max_pool"),
     "padding": (of_cnn(lambda net: setattr(net.stem, "padding", "CIRCULAR")), "Conv", "stem"),
     "epsilon": (of_cnn(lambda net: setattr(net.norm, "epsilon", 2e-5)), "BatchNorm", "norm("),

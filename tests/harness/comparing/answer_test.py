@@ -4,6 +4,7 @@ from compared_records import changed, imported, in_turns, make, other
 
 from harness.comparing import comparison
 from harness.comparing.answer import Answer, of_runs
+from harness.records.cautions import Caution
 
 
 def answer(a: Any, b: Any) -> Answer:
@@ -18,6 +19,14 @@ def test_the_same_only_where_every_verdict_says_so() -> None:
         one["checkpoint"]["saves"] = []
     found = answer(*unsaved)
     assert (found.outcome, found.words) == ("unclear", "no difference found; open: checkpoints")
+
+
+def test_the_same_is_said_of_what_was_compared_alone() -> None:
+    b = make(impl="nnx") | {"warnings": [Caution.NOT_COMPARED.told(what="evaluations")]}
+    assert answer(make(), b).words == "the same where compared"
+    b["warnings"] = [Caution.DIFFERING.told(what="linen and nnx are evaluated otherwise")]
+    assert answer(make(), b).words == "not the same numbers"
+    assert "33 steps" not in answer(make(), b).number
 
 
 def test_of_losses_that_part_the_largest_difference_is_the_number() -> None:

@@ -40,18 +40,46 @@ def test_steps_without_a_loss_say_nothing() -> None:
     assert verdict(comparison.compare([a], [b])).words == "no step has a loss in both"
 
 
-def test_equal_numbers_of_a_mask_that_repeats_are_no_certificate() -> None:
+def warned(*warnings: str) -> Comparison:
+    """Of equal runs, of which the second warns."""
     a, b = make(), make(impl="nnx")
-    b["warnings"] = [
+    b["warnings"] = list(warnings)
+    return comparison.compare([a], [b])
+
+
+def test_equal_numbers_of_a_mask_that_repeats_are_no_certificate() -> None:
+    compared = warned(
         Caution.RANDOM.told(what="draws the same random numbers in every step, at mine.py:3"),
-        Caution.DIFFERING.told(what="linen and nnx make other numbers of equal values"),
+        Caution.UNSURE.told(what="linen and nnx make other numbers of equal values"),
         Caution.STARTED.told(what="fresh models hold other numbers"),
-    ]
-    found = verdict(comparison.compare([a], [b]))
+        Caution.ALONE.told(what="linen: batch_stats/mean"),
+    )
+    found = verdict(compared)
     assert found.outcome == "unclear"
+    assert (compared.doubtful, compared.regressed) == (True, False)
     words, *doubts = found.words.split("; but ")
     assert words.startswith("losses and gradient norms bit-equal")
     assert doubts == [
         "linen and nnx make other numbers of equal values",
+        "fresh models hold other numbers",
+        "linen: batch_stats/mean",
         "nnx draws the same random numbers in every step, at mine.py:3",
     ]
+
+
+def test_models_that_answer_equal_values_otherwise_are_different_however_they_train() -> None:
+    compared = warned(Caution.DIFFERING.told(what="linen and nnx are evaluated otherwise"))
+    assert verdict(compared).words.endswith("; but linen and nnx are evaluated otherwise")
+    assert (verdict(compared).outcome, compared.regressed) == ("different", True)
+
+
+def test_what_may_be_rounding_is_unclear_and_holds_no_gate_up() -> None:
+    compared = warned(Caution.UNSURE.told(what="linen and nnx are 3e-7 apart"))
+    assert verdict(compared).words.endswith("; but linen and nnx are 3e-7 apart")
+    assert (verdict(compared).outcome, compared.doubtful) == ("unclear", False)
+
+
+def test_what_was_not_compared_is_said_and_doubts_nothing() -> None:
+    compared = warned(Caution.NOT_COMPARED.told(what="how they are evaluated"))
+    assert verdict(compared).words.endswith("; not compared: how they are evaluated")
+    assert (verdict(compared).outcome, compared.doubtful) == ("same", False)

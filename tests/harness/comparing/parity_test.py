@@ -50,6 +50,8 @@ def test_evaluations_are_compared_where_they_are_of_the_same_data() -> None:
     found = comparison.compare([one], [other])
     assert "evaluations part at step 9, by at most 0.25" in verdicts(found)["numbers"].words
     assert found.regressed
+    assert comparison.compare([one], [other], limits=Limits(loss_difference=0.2)).regressed
+    assert not comparison.compare([one], [other], limits=Limits(loss_difference=0.3)).regressed
     other["case"]["config"]["eval.batches"] = 3
     assert "evaluations" not in verdicts(comparison.compare([one], [other]))["numbers"].words
 
@@ -72,6 +74,34 @@ def test_a_loss_that_is_not_finite_parts_from_one_that_is() -> None:
     assert found.regressed
     assert "one is not finite at 4" in verdicts(found)["numbers"].words
     assert comparison.compare([other], [copy.deepcopy(other)]).parity.loss.equal
+
+
+def test_losses_that_are_finite_on_neither_side_certify_nothing() -> None:
+    one = make()
+    for entry in one["steps"]:
+        entry["loss"] = None
+    found = verdicts(comparison.compare([one], [copy.deepcopy(one)]))["numbers"]
+    assert (found.outcome, found.words.partition(";")[0]) == (
+        "unknown",
+        "no step has a loss in both",
+    )
+
+
+def test_a_metric_that_parts_is_a_difference_whatever_the_losses() -> None:
+    one, other = make(), make()
+    for entry in (*one["steps"], *other["steps"]):
+        entry["accuracy"] = 0.5
+    one["steps"][0]["hits"] = 3  # what one alone tells is not compared
+    assert comparison.compare([one], [other]).parity.equal
+    other["steps"][6] |= {"accuracy": 0.75, "step_seconds": 9.0}
+    found = comparison.compare([one], [other])
+    assert found.regressed
+    assert (
+        "; values of accuracy part at step 6, by at most 0.25" in verdicts(found)["numbers"].words
+    )
+    evaluated = {"step": 9, "loss": 8.0, "seconds": 1.0}
+    one["evals"], other["evals"] = [evaluated | {"accuracy": 1}], [evaluated | {"accuracy": 0}]
+    assert "evaluated accuracy" in comparison.compare([one], [other]).parity.metrics
 
 
 def test_other_learning_rates_are_blamed_on_the_steps_that_set_them() -> None:

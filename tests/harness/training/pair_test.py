@@ -73,13 +73,18 @@ def test_another_momentum_of_a_running_mean() -> None:
     assert {line.partition(":")[0] for line in found} == {mean, var}
     matched = families.load("momentum").matched
     assert matched is not None
-    assert matched().alone == ("nnx: its random state, rngs/default/count and 1 more",)
+    assert matched().alone == ()
+    assert matched().uncompared == (
+        "how they are evaluated (linen draws random numbers and nnx draws random numbers, and there"
+        " is no evaluation=)",
+        "nnx: its random state, rngs/default/count and 1 more",
+    )
 
 
 def test_a_difference_that_learning_allows_is_told() -> None:
     matched = families.load(module("slight", pair(epsilon=1.02e-5))).matched
     assert matched is not None
-    (line,) = matched().differing
+    (line,) = matched().unsure
     assert line.endswith("rounding or a fault, harness bisect tells which")
 
 
@@ -91,6 +96,18 @@ def test_a_check_judges_a_difference_that_learning_allows(
     assert run.main(["--twins", module("judged", pair(epsilon=1.02e-5)), "--check"]) == 1
     _, _, told = capsys.readouterr().out.partition("step, tiny: different: of ")
     assert "BatchNorm_0" in told
+
+
+@pytest.mark.pairs
+def test_what_is_evaluated_otherwise_fails_a_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "prepare_cpus", lambda count: jax.devices()[:count])
+    used = {"linen": small_pairs.of_linen(), "nnx": small_pairs.of_nnx(weight=0.2)}
+    assert run.main(["--twins", module("evaluated", pair(evaluation=used)), "--check"]) == 1
+    told = capsys.readouterr().out
+    assert "differs: linen and nnx are evaluated otherwise: the loss, " in told
+    assert "step, tiny: no difference" in told
 
 
 @pytest.mark.pairs
@@ -194,13 +211,13 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"batch": lambda rng, size: {"x": "a"}}, "batch: 'x' is not an array of numbers"),
     (
         {"batch": lambda rng, size: {"x": rng.random((3, 4))}},
-        "batch: 'x' is [3, 4]; must have 4 examples along axis 0",
+        "batch: 'x' is [3, 4]; must have 5 examples along axis 0",
     ),
     ({"batch": lambda rng: {}}, "batch does not run: TypeError"),
     ({"loss": 3}, "loss is a int; must be a function of model and batch"),
     ({"loss": {"linen": small_pairs.error}}, "loss is for linen; must be for linen and nnx"),
     ({"loss": lambda model: 0}, "must take model and batch, and a key if it wants"),
-    ({"loss": lambda model, batch: model(batch["x"])}, "loss makes the loss a float32[4]"),
+    ({"loss": lambda model, batch: model(batch["x"])}, "loss makes the loss a float32[5]"),
     ({"loss": lambda model, batch: 3}, "loss makes the loss a int; must be a scalar"),
     ({"loss": lambda model, batch: (model(batch["x"]).sum(), 3)}, "must be metrics by name"),
     (

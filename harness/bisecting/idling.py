@@ -1,0 +1,102 @@
+"""What a step computes in vain: a bound that nothing reaches, a mask that masks nothing.
+
+That two sides agree says nothing of it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from harness.bisecting.capture import Node, Trace
+from harness.bisecting.judging import is_float
+
+_LIMITS = ("max", "min", "clamp")
+_LOGIC = ("and", "or")
+_ARITHMETIC = ("mul", "add", "sub", "div")
+# What changes no number ever.
+_NOTHING = {"max": -np.inf, "min": np.inf, "add": 0, "sub": 0, "mul": 1, "div": 1}
+_Kind = tuple[str, tuple[float | None, ...]]  # the operation, and the numbers that it holds against
+
+
+def lines(names: tuple[str, str], traces: tuple[Trace, Trace]) -> list[str]:
+    """Where operations make of a value what it was, each line with its side.
+
+    Those of masks that follow from the batch or from random numbers; and of all others, such as
+    limits and what is too small to be added, those that the other side has not.
+    """
+    idle = [[*_idle(trace)] for trace in traces]
+    kinds = [Counter(kind for _, kind in found if kind is not None) for found in idle]
+    places: dict[str, list[str]] = {}
+    for side, name in enumerate(names):
+        for node, kind in idle[side]:
+            if kind is None or kind in kinds[side] - kinds[1 - side]:
+                places.setdefault(f"{name} at {node.at.source or '?'}", []).append(node.operation)
+    return [f"{place} ({', '.join(dict.fromkeys(found))})" for place, found in places.items()]
+
+
+def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
+    """Each operation that changes nothing, with its kind; None where it is a mask."""
+    weighed: set[int] = set()  # what depends on parameters
+    given: set[int] = set()  # what depends on anything that is given
+    last = trace.outputs["loss"].order
+    for node in trace.nodes:
+        inputs = {one.order for one in node.inputs}
+        if node.operation == "parameters" or inputs & weighed:
+            weighed.add(node.order)
+        if node.operation in ("parameters", "tokens", "input") or inputs & given:
+            given.add(node.order)
+        if not _is_asked(node) or (node.order > last and node.operation not in _LIMITS):
+            continue
+        kept = next((one for one in _kept(node) if _is_same(one, node)), None)
+        rest = [one for one in node.inputs if one is not kept]
+        if kept is None or all(_is_same(one, kept) for one in rest):
+            continue
+        if node.operation in ("mul", "div") and _level(kept) == 0:
+            continue
+        deciding = node.inputs[:1] if node.operation == "select_n" else rest
+        if (
+            node.operation not in _LIMITS
+            and {one.order for one in deciding} <= given - weighed
+            and (kept.order in given or node.operation in _LOGIC)
+        ):
+            yield node, None
+        elif _is_bound(node, deciding, given):
+            yield node, (node.operation, tuple(sorted(map(_level, rest), key=str)))
+
+
+def _is_asked(node: Node) -> bool:
+    """Whether it is of those that may leave a value as it is."""
+    if node.operation in _LIMITS:
+        return True
+    if node.operation in _LOGIC:
+        return bool(node.array.dtype == jnp.bool_)
+    return is_float(node.array) and node.operation in (*_ARITHMETIC, "select_n")
+
+
+def _kept(node: Node) -> Sequence[Node]:
+    """Of an operation's inputs, those that its result may be."""
+    if node.operation == "clamp":
+        return node.inputs[1:2]
+    return node.inputs[1:] if node.operation == "select_n" else node.inputs
+
+
+def _is_same(one: Node, other: Node) -> bool:
+    return one.array.shape == other.array.shape and one.fingerprint == other.fingerprint
+
+
+def _is_bound(node: Node, deciding: Sequence[Node], given: set[int]) -> bool:
+    """Whether other values would not be left as they are."""
+    if node.operation == "select_n":
+        return all(one.operation != "is_finite" for one in deciding)
+    nothing = _NOTHING.get(node.operation)
+    return all(one.order not in given and _level(one) != nothing for one in deciding)
+
+
+def _level(node: Node) -> float | None:
+    """The one number that an array holds, None for several."""
+    values = node.values
+    if not values.size or (values != values.flat[0]).any():
+        return None
+    return float(values.flat[0])

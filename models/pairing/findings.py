@@ -1,0 +1,130 @@
+"""What trying two models out has shown, in words."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.pairing import links
+from models.pairing.further import Further
+from models.pairing.learning import Learnt
+from models.pairing.probing import Probe
+from models.seam import Matched
+
+_FEW = 4  # findings that are told one by one
+
+
+@dataclass(frozen=True)
+class Findings:
+    """unsaid: why a side is another one when it is evaluated, where the pair does not say how."""
+
+    learnt: Learnt
+    further: Further
+    probes: tuple[Probe, Probe]
+    unsaid: tuple[str, ...]
+
+
+def told(names: Sequence[str], found: Findings) -> Matched:
+    """All of it, of sides of these names."""
+    learnt, further = found.learnt, found.further
+    both = " and ".join(names)
+    at_once = _differing(both, learnt)
+    started = [f"fresh models hold other numbers: {_listed(further.started)}"]
+    return Matched(
+        names=tuple(links.lines([*learnt.params, *learnt.state])),
+        alone=tuple(_alone(names, found)),
+        differing=(*at_once, *_later(both, further), *_evaluated(both, further)),
+        unsure=tuple(_rounding(both, learnt)),
+        started=tuple(started if further.started else ()),
+        uncompared=tuple(_uncompared(names, found)),
+    )
+
+
+def _differing(both: str, learnt: Learnt) -> list[str]:
+    """In which arrays the sides differ when they are given equal values; of many, the first."""
+    finite = [*map(math.isfinite, learnt.loss)]
+    if learnt.agrees or not any(finite):
+        return []
+    if not (learnt.differing and all(finite)):
+        return [f"{both} make losses of {_losses(learnt)} of equal values"]
+    what = f"{both} make another gradient or state of equal values"
+    differing = [*learnt.differing.items()]
+    if len(differing) <= _FEW:
+        return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
+    path, apart = differing[0]
+    every = len(learnt.params) + len(learnt.state)
+    return [
+        f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
+        f" {100 * apart:.2g} % apart; harness bisect tells the operation"
+    ]
+
+
+def _rounding(both: str, learnt: Learnt) -> Iterator[str]:
+    """What may be rounding."""
+    if learnt.agrees and learnt.farthest is not None:
+        what, apart = learnt.farthest
+        yield (
+            f"{both} make other numbers of equal values, at most {apart:.2g} apart ({what}):"
+            " rounding or a fault, harness bisect tells which"
+        )
+
+
+def _losses(learnt: Learnt) -> str:
+    return "{:.9g} and {:.9g}".format(*learnt.loss)
+
+
+def _later(both: str, further: Further) -> Iterator[str]:
+    number, apart = further.later
+    if apart and number == 0:
+        yield f"{both} tell other metrics of equal values: {_far(apart)}"
+    elif apart:
+        yield f"{both} agree in a first step, and not in step {number + 1}: {_far(apart)}"
+
+
+def _evaluated(both: str, further: Further) -> Iterator[str]:
+    if further.evaluated:
+        yield f"{both} are evaluated otherwise: {_far(further.evaluated)}"
+
+
+def _far(apart: Mapping[str, float]) -> str:
+    return _listed([f"{name}, {100 * far:.2g} % apart" for name, far in apart.items()])
+
+
+def _listed(lines: Sequence[str]) -> str:
+    more = len(lines) - _FEW
+    return "; ".join(lines[:_FEW]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _alone(names: Sequence[str], found: Findings) -> Iterator[str]:
+    """What one side alone holds, or takes of the batch."""
+    for one, other in ((0, 1), (1, 0)):
+        yield from (f"{names[one]}: {path}" for path in found.learnt.alone[one])
+        taken = found.probes[other].ignored - found.probes[one].ignored
+        yield from (
+            f"{names[one]}: what it takes of the batch's {array}" for array in sorted(taken)
+        )
+
+
+def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
+    """What nothing compares, though both have it or it is of no matter that one alone has it."""
+    if not any(map(math.isfinite, found.learnt.loss)):
+        yield f"what equal values make: they lead to losses of {_losses(found.learnt)}"
+    if found.unsaid:
+        yield f"how they are evaluated ({' and '.join(found.unsaid)}, and there is no evaluation=)"
+    a, b = found.probes
+    if found.further.unused:
+        yield f"what no step takes: {_listed(found.further.unused)}"
+    for array in sorted(a.ignored & b.ignored):
+        yield f"what neither side takes of the batch: {array}"
+    for array in sorted(a.batches[0].keys() - (a.ignored & b.ignored)):
+        values = np.stack([batch[array] for batch in a.batches])
+        if values.size and (values == values.flat[0]).all():
+            level = float(values.flat[0])
+            yield f"what other numbers of the batch's {array} make: all are {level:g}"
+    for name, one, other in ((names[0], a, b), (names[1], b, a)):
+        if one.metrics - other.metrics:
+            yield f"{name}: its metrics {', '.join(sorted(one.metrics - other.metrics))}"
+        if one.random:
+            more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
+            yield f"{name}: its random state, {min(one.random)}{more}"
