@@ -80,7 +80,7 @@ def test_every_parameter_belongs_to_a_part(name: str) -> None:
     model = family.resolve(family.config(), "cpu", 2048)
     axes = family.get("linen").logical_axes(model)
     paths = named_leaves(axes, is_leaf=lambda one: isinstance(one, tuple))
-    known = {word: part for part, words in family.parts.items() for word in words}
+    known = {word: part for part, words in (family.parts or {}).items() for word in words}
     parts = {path: {known[word] for word in path.split("/") if word in known} for path in paths}
     assert not [path for path, found in parts.items() if not found]
     assert set().union(*parts.values()) >= {"attention", "mlp", "norm", "embedding"}
