@@ -152,7 +152,7 @@ def _value(value: Any) -> str:
 
 def _verdicts(found: Comparison) -> list[str]:
     width = max((len(one.area) for one in found.verdicts), default=0)
-    return [f"{one.area.ljust(width)}  {safe(one.words, 800)}" for one in found.verdicts]
+    return [f"{one.area.ljust(width)}  {safe(one.words, 4000)}" for one in found.verdicts]
 
 
 def _not_comparable(found: Comparison) -> list[str]:

@@ -66,7 +66,20 @@ def judge(found: Comparison, allowed: float) -> Verdict:
     too_far = farthest > allowed if allowed > 0 else True
     if allowed > 0 and not too_far:
         words += f"; within the {allowed:g} allowed"
+    words += _way_on(found) if too_far else ""
     return Verdict("numbers", "different", words, regression=too_far)
+
+
+def _way_on(found: Comparison) -> str:
+    """What a user does next whose own two models part."""
+    a, b = found.a[0], found.b[0]
+    config, other = a["case"]["config"], b["case"]["config"]
+    twins = config.get("twins")
+    if twins is None or twins != other.get("twins") or a["impl"] == b["impl"]:
+        return ""
+    aligned = config.get("run.align_random") or other.get("run.align_random")
+    own = "" if aligned else "each draws random numbers of its own but with --align-random; "
+    return f"; {own}harness bisect --twins {twins} finds the first operation that differs"
 
 
 def uncompared(found: Comparison) -> list[str]:

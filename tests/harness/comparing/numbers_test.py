@@ -83,3 +83,18 @@ def test_what_was_not_compared_is_said_and_doubts_nothing() -> None:
     compared = warned(Caution.NOT_COMPARED.told(what="how they are evaluated"))
     assert verdict(compared).words.endswith("; not compared: how they are evaluated")
     assert (verdict(compared).outcome, compared.doubtful) == ("same", False)
+
+
+def test_a_users_own_two_models_that_part_are_told_how_to_go_on() -> None:
+    a, b = make(), make(impl="nnx")
+    b["steps"][3]["loss"] += 0.5
+    assert "bisect" not in verdict(comparison.compare([a], [b])).words
+    for one in (a, b):
+        one["case"]["config"]["twins"] = "mine"
+    words = verdict(comparison.compare([a], [b])).words
+    assert words.endswith(
+        "; each draws random numbers of its own but with --align-random;"
+        " harness bisect --twins mine finds the first operation that differs"
+    )
+    b["case"]["config"]["run.align_random"] = True
+    assert "--align-random" not in verdict(comparison.compare([a], [b])).words
