@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 
 from harness.bisecting.capture import Node, capture, compiled
 
@@ -89,7 +90,9 @@ def test_one_program_keeps_the_same_values() -> None:
 
 def test_a_layout_over_a_mesh_that_is_not_there_leaves_a_value_as_it_is() -> None:
     def doubled(params: dict, x: jax.Array) -> dict[str, jax.Array]:
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("fsdp",))):
+        with jax.sharding.use_abstract_mesh(
+            jax.sharding.AbstractMesh((1,), ("fsdp",), (AxisType.Auto,))
+        ):
             return {"y": jax.lax.with_sharding_constraint(2 * x, jax.sharding.PartitionSpec())}
 
     trace = capture(doubled, {}, jnp.arange(3.0))
