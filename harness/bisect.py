@@ -110,16 +110,12 @@ def _answered(arguments: Namespace, phases: Phases) -> int:
     found = asking.between(case, names, a, b, params, states, arguments.align_random)
     code = _told(found, phases)
     phases.begin("follow what is drawn at random", announced=False)
-    lines = []
-    for one, implementation in zip(names, (a, b), strict=True):
-        drawn = drawing.drawn(case, implementation, grid)
-        found_of = [*drawing.findings(drawn), *drawing.idle(drawn)]
-        lines += [f"random: {one} {line}" for line in found_of]
+    lines = [*drawing.told(case, zip(names, (a, b), strict=True), grid)]
     phases.end()
-    known = describing.matched(pair) if names[0] != names[1] else []
-    for line in [*lines, *known]:
+    two = names[0] != names[1]
+    for line in [*lines, *(describing.matched(pair) if two else [])]:
         print(line)
-    if any(line.startswith(describing.DIFFERS) for line in known):
+    if two and describing.differs(pair):
         code = 1
     # Only what has names of its own may draw with keys of its own.
     return 1 if found.random and pair.matched is None else code

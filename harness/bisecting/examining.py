@@ -43,17 +43,16 @@ def examine(
         tiny = load("tiny")
         small = "awkward" if "awkward" in pair.sizes else "tiny"
         console.begin("find whose array is whose", announced=False)
-        known = [*_known(case, case_name)]
-        tell(known)
+        tell(_known(case, case_name))
         console.begin("compile a tiny step", announced=False)
         tell(f"warning: {line}" for line in _wasted(tiny, cpus))
         console.begin("follow what is drawn at random", announced=False)
-        tell(f"random: {line}" for line in _drawn(tiny, cpus))
+        sides = ((name, pair.get(name)) for name in pair.names)
+        tell(drawing.told(tiny, sides, mesh.make(mesh.alone(tiny), cpus[:1])))
         console.begin("compute a step of both sides", announced=False)
         judged = asking.of_pair(mesh.alone(load(small)))
         tell(f"step, {small}: {line}" for line in telling.verdict(judged))
-        differs = any(line.startswith(describing.DIFFERS) for line in known)
-        return 1 if differs or not judged.is_rounding else 0
+        return 1 if describing.differs(pair) or not judged.is_rounding else 0
 
 
 def _known(case: Case, case_name: str) -> Iterator[str]:
@@ -73,11 +72,3 @@ def _wasted(tiny: Case, cpus: list[jax.Device]) -> list[str]:
         return describing.wasted_steps(tiny, mesh.make(tiny, cpus))
     except UserError as error:  # what is tiny may be too small to be split
         return [f"not compiled for {len(cpus)} devices: {error}"]
-
-
-def _drawn(tiny: Case, cpus: list[jax.Device]) -> Iterator[str]:
-    pair, one = families.of(tiny), mesh.make(mesh.alone(tiny), cpus[:1])
-    for name in pair.names:
-        drawn = drawing.drawn(tiny, pair.get(name), one)
-        for line in [*drawing.findings(drawn), *drawing.idle(drawn)]:
-            yield f"{name} {line}"

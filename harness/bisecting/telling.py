@@ -75,7 +75,7 @@ class Found:
         """Whether something differs, and is not seen to be rounding."""
         return self.parting is not None and (not self.is_judged or bool(self.beyond))
 
-    @property
+    @cached_property
     def blind(self) -> str | None:
         """The loss or a gradient that is finite on neither side, so that it compares nothing."""
         paths = ["loss", *(path for path in self.a.outputs if path.startswith("gradients/"))]

@@ -25,7 +25,6 @@ from models.seam import Family
 # pass, one third of the formula, so 4/3). Beyond that and 1.5 times the formula, work is wasted.
 # In its idle ticks a stage of a pipeline multiplies too, and throws away what it makes.
 _REMAT = 4 / 3
-DIFFERS = "differs: "  # how a line of `matched` begins that keeps two from being the same
 _WASTED = 1.5
 
 
@@ -74,8 +73,14 @@ def matched(family: Family) -> list[str]:
     return [
         *(f"not compared: {line}" for line in (*found.alone, *found.uncompared)),
         *(f"may differ: {line}" for line in found.unsure),
-        *(f"{DIFFERS}{line}" for line in (*found.differing, *found.started)),
+        *(f"differs: {line}" for line in (*found.differing, *found.started)),
     ]
+
+
+def differs(family: Family) -> bool:
+    """Whether trying out a pair has shown what keeps its sides from being the same."""
+    found = None if family.matched is None else family.matched()
+    return found is not None and bool(found.differing or found.started)
 
 
 def _tflop(case: Case, grid: Grid) -> tuple[float | None, float | None]:

@@ -1,5 +1,6 @@
 """What the steps of an implementation draw at random, in plain words, and how two draw alike."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -115,6 +116,17 @@ def _listed_counters(paths: list[str]) -> str:
     named = [path.partition("/random/")[2] or path for path in paths]
     counters = [path for path in named if not path.endswith("/key")]
     return f": {shortlist(counters)} stays as it is" if counters else ""
+
+
+def told(case: Case, sides: Iterable[tuple[str, Implementation]], grid: Grid) -> Iterator[str]:
+    """A line for all that is amiss with what each side draws; their steps are computed to see it.
+
+    sides: implementations, each with its name.
+    """
+    for name, implementation in sides:
+        found = drawn(case, implementation, grid)
+        for line in [*findings(found), *idle(found)]:
+            yield f"random: {name} {line}"
 
 
 def idle(found: Drawn) -> list[str]:

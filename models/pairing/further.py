@@ -65,19 +65,9 @@ def _given(
     """Parameters and state of both sides, of equal values as far as they are linked."""
     params, state = values.of(a.params, (), learnt.by_start), values.of(a.state)
     return (params, state), (
-        _carried(learnt.params, params, values.of(b.params), b.params),
-        _carried(learnt.state, state, values.of(b.state), b.state),
+        learning.carried(learnt.params, params, values.of(b.params), b.params),
+        learning.carried(learnt.state, state, values.of(b.state), b.state),
     )
-
-
-def _carried(known: Sequence[Link], ours: Values, theirs: Values, like: Values) -> Values:
-    """Side b's arrays with those that are linked made of side a's."""
-    made = links.to_b(known, ours, {path: array.shape for path, array in like.items()})
-    return {**theirs, **_typed(made, like)}
-
-
-def _typed(arrays: Values, like: Values) -> dict[str, np.ndarray]:
-    return {path: np.asarray(one).astype(like[path].dtype) for path, one in arrays.items()}
 
 
 def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, Mapping[str, float]]:
@@ -89,8 +79,8 @@ def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, Mapping[str, float]
         apart = _apart(learnt.params, learnt.state, b, one, two)
         if apart:
             return number, apart
-        held = {**held, **_typed(one.state, a.state)}
-        other = {**other, **_typed(two.state, b.state)}
+        held = {**held, **learning.typed(one.state, a.state)}
+        other = {**other, **learning.typed(two.state, b.state)}
     return 0, {}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from models.pairing import composing, links, partners, values
 from models.pairing.layouts import Shape
 from models.pairing.links import Link
-from models.pairing.probing import Probe, Tried
+from models.pairing.probing import Probe, Tried, Values
 
 AGREE = 2e-3  # relative, of losses and gradients of one function computed in two ways
 
@@ -57,17 +57,10 @@ class _Experiment:
         """What both give when these links are known, and those of `same` hold one number."""
         ours = values.of(self.a.params, same[0], self.by_start)
         theirs = values.of(self.b.params, same[1], self.by_start)
-        theirs |= {
-            path: np.asarray(one).astype(self.b.params[path].dtype)
-            for path, one in links.to_b(known, ours, self.b.shapes).items()
-        }
-        held = values.of(self.a.state)
-        forms = {path: array.shape for path, array in self.b.state.items()}
-        other = values.of(self.b.state) | {
-            path: np.asarray(one).astype(self.b.state[path].dtype)
-            for path, one in links.to_b(state, held, forms).items()
-        }
-        return self.a.run(ours, held), self.b.run(theirs, other)
+        held, other = values.of(self.a.state), values.of(self.b.state)
+        return self.a.run(ours, held), self.b.run(
+            carried(known, ours, theirs, self.b.params), carried(state, held, other, self.b.state)
+        )
 
     def apart(
         self, known: Sequence[Link], new: Sequence[Link], same: tuple[set[str], set[str]]
@@ -79,6 +72,17 @@ class _Experiment:
             partners.distance(np.asarray(one), theirs.gradients[path]) for path, one in made.items()
         ]
         return max([apart(ours.loss, theirs.loss), *(one for one in far if np.isfinite(one))])
+
+
+def carried(known: Sequence[Link], ours: Values, theirs: Values, like: Values) -> Values:
+    """Side b's arrays with those that are linked made of side a's."""
+    made = links.to_b(known, ours, {path: array.shape for path, array in like.items()})
+    return {**theirs, **typed(made, like)}
+
+
+def typed(arrays: Values, like: Values) -> dict[str, np.ndarray]:
+    """The arrays in the types of others of their names."""
+    return {path: np.asarray(one).astype(like[path].dtype) for path, one in arrays.items()}
 
 
 def learn(a: Probe, b: Probe, names: Mapping[str, str]) -> Learnt:
