@@ -14,6 +14,7 @@ from harness.records.record import Record
 from harness.terminal.text import aligned, capped, percent, safe, shortlist, size, times
 
 _SHOWN = 12  # lines of a list
+_VERDICT = 4000  # letters: a verdict is bounded by its parts, this bounds records of others
 
 
 def terminal(found: Comparison) -> str:
@@ -42,7 +43,7 @@ def markdown(found: Comparison) -> str:
         ]
         lines += ["", "| | area | verdict |", "|---|---|---|"]
         lines += [
-            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, 800)} |"
+            f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, _VERDICT)} |"
             for one in found.verdicts
         ]
     else:
@@ -152,7 +153,7 @@ def _value(value: Any) -> str:
 
 def _verdicts(found: Comparison) -> list[str]:
     width = max((len(one.area) for one in found.verdicts), default=0)
-    return [f"{one.area.ljust(width)}  {safe(one.words, 4000)}" for one in found.verdicts]
+    return [f"{one.area.ljust(width)}  {safe(one.words, _VERDICT)}" for one in found.verdicts]
 
 
 def _not_comparable(found: Comparison) -> list[str]:

@@ -7,7 +7,7 @@ from harness.comparing import states
 from harness.comparing.model import Comparison, Outcome, Verdict
 from harness.comparing.parity import Agreement, Parity
 from harness.records.cautions import Caution
-from harness.terminal.text import counted
+from harness.terminal.text import counted, safe
 
 _OF_SCHEDULES = ("case.config.run.steps", "case.schedule_steps")
 
@@ -28,7 +28,7 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
         parts.append(f"losses {_apart(loss)}{digits}")
     if norm.first_step is not None:
         parts.append(f"gradient norms {_apart(norm)}")
-    parts += [f"values of {name} {_apart(one)}" for name, one in parity.metrics.items()]
+    parts += [f"values of {safe(name)} {_apart(one)}" for name, one in parity.metrics.items()]
     if parity.evaluations.steps:
         equal = parity.evaluations.equal
         parts.append(f"evaluations {'bit-equal' if equal else _apart(parity.evaluations)}")

@@ -3,7 +3,7 @@
 from harness.comparing import numbers, speed_verdicts
 from harness.comparing.model import Comparison, Limits, Outcome, Verdict
 from harness.records.figures import number
-from harness.terminal.text import counted, percent, shortlist, size
+from harness.terminal.text import counted, percent, safe, shortlist, size
 
 
 def judge(found: Comparison, limits: Limits) -> list[Verdict]:
@@ -52,7 +52,7 @@ def _program(found: Comparison) -> Verdict:
     lowered = {True: "one lowered text, compiled otherwise", False: "different", None: "different"}
     words = lowered[programs.same_lowered]
     if programs.changes:
-        words += f": {shortlist([name for name, _, _ in programs.changes], 4)}"
+        words += f": {shortlist([safe(name, 60) for name, _, _ in programs.changes], 4)}"
     else:
         sides = (found.a, found.b)
         collectives = any(side[0]["program"]["collectives"] for side in sides)
