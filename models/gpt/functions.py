@@ -89,9 +89,9 @@ def attention(qkv: jax.Array, config: ModelConfig, key: jax.Array) -> jax.Array:
     if config.attention == "splash":
         query = query * jnp.asarray(scale, query.dtype)
         return partitioning.map_over_batch(ops.splash_attention, query, keys, value, axes=axes)
-    if config.attention == "cudnn":
+    if config.attention == "cudnn":  # whose own scale is the same
         return jax.nn.dot_product_attention(
-            query, keys, value, scale=scale, is_causal=True, implementation="cudnn"
+            query, keys, value, is_causal=True, implementation="cudnn"
         )
     scores = jnp.einsum("btnh,bsnh->bnts", query, keys, preferred_element_type=jnp.float32)
     causal = jnp.tril(jnp.ones((1, 1, T, T), bool))

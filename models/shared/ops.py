@@ -123,10 +123,8 @@ def splash_attention(
         block_sizes=splash.BlockSizes(
             block_q=block,
             block_kv=block,
-            block_kv_compute=block,
             block_q_dkv=block,
             block_kv_dkv=block,
-            block_kv_dkv_compute=block,
             block_q_dq=block,
             block_kv_dq=block,
         ),

@@ -26,18 +26,22 @@ CPU_SECONDS = 600  # a mutant that needs longer hangs
 FAMILIES = "tests/harness/cases/families_test.py"
 # What is mutated, and the tests that must miss it, the quickest first.
 TESTS = {
-    "models/decoder/*.py": ("tests/models/decoder", FAMILIES),
+    "models/decoder/*.py": (FAMILIES, "tests/models/decoder"),
     "models/shared/*.py": (
         "tests/models/shared/{name}_test.py",
-        "tests/models/decoder/formulas_test.py",
         "tests/models/decoder/family_test.py",
         "tests/models/decoder/parameters_test.py",
-        "tests/models/shared",
-        "tests/models/honeycrisp/twins_test.py",
         "tests/models/gpt/twins_test.py",
+        "tests/models/honeycrisp/twins_test.py",
+        "tests/models/decoder/formulas_test.py",
+        "tests/models/shared",
     ),
-    "models/honeycrisp/*.py": ("tests/models/honeycrisp", FAMILIES),
-    "models/gpt/*.py": ("tests/models/gpt", FAMILIES),
+    "models/honeycrisp/*.py": (
+        FAMILIES,
+        "tests/models/honeycrisp/twins_test.py",
+        "tests/models/honeycrisp",
+    ),
+    "models/gpt/*.py": (FAMILIES, "tests/models/gpt/twins_test.py", "tests/models/gpt"),
     "models/examples/gpt2/*.py": ("tests/models/examples/gpt2",),
     "harness/optimizers/*.py": ("tests/harness/optimizers",),
     "harness/training/losses.py": ("tests/harness/training/losses_test.py",),
@@ -87,44 +91,50 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at", nargs="+", metavar="FILE:LINE", help="all that are there")
     arguments = parser.parse_args()
     every = all_mutations()
     chosen = random.Random(arguments.seed).sample(every, min(arguments.count, len(every)))
+    if arguments.at:
+        chosen = [one for one in every if {str(m).split()[0] for m in one[1]} & {*arguments.at}]
     survived = 0
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         tree = Path(folder)
         for name in COPIED:
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
-        _prepare(tree)
+        _prepare(tree, {test for pattern, _ in chosen for test in TESTS[pattern]})
         for number, (pattern, mutations) in enumerate(chosen, 1):
-            whole = {one.path: (tree / one.path).read_bytes() for one in mutations}
-            for one in mutations:
-                (tree / one.path).write_bytes(one.applied(whole[one.path]))
-            stem = mutations[0].path.stem
-            tests = [test.format(name=stem) for test in TESTS[pattern]]
-            found = failing_test(tree, [test for test in tests if (tree / test).exists()])
-            for path, source in whole.items():
-                (tree / path).write_bytes(source)
+            found = _found(tree, pattern, mutations)
             survived += found is None
-            print(f"{number:3} {found or 'SURVIVES'} <- {' and '.join(map(str, mutations))}")
-            sys.stdout.flush()
+            told = " and ".join(map(str, mutations))
+            print(f"{number:3} {found or 'SURVIVES'} <- {told}", flush=True)
     print(f"{len(chosen) - survived} of {len(chosen)} found, of {len(every)} there are")
     return int(survived > 0.05 * len(chosen))
 
 
-def _prepare(tree: Path) -> None:
+def _found(tree: Path, pattern: str, mutations: tuple[Mutation, ...]) -> str | None:
+    """The first test that fails while these are made."""
+    whole = {one.path: (tree / one.path).read_bytes() for one in mutations}
+    for one in mutations:
+        (tree / one.path).write_bytes(one.applied(whole[one.path]))
+    tests = [test.format(name=mutations[0].path.stem) for test in TESTS[pattern]]
+    found = failing_test(tree, [test for test in tests if (tree / test).exists()])
+    for path, source in whole.items():
+        (tree / path).write_bytes(source)
+    return found
+
+
+def _prepare(tree: Path, tests: set[str]) -> None:
     """Imports what every mutant needs once, and keeps what XLA compiles for the next ones."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tree / "compiled"))
     sys.dont_write_bytecode = True
     for name in ("flax.linen", "flax.nnx", "optax", "pytest"):
         importlib.import_module(name)
-    for pattern in TESTS:
-        tests = [test for test in TESTS[pattern] if "{" not in test]
-        failing = failing_test(tree, tests) if tests else None
-        if failing is not None:
-            raise SystemExit(f"without any mutation: {failing}")
+    failing = failing_test(tree, sorted(test for test in tests if "{" not in test))
+    if failing is not None:
+        raise SystemExit(f"without any mutation: {failing}")
 
 
 if __name__ == "__main__":

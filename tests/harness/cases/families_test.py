@@ -1,10 +1,16 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from harness.cases import families, reading
 from harness.terminal.errors import UserError
+from harness.training.parallel import mesh
+from models.seam import USUAL_NAMES
+from models.shared.partitioning import among, axis_rules
 from models.shared.trees import named_leaves
 
 
@@ -84,3 +90,21 @@ def test_every_parameter_belongs_to_a_part(name: str) -> None:
     parts = {path: {known[word] for word in path.split("/") if word in known} for path in paths}
     assert not [path for path, found in parts.items() if not found]
     assert set().union(*parts.values()) >= {"attention", "mlp", "norm", "embedding"}
+
+
+@pytest.mark.parametrize("impl", USUAL_NAMES)
+@pytest.mark.parametrize("name", families.names())
+def test_what_enters_the_layers_is_divided_as_the_batch_is(name: str, impl: str) -> None:
+    family = families.load(None, name)
+    sizes = {key: size for key, size in family.sizes["tiny"].items() if "." not in key}
+    model = family.resolve(family.config(**sizes), "cpu", 8)
+    implementation, key = family.get(impl), jax.random.key(0)
+    params = jax.eval_shape(lambda: implementation.init(model, key))
+    tokens = jnp.ones((2, 8), jnp.int32)
+    grid = jax.make_mesh((2,), ("fsdp",), (AxisType.Auto,))
+    whole = {**mesh.RULES, **family.rules}
+    rules = {axis: among(over, ["fsdp"]) for axis, over in whole.items()}
+    with jax.set_mesh(grid), axis_rules(rules):
+        traced = jax.make_jaxpr(lambda p: implementation.apply(model, p, tokens, key))(params)
+    held = [one for one in traced.eqns if one.primitive.name == "sharding_constraint"]
+    assert PartitionSpec("fsdp", None, None) in [one.params["sharding"].spec for one in held]

@@ -57,7 +57,9 @@ def assert_bit_equal(a: Any, b: Any) -> None:
 def test_logits_and_gradients_are_bit_equal_and_lower_to_one_text(config: ModelConfig) -> None:
     params, key = shared_parameters(config), jax.random.key(1)
     linen, nnx = (loss_and_gradients(impl, config) for impl in USUAL_NAMES)
-    assert linen.lower(params, key).as_text() == nnx.lower(params, key).as_text()
+    traced = linen.trace(params, key)
+    assert traced.lower().as_text() == nnx.lower(params, key).as_text()
+    assert (f"unroll={config.layers}" in str(traced.jaxpr)) == config.unroll
     assert_bit_equal(linen(params, key), nnx(params, key))
 
 

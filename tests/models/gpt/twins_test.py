@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from models.cut import at, placed, staged, without
 from models.gpt import SIZES, ModelConfig, functions, linen, nnx, resolve, tflop_per_step
 from models.gpt.functions import Site
 from models.gpt.parameters import CUT, parameter_table
 from models.seam import USUAL_NAMES
-from models.shared import grouped, ops
+from models.shared import grouped, ops, partitioning
 from models.shared.trees import named_leaves, nested
 
 FULL = resolve(ModelConfig(), "cpu", 2048)
@@ -47,10 +48,17 @@ def step(impl: str, config: ModelConfig) -> Any:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_both_lower_to_one_text(config: ModelConfig) -> None:
     one, other = (
-        step(impl, config).lower(parameters(), inputs.tokens()[:2]).as_text()
-        for impl in USUAL_NAMES
+        step(impl, config).trace(parameters(), inputs.tokens()[:2]) for impl in USUAL_NAMES
     )
-    assert one == other
+    assert one.lower().as_text() == other.lower().as_text()
+    assert (f"unroll={config.layers}" in str(one.jaxpr)) == config.unroll
+
+
+def test_every_operation_tells_its_part_of_the_model() -> None:
+    lowered = step("linen", TINY).lower(parameters(), inputs.tokens()[:2])
+    text = lowered.as_text(debug_info=True)
+    scopes = ("norm", "dropout", "gelu", "attention", "lookup", "logits")
+    assert not [scope for scope in scopes if f"/{scope}/" not in text]
 
 
 def test_losses_and_gradients_are_megatrons() -> None:
@@ -142,6 +150,13 @@ def test_dropout_keeps_as_many_in_both_halves_and_depends_on_all_of_its_key() ->
     assert all((first > 0)[(other > 0)].mean() < 0.95 for other in others)
 
 
+def test_what_the_compiler_must_not_reorder_is_fenced() -> None:
+    x, kernel, bias = jnp.ones((2, 8, 4)), jnp.ones((4, 2, 3, 2)), jnp.ones((2, 3, 2))
+    dropping = jax.make_jaxpr(lambda x: functions.dropout(x, 0.5, jax.random.key(0), Site(0)))(x)
+    for traced in (dropping, jax.make_jaxpr(functions.heads)(x, kernel, bias)):
+        assert str(traced).count("optimization_barrier") == 1
+
+
 def test_no_gradient_of_gelu_overflows_in_float16() -> None:
     x = jnp.asarray([-300, -1, 0, 1, 300], jnp.float16)
     slope = jax.grad(lambda x: functions.gelu(x).astype(jnp.float32).sum())(x)
@@ -155,6 +170,26 @@ def test_no_position_sees_a_later_one() -> None:
     differing = np.any(np.asarray(before != after), axis=(0, 2, 3))
     assert np.flatnonzero(differing).tolist() == [4, 5, 6, 7]
     np.testing.assert_allclose(before[:, 0], qkv[:, 0, :, 2], rtol=1e-6)
+
+
+def test_heads_and_positions_are_divided_as_the_rules_say() -> None:
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,))
+    names = ("batch", "position", "heads", "kv", "stream_position", "activation_embed")
+    rules = {**dict.fromkeys(names), "heads": "tensor", "stream_position": "tensor"}
+
+    def held(compute: Any, given: jax.Array) -> list[PartitionSpec]:
+        with jax.set_mesh(mesh), partitioning.axis_rules(rules):
+            traced = jax.make_jaxpr(compute)(given)
+        constraints = [one for one in traced.eqns if one.primitive.name == "sharding_constraint"]
+        return [one.params["sharding"].spec for one in constraints]
+
+    qkv, key = jnp.ones((2, 8, 4, 3, 16)), jax.random.key(0)
+    of_heads = PartitionSpec(None, None, "tensor", None)
+    mixed = held(lambda qkv: functions.attention(qkv, EXACT, key), qkv)
+    assert mixed == [of_heads] * 4  # queries, keys, values, and what they make
+    words, places, tokens = jnp.ones((9, 4)), jnp.ones((8, 4)), jnp.ones((2, 8), jnp.int32)
+    embedded = held(lambda one: functions.embed(EXACT, one, places, tokens, key), words)
+    assert embedded == [PartitionSpec(None, "tensor", None)]
 
 
 def test_positions_are_as_many_as_the_sequence_is_long_or_more() -> None:

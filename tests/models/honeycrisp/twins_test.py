@@ -65,15 +65,17 @@ CONFIGS = {
 def test_both_lower_to_one_text(config: ModelConfig) -> None:
     kind = "packed" if config.remat == "dots" else "plain"
     one, other = (
-        step(impl, config).lower(parameters(), inputs.batch(kind)).as_text() for impl in USUAL_NAMES
+        step(impl, config).trace(parameters(), inputs.batch(kind)) for impl in USUAL_NAMES
     )
-    assert one == other
+    assert one.lower().as_text() == other.lower().as_text()
+    assert (f"unroll={config.layers}" in str(one.jaxpr)) == config.unroll
 
 
-def test_norms_and_attention_are_known_as_such() -> None:
+def test_every_operation_tells_its_part_of_the_model() -> None:
     lowered = step("linen", CONFIGS["bfloat16"]).lower(parameters(), inputs.batch("plain"))
     text = lowered.as_text(debug_info=True)
-    assert all(f"/{scope}/" in text for scope in ("output_norm/norm", "rope", "attention"))
+    scopes = ("output_norm/norm", "rope", "attention/attention", "lookup", "logits", "jvp(loss)")
+    assert not [scope for scope in scopes if f"{scope}/" not in text]
 
 
 def test_whatever_is_kept_by_its_name_has_that_name() -> None:
@@ -172,3 +174,26 @@ def test_the_flash_kernel_is_the_plain_attention() -> None:
     plain = grouped.attention(query, key, value, segments, "xla")
     kernel = ops.splash_attention(query, key, value, segments, interpret=True)
     np.testing.assert_allclose(kernel, plain, atol=2e-6)
+
+
+@pytest.mark.parametrize("kernel", ["splash", "cudnn"])
+@pytest.mark.parametrize("segments", [None, jnp.arange(8)[None] // 3], ids=["whole", "packed"])
+def test_a_kernel_is_given_what_makes_it_the_plain_attention(
+    kernel: str, segments: jax.Array | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plainly, kept_as = jax.nn.dot_product_attention, []
+
+    def splash(*tensors: jax.Array, saved_as: str) -> jax.Array:
+        kept_as.append(saved_as)
+        return grouped._plain(*tensors)
+
+    def cudnn(*tensors: jax.Array, implementation: str, **options: Any) -> jax.Array:
+        return plainly(*tensors, implementation="xla", **options)
+
+    monkeypatch.setattr(ops, "splash_attention", splash)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
+    query = jax.random.normal(jax.random.key(0), (1, 8, 4, 16))
+    operands = query, query[:, :, :2], query[:, :, 2:], segments
+    by_kernel = grouped.attention(*operands, kernel)
+    np.testing.assert_allclose(by_kernel, grouped.attention(*operands, "xla"), atol=2e-6)
+    assert kept_as == ([grouped.CONTEXT] if kernel == "splash" else [])

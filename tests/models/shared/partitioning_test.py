@@ -154,6 +154,12 @@ def test_gathering_leaves_divided_what_the_batch_does_not_divide() -> None:
         assert "sharding_constraint" in str(traced)
 
 
+@pytest.mark.usefixtures("on_three_axes")
+def test_the_gradient_of_a_gathered_weight_is_left_where_its_axes_say() -> None:
+    slope = jax.grad(lambda kernel: partitioning.whole(kernel, ("embed", "mlp")).sum())
+    assert lies(slope, jnp.ones((8, 4))) == PartitionSpec("fsdp", "tensor")
+
+
 @pytest.mark.usefixtures("on_one_axis")
 @pytest.mark.parametrize(
     ("axes", "by_hand"),

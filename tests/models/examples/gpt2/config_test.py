@@ -28,6 +28,12 @@ def test_the_tiny_size_has_the_vocabulary_of_the_tiny_decoder() -> None:
     assert (tiny.mlp, tiny.vocab, tiny.positions) == (128, 256, 128)
 
 
+def test_every_small_size_names_what_makes_a_model_small() -> None:
+    assert SIZES["awkward"].keys() == SIZES["tiny"].keys() | {"data.sequence_length"}
+    awkward = {name: size for name, size in SIZES["awkward"].items() if "." not in name}
+    assert ModelConfig(**awkward).vocab == 152
+
+
 def test_the_matrix_products_of_a_step_are_those_counted_by_hand() -> None:
     model = ModelConfig(embed=2, layers=3, heads=1, mlp=5, vocab=7)
     batch, T = 2, 4
