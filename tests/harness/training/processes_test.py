@@ -4,11 +4,12 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import record_of, run, start_pair, until_step
 
-CASE = ("--case", "03_dropout", "--impl", "nnx", "--devices", "4")
+CASE = ("--case", "03_dropout", "--impl", "nnx", "--devices", "4", "--set", "eval.every=4")
 
 
 def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
@@ -16,6 +17,11 @@ def ended(pair: list[subprocess.Popen[str]]) -> list[int]:
     codes = [process.returncode for process in pair]
     assert set(codes) == {0}, outputs
     return codes
+
+
+def evaluated(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What evaluations tell, without the time that they took."""
+    return [{name: entry[name] for name in entry if name != "seconds"} for entry in record["evals"]]
 
 
 def test_two_processes_are_one_run(tmp_path: Path) -> None:
@@ -35,6 +41,11 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     assert linen["checkpoint"]["digest"] == nnx["checkpoint"]["digest"]
     assert (tmp_path / "two-nnx" / "log.1.txt").exists()
     assert len((tmp_path / "two-nnx" / "metrics.jsonl").read_text().splitlines()) == 10
+
+    assert [entry["step"] for entry in nnx["evals"]] == [3, 7, 9]  # of both processes, once
+    assert evaluated(nnx) == evaluated(linen)
+    assert evaluated(nnx) == [pytest.approx(entry, abs=1e-4) for entry in evaluated(one)]
+    assert len((tmp_path / "two-nnx" / "evals.jsonl").read_text().splitlines()) == 3
 
     assert (linen["turns"]["partner"], nnx["turns"]["partner"]) == ("two-nnx", "two-linen")
     assert len(linen["turns"]["blocks"]) == len(nnx["turns"]["blocks"]) >= 2
@@ -61,4 +72,5 @@ def test_a_pair_that_loses_one_ends_soon_and_resumes_exactly(tmp_path: Path) -> 
     assert [step["step"] for step in resumed["steps"]] == list(range(60))
     for a, b in zip(resumed["steps"], undisturbed["steps"], strict=True):
         assert a["loss"] == b["loss"]
+    assert evaluated(resumed) == evaluated(undisturbed)
     assert resumed["checkpoint"]["digest"] == undisturbed["checkpoint"]["digest"]
