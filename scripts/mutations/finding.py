@@ -10,7 +10,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 # What changes nothing that can be observed when it goes, and is left alone.
 _DECORATORS = ("cache", "dataclass", "property", "contextmanager")  # speed, or nothing works
-_KEYWORDS = ("strict", "rngs", "check_vma")  # checks of what is so; needed to be built at all
+_KEYWORDS = ("strict", "rngs", "check_vma", "bound")  # checks of what is so; needed to be built
 _CALLS = ("cast", "len", "tuple", "range", "zip", "enumerate", "sorted", "set", "hasattr", "iter")
 _NOT_OPERANDS = ("config", "self", "settings", "name", "kind")
 

@@ -1,5 +1,7 @@
 import dataclasses
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,12 +74,13 @@ def test_every_small_size_names_what_makes_a_model_small(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", families.names())
-def test_an_evaluation_drops_nothing(name: str) -> None:
+def test_an_evaluation_drops_nothing_and_computes_nothing_again(name: str) -> None:
     family = families.load(None, name)
     config = family.config()
     fields = [one.name for one in dataclasses.fields(config) if "dropout" in one.name]
-    dropping = dataclasses.replace(config, **dict.fromkeys(fields, 0.5))
-    assert all(getattr(family.evaluated(dropping), one) == 0 for one in fields)
+    training = dataclasses.replace(config, **dict.fromkeys(fields, 0.5), remat="full")
+    evaluated = family.evaluated(training)
+    assert evaluated == dataclasses.replace(config, **dict.fromkeys(fields, 0.0), remat="none")
 
 
 @pytest.mark.parametrize("name", families.names())
@@ -90,16 +93,35 @@ def test_every_parameter_belongs_to_a_part(name: str) -> None:
     parts = {path: {known[word] for word in path.split("/") if word in known} for path in paths}
     assert not [path for path, found in parts.items() if not found]
     assert set().union(*parts.values()) >= {"attention", "mlp", "norm", "embedding"}
+    dropped = {"dropout"} if any("dropout" in one for one in vars(model)) else set()
+    assert {*known.values()} == {"attention", "mlp", "norm", "embedding", "head"} | dropped
+
+
+def tiny(name: str, **settings: Any) -> Any:
+    """The small size of a family, which drops nothing."""
+    family = families.load(None, name)
+    config = family.config(**{key: n for key, n in family.sizes["tiny"].items() if "." not in key})
+    still = {one: 0.0 for one in vars(config) if "dropout" in one}
+    return dataclasses.replace(config, **still, **settings)
+
+
+@pytest.mark.parametrize("impl", USUAL_NAMES)
+@pytest.mark.parametrize("name", families.names())
+def test_parameters_are_made_without_any_kernel_of_attention(name: str, impl: str) -> None:
+    family = families.load(None, name)
+    init, made = family.get(impl).init, []
+    for attention, platform in (("splash", "tpu"), ("xla", "cpu")):
+        model = family.resolve(tiny(name, attention=attention), platform, 8)
+        made.append(jax.eval_shape(partial(init, model, jax.random.key(0))))
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("impl", USUAL_NAMES)
 @pytest.mark.parametrize("name", families.names())
 def test_what_enters_the_layers_is_divided_as_the_batch_is(name: str, impl: str) -> None:
-    family = families.load(None, name)
-    sizes = {key: size for key, size in family.sizes["tiny"].items() if "." not in key}
-    model = family.resolve(family.config(**sizes), "cpu", 8)
-    implementation, key = family.get(impl), jax.random.key(0)
-    params = jax.eval_shape(lambda: implementation.init(model, key))
+    family, key = families.load(None, name), jax.random.key(0)
+    model, implementation = family.resolve(tiny(name), "cpu", 8), family.get(impl)
+    params = jax.eval_shape(partial(implementation.init, model, key))
     tokens = jnp.ones((2, 8), jnp.int32)
     grid = jax.make_mesh((2,), ("fsdp",), (AxisType.Auto,))
     whole = {**mesh.RULES, **family.rules}

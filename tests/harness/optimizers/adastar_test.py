@@ -129,6 +129,34 @@ def test_a_setting_that_means_nothing_is_refused(override: str, told: str) -> No
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("learning_rate", -1e-9, "must be at least 0"),
+        ("weight_decay", -0.1, "must be at least 0"),
+        ("warmup_steps", -1, "must be at least 0"),
+        ("alpha", 1.1, "must lie in [0, 1]"),
+        ("decay", 1.0, "must lie in [0, 1)"),
+        ("update_decay", 1.0, "must lie in [0, 1)"),
+        ("epsilon_square", 0.0, "must be positive"),
+        ("update_clip", 0.0, "must be positive"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(field: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 (the whole text is compared)
+        adastar.Settings(**{field: value})
+    assert str(refused.value) == f"{field}={value!r}: {allowed}"
+
+
+def test_a_gradient_of_nothing_is_clipped_to_nothing() -> None:
+    made, params = optimizer(max_norm=1e-8), {"scale": jnp.ones(1)}
+    state = {"step": jnp.int32(0), **made.init(params)}
+    update = jax.jit(made.update)
+    for norm, scale in ((0.0, 1.0), (1e-8, 0.5), (3e-8, 0.25)):
+        _, _, metrics = update({"scale": jnp.full(1, norm)}, state, params)
+        assert float(metrics["gradient_scale"]) == pytest.approx(scale)
+
+
 def test_lists_come_back_from_a_record_as_they_were() -> None:
     assert reading.from_flat(CASE.name, reading.flatten(CASE)) == CASE
     assert "adastar" in optimizers.names()

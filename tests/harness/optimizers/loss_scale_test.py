@@ -58,6 +58,13 @@ def test_an_overflow_begins_the_count_of_good_steps_anew() -> None:
     assert [one["loss_scale"] for one in told] == [16, 16, 16, 16, 32]
 
 
+def test_a_fresh_scaler_is_of_the_types_that_steps_give_back() -> None:
+    state, _ = run(Scaling(4, 1, 9, 1), [GOOD])
+    fresh = loss_scale.scaled(TOY, Scaling(4, 1, 9, 1)).init(state["params"])
+    before, after = ({n: v.dtype for n, v in one["loss_scale"].items()} for one in (fresh, state))
+    assert before == after == {"scale": np.float32, "growth": np.int32, "hysteresis": np.int32}
+
+
 def test_the_scale_falls_no_lower_than_the_least() -> None:
     _, told = run(Scaling(4, least=3, window=9, hysteresis=1), [BAD, BAD, GOOD])
     assert [one["loss_scale"] for one in told] == [4, 3, 3]

@@ -96,3 +96,13 @@ def test_three_updates_are_those_of_the_formulas(clip_norm: float) -> None:
         for name, leaf in params.items():
             np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, err_msg=f"{name} {number}")
     assert norm > 1
+
+
+def test_a_gradient_of_nothing_can_be_clipped() -> None:
+    made = megatron_adamw.make(Settings(clip_norm=1e-6, b1=0.0), lambda step: jnp.float32(0))
+    params = {"scale": jnp.ones(1)}
+    state = {"step": jnp.int32(0), **made.init(params)}
+    update = jax.jit(made.update)
+    for norm, clipped in ((0.0, 0.0), (1e-6, 0.5e-6), (3e-6, 0.75e-6)):
+        _, changed, _ = update({"scale": jnp.full(1, norm)}, state, params)
+        assert float(changed["opt_state"][0].mu["scale"][0]) == pytest.approx(clipped)

@@ -33,3 +33,10 @@ def test_all_that_an_update_computes_is_known_as_the_optimizers(name: str) -> No
     traced = jax.make_jaxpr(optimizer.update)(params, state, params)
     scopes = {str(one.source_info.name_stack).partition("/")[0] for one in traced.eqns}
     assert scopes == {"optimizer"}
+
+
+@pytest.mark.parametrize("name", ["no.such", "json"])
+def test_what_is_no_optimizer_is_refused(name: str) -> None:
+    told = f"^name='{name}': must be one of adamw, .*, or a module with Settings and make$"
+    with pytest.raises(ValueError, match=told):
+        optimizers.load(name)

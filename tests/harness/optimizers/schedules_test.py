@@ -26,3 +26,8 @@ def test_the_rates_of_ten_steps_are_the_references() -> None:
     schedule = warmup_cosine(PEAK, FINAL, 1, 10)
     rates = [float(schedule(jnp.int32(step))) for step in (0, 1, 5, 9)]
     assert rates == pytest.approx([0.0, 3e-5, 1.65e-5, 3e-6], rel=1e-6)
+
+
+def test_another_schedule_has_numbers_of_the_same_types() -> None:
+    types = [number.dtype for number in warmup_cosine(1, 0, 2, 9)]
+    assert types == [np.float32] * 3 + [np.int32] * 2

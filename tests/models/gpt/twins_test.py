@@ -1,5 +1,6 @@
 """The GPT's implementations are one model, and the one that Megatron-LM trains."""
 
+import re
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
@@ -51,7 +52,9 @@ def test_both_lower_to_one_text(config: ModelConfig) -> None:
         step(impl, config).trace(parameters(), inputs.tokens()[:2]) for impl in USUAL_NAMES
     )
     assert one.lower().as_text() == other.lower().as_text()
-    assert (f"unroll={config.layers}" in str(one.jaxpr)) == config.unroll
+    traced = str(one.jaxpr)
+    assert (f"unroll={config.layers}" in traced) == config.unroll
+    assert bool(re.search(r"= (remat\w*|checkpoint)\[", traced)) == (config.remat != "none")
 
 
 def test_every_operation_tells_its_part_of_the_model() -> None:

@@ -17,6 +17,7 @@ from models.honeycrisp import SIZES, ModelConfig, derived, keeping, linen, nnx, 
 from models.honeycrisp.parameters import parameter_table
 from models.seam import USUAL_NAMES
 from models.shared import grouped, ops
+from models.shared.losses import live_cross_entropy
 from models.shared.trees import named_leaves, nested
 
 FULL = ModelConfig()
@@ -71,6 +72,14 @@ def test_both_lower_to_one_text(config: ModelConfig) -> None:
     assert (f"unroll={config.layers}" in str(one.jaxpr)) == config.unroll
 
 
+def test_each_choice_of_what_is_computed_again_is_a_program_of_its_own() -> None:
+    choices: tuple[Any, ...] = ("full", "projections", "dots", "none")
+    configs = [replace(TINY, remat=remat) for remat in choices]
+    traced = [step("linen", one).trace(parameters(), inputs.batch()) for one in configs]
+    programs = {re.sub(r"policy=[^\n]*|0x\w+", "", str(one.jaxpr)) for one in traced}
+    assert len(programs) == len(choices)
+
+
 def test_every_operation_tells_its_part_of_the_model() -> None:
     lowered = step("linen", CONFIGS["bfloat16"]).lower(parameters(), inputs.batch("plain"))
     text = lowered.as_text(debug_info=True)
@@ -104,6 +113,16 @@ def test_losses_and_gradients_are_axlearns(variant: str) -> None:
     for path, (_, norm) in told["gradients"].items():
         found = inputs.sums(named_leaves(gradients)[path])[1]
         assert found == pytest.approx(norm, rel=1.3e-6 if exact else 8e-3), path
+
+
+def test_what_cannot_be_learned_costs_nothing() -> None:
+    """Padding, also where there is nothing else, and targets beyond the vocabulary."""
+    logits = jax.random.normal(jax.random.key(0), (1, 3, 4))
+    compute = jax.jit(lambda targets: live_cross_entropy(logits, targets, 0.0))
+    for targets in ([0, 0, 0], [4, 0, 9]):
+        loss, metrics = compute(jnp.asarray([targets], jnp.int32))
+        assert loss == 0
+        assert metrics["total_weights"] == sum(target > 0 for target in targets)
 
 
 def test_bfloat16_logits_are_axlearns_bit_for_bit() -> None:

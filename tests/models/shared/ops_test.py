@@ -84,6 +84,12 @@ def test_splash_attention_agrees_with_xla_and_so_do_its_gradients(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3), splash, xla)
 
 
+def test_a_remat_policy_keeps_what_the_kernel_leaves_by_the_name_it_is_given() -> None:
+    x = jnp.ones((1, T, 1, H))
+    kernel = partial(ops.splash_attention, interpret=True, saved_as="kept")
+    assert "name[name=kept]" in str(jax.make_jaxpr(jax.grad(lambda x: kernel(x, x, x).sum()))(x))
+
+
 LAYERS, RATE = 2, 0.1
 
 

@@ -21,6 +21,7 @@ from matmuls import (
 )
 
 from models.decoder.sites import Site
+from models.shared import quant
 from models.shared.projection import Projection
 from models.shared.quant import number_format
 from models.shared.settings import Quantization
@@ -202,6 +203,24 @@ def test_noise_is_fresh_for_every_key_and_site_and_the_same_for_the_same() -> No
     np.testing.assert_array_equal(first, gradient(keys[0], Site.WI_0))
     for other in (gradient(keys[1], Site.WI_0), gradient(keys[0], Site.WI_1)):
         assert (first != other).mean() > 0.5
+
+
+def test_noise_is_a_hash_of_seed_and_place() -> None:
+    """MurmurHash3's finaliser of every word in turn, in Python's own integers."""
+
+    def mix(x: int) -> int:
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            x = (x ^ (x >> shift)) * factor % 2**32
+        return x
+
+    assert mix(1) == 0x514E28B7  # a published value
+    seed = [5, 2**31 + 7, 11]
+    drawn = jax.jit(lambda seed: quant._noise((2, 3, 2, 2), seed))(jnp.asarray(seed, jnp.uint32))
+    found = np.asarray(drawn).reshape(6, 4)
+    for row, values in enumerate(found):
+        for word in seed:
+            row = mix(row ^ word)
+        assert list(values) == [(mix(row ^ mix(column + 1)) >> 9) / 2**23 for column in range(4)]
 
 
 def test_noise_of_neighbours_is_uncorrelated() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from models.examples.gpt2.config import SIZES, ModelConfig, parts, tflop_per_step
+from models.examples.gpt2.config import SIZES, ModelConfig, evaluated, parts, tflop_per_step
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,10 @@ def test_every_small_size_names_what_makes_a_model_small() -> None:
     assert SIZES["awkward"].keys() == SIZES["tiny"].keys() | {"data.sequence_length"}
     awkward = {name: size for name, size in SIZES["awkward"].items() if "." not in name}
     assert ModelConfig(**awkward).vocab == 152
+
+
+def test_an_evaluation_drops_nothing() -> None:
+    assert evaluated(ModelConfig(dropout_rate=0.5)) == ModelConfig()
 
 
 def test_the_matrix_products_of_a_step_are_those_counted_by_hand() -> None:
