@@ -18,6 +18,7 @@ from jax.extend import core
 from harness.randomness import equations
 from models.shared.trees import named_leaves
 
+BRANCH = "branch"  # of several one is taken: the node is the number of it
 _PARAMETERS, _TOKENS = "parameters", "tokens"
 
 
@@ -37,7 +38,8 @@ class Node:
     order: its place in the computation. follows_tokens: whether it depends on the batch.
     parameters: the paths of those that it takes as they are, cast, cut or turned; through an
     operation on values that follow the tokens they are not handed on. terms: of how many numbers
-    each of its numbers is the sum.
+    each of its numbers is the sum. settings: what else the operation was told, that need not show
+    in its numbers here.
     """
 
     order: int
@@ -49,6 +51,7 @@ class Node:
     follows_tokens: bool = False
     parameters: frozenset[str] = field(default_factory=frozenset)
     terms: int = 1
+    settings: str = ""
 
     @property
     def handed_on(self) -> frozenset[str]:
@@ -200,6 +203,7 @@ class _Walk:
             return self._scan(equation, taken, at)
         if name == "cond" and not isinstance(taken[0].array, jax.core.Tracer):
             index, *taken = taken
+            self.add(BRANCH, index.array, inputs=(index,), at=at)
             return self.closed(equation.params["branches"][int(index.array)], taken, at)
         called = equations.called(equation)
         if called is not None:
@@ -217,6 +221,7 @@ class _Walk:
             ),
             "at": at,
             "terms": equations.terms(equation),
+            "settings": equations.settings(equation),
         }
         return [self.add(name, array, **about) for array in found]
 

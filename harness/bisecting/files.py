@@ -13,7 +13,7 @@ from harness.bisecting.computing import Side
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
 
-_VERSION = 2
+_VERSION = 3
 
 
 def save(path: str, side: Side) -> None:
@@ -37,6 +37,7 @@ def save(path: str, side: Side) -> None:
                 "follows_tokens": node.follows_tokens,
                 "parameters": sorted(node.parameters),
                 "terms": node.terms,
+                "settings": node.settings,
             }
         )
     about = {
@@ -91,4 +92,5 @@ def _node(order: int, told: Any, blob: bytes, before: list[Node]) -> Node:
         follows_tokens=told["follows_tokens"],
         parameters=frozenset(told["parameters"]),
         terms=told["terms"],
+        settings=told["settings"],
     )

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.bisecting import idling, judging, parting
+from harness.bisecting import idling, judging, parting, untested
 from harness.bisecting.capture import Node, Trace
 from harness.bisecting.computing import Side
 from harness.bisecting.judging import Judged
@@ -23,7 +23,7 @@ class Found:
     """Two sides of one step, and where they part; None: nowhere.
 
     random: where the sides draw with other keys, a line each. repeating: that one side alone draws
-    with keys of the step before, by which they part in the next step.
+    with keys of earlier steps, by which they part in a later one.
     """
 
     sides: tuple[Side, Side]
@@ -128,12 +128,17 @@ def verdict(found: Found) -> list[str]:
 
     And what agrees without having been put to the test.
     """
-    later = [
-        f"different from the second step on: {line}; of the first:" for line in found.repeating
-    ]
-    idle = [] if found.blind is not None else idling.lines(found.names, (found.a, found.b))
-    told = f"not put to the test, as it changes nothing here: {shortlist(idle, _MOST_IDLE)}"
-    return later + _of_this_step(found) + ([told] if idle else [])
+    later = [f"different in later steps: {line}; of the first:" for line in found.repeating]
+    told = later + _of_this_step(found)
+    if found.blind is not None:
+        return told
+    sides = found.names, (found.a, found.b)
+    for idle in (idling.lines(*sides), untested.lines(*sides)):
+        if idle:
+            told.append(
+                f"not put to the test, as it changes nothing here: {shortlist(idle, _MOST_IDLE)}"
+            )
+    return told
 
 
 def _of_this_step(found: Found) -> list[str]:

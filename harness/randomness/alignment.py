@@ -23,12 +23,12 @@ _OWN = -1  # no number: the draw is made with the side's own key
 class Numbers:
     """Of each key of a side, in the order in which they are noted: its number, or none.
 
-    stays: whether its number gives the same key in every step. first: the first step's key, as
-    words, from which those that stay follow.
+    again: after how many steps the side draws with it again, 0 for never; one that the next step
+    has too stays in every step. first: the first step's key, as words, from which those follow.
     """
 
     numbers: np.ndarray  # int32 [keys]
-    stays: np.ndarray  # bool [keys]
+    again: np.ndarray  # int32 [keys]
     first: np.ndarray  # uint32 [W]
     lines: tuple[str, ...]  # of the keys that are numbered, in the order of their numbers
 
@@ -36,6 +36,11 @@ class Numbers:
     def any(self) -> bool:
         """Whether anything is drawn otherwise than the side would."""
         return bool(self.lines)
+
+    @property
+    def stays(self) -> np.ndarray:
+        """bool [keys]: whether its number gives the same key in every step."""
+        return self.again == 1
 
 
 def numbered(a: Drawn, b: Drawn) -> tuple[Numbers, Numbers]:
@@ -53,8 +58,8 @@ def _numbered(side: Drawn, others: set[bytes]) -> Numbers:
             found[words[place]] = len(found)
             lines.append(keys[place].line)
     numbers = np.asarray([found.get(one, _OWN) for one in words], np.int32)
-    stays = np.asarray([key.stays for key in keys], bool)
-    return Numbers(numbers, stays, side.first, tuple(lines))
+    again = np.asarray([key.again for key in keys], np.int32)
+    return Numbers(numbers, again, side.first, tuple(lines))
 
 
 def _is_usual(row: np.ndarray) -> bool:

@@ -75,6 +75,18 @@ def terms(equation: Any) -> int:
     return math.prod(shapes[0]) // max(1, made) if name == "reduce_sum" else 1
 
 
+def settings(equation: Any) -> str:
+    """What an equation is told that shows on some devices alone, or for indices out of range."""
+    options = equation.params
+    if "precision" in options:
+        told = options["precision"]
+        both = told if isinstance(told, tuple) else (told,)
+        names = {getattr(one, "name", str(one)).lower() for one in both if one is not None}
+        return f"precision {'/'.join(sorted(names)) or 'default'}"
+    mode = options.get("mode")
+    return "" if mode is None else f"mode {getattr(mode, 'name', str(mode)).lower()}"
+
+
 def called(equation: Any) -> core.ClosedJaxpr | None:
     """The one program that an equation calls; None: several, or one again, or on each device."""
     if equation.primitive.name in ("while", "shard_map"):

@@ -12,7 +12,7 @@ from jax.interpreters import partial_eval
 from harness.randomness import draws
 from harness.randomness.draws import Draw
 
-_STEPS = 3
+_STEPS = 16  # what repeats in fewer is seen
 _TRIES = 8  # keys: a mask of few elements is often another one's too
 WIDEST = 4  # words of a key, of any kind
 _QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}  # it runs a few times
@@ -24,16 +24,25 @@ Step = Callable[[Any, jax.Array], tuple[Any, Any]]
 class Key(NamedTuple):
     """A key that a step draws with.
 
-    moment: larger for what is drawn later. stays: whether the next step draws with it too.
+    moment: larger for what is drawn later. again: after how many steps it is drawn with again, 0
+    for never.
     """
 
     line: str
     moment: tuple[Any, ...]
-    stays: bool
+    again: int
+
+
+class Stale(NamedTuple):
+    """Of the draws of a line: how many have a key of an earlier step, and after how many steps."""
+
+    some: int
+    every: int
+    again: int
 
 
 class Drawn:
-    """What a step draws, over three steps; nothing else of them is computed.
+    """What a step draws, over several steps; nothing else of them is computed.
 
     begin: the variables before the first step. key: each step's, of its number. unseen: lines whose
     draws cannot be followed.
@@ -57,12 +66,11 @@ class Drawn:
         keys_alone = draws.live(jax.make_jaxpr(self._several)())
         found = jax.jit(core.jaxpr_as_fun(keys_alone)).lower().compile(_QUICK)()
         sites = len(self._draws)
-        self._shapes = [words.shape[:-1] for words in found[:sites]]
+        self._shapes = [words.shape[1:-1] for words in found[:sites]]
         self._words = [
-            [np.asarray(rows(words)) for words in found[step * sites : (step + 1) * sites]]
-            for step in range(_STEPS)
+            [np.asarray(rows(words[step])) for words in found[:sites]] for step in range(_STEPS)
         ]
-        before, after = np.split(np.arange(_STEPS * sites, len(found)), 2)
+        before, after = np.split(np.arange(sites, len(found)), 2)
         self._stay = {
             path
             for path, first, last in zip(self._counters, before, after, strict=True)
@@ -82,49 +90,54 @@ class Drawn:
         return self._begin(), self._key(0)
 
     def _several(self) -> list[jax.Array]:
-        """The words of each draw, step after step; then all counters before and after them."""
-        variables = begun = jax.tree.leaves(self._begin())
-        words = []
-        for number in range(_STEPS):
+        """The words of each draw [steps, ...]; then all counters before and after them."""
+
+        def step(variables: Any, number: jax.Array) -> tuple[Any, Any]:
             followed = draws.follow(self._program, [*variables, self._key(number)])
-            variables = followed.outputs[self._told :]
-            words += [draw.words for draw in followed.draws]
             self._draws = [draw._replace(words=None) for draw in followed.draws]
             self.unseen = followed.unseen
-        return words + [held[n] for held in (begun, variables) for n in self._counters.values()]
+            return followed.outputs[self._told :], [draw.words for draw in followed.draws]
+
+        begun = jax.tree.leaves(self._begin())
+        after, words = jax.lax.scan(step, begun, jnp.arange(_STEPS))
+        return words + [held[n] for held in (begun, after) for n in self._counters.values()]
 
     def keys(self) -> list[Key]:
         """The keys of the first step in the order in which they are noted, draw by draw."""
         found = []
         for site, (draw, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
             loops = sum(is_loop for _, is_loop in draw.path)
-            before = {row.tobytes() for row in self._words[0][site]}
-            for place, row in zip(np.ndindex(*shape), self._words[1][site], strict=True):
+            steps = self._by_step(site)
+            for place, row in zip(np.ndindex(*shape), self._words[0][site], strict=True):
                 turns = iter(place[:loops])
                 path = [(at, next(turns) if is_loop else 0) for at, is_loop in draw.path]
                 moment = (*path, place[loops:])
-                found.append(Key(draw.line, moment, row.tobytes() in before))
+                later = (n for n, held in enumerate(steps) if n and row.tobytes() in held)
+                found.append(Key(draw.line, moment, next(later, 0)))
         return found
 
     def words(self) -> np.ndarray:
         """uint32 [keys, W]: the words of these keys."""
         return np.concatenate([np.zeros((0, WIDEST), np.uint32), *self._words[0]])
 
-    def stale(self) -> dict[str, tuple[int, int]]:
-        """By line, how many draws have a key that the step before has there too, and of how many.
+    def _by_step(self, site: int) -> list[set[bytes]]:
+        """The keys of a draw, step by step."""
+        return [{row.tobytes() for row in step[site]} for step in self._words]
 
-        Lines whose draws are fresh are left out.
-        """
-        found: dict[str, tuple[int, int]] = {}
+    def stale(self) -> dict[str, Stale]:
+        """What is drawn with keys of earlier steps, by line; fresh draws are left out."""
+        found: dict[str, Stale] = {}
         for site, line in enumerate(self._lines):
-            before, *later = ({row.tobytes() for row in step[site]} for step in self._words)
-            repeated = 0
-            for after in later:
-                repeated = max(repeated, len(after & before))
-                before = after
-            some, every = found.get(line, (0, 0))
-            found[line] = (some + repeated, every + len(before))
-        return {line: (some, every) for line, (some, every) in found.items() if some}
+            steps = self._by_step(site)
+            some, again = 0, _STEPS
+            for number, after in enumerate(steps):
+                for gap in range(1, number + 1):
+                    repeated = len(after & steps[number - gap])
+                    some, again = max(some, repeated), min(again, gap if repeated else again)
+            before = found.get(line, Stale(0, 0, _STEPS))
+            every = before.every + len(steps[-1])
+            found[line] = Stale(before.some + some, every, min(before.again, again))
+        return {line: one for line, one in found.items() if one.some}
 
     def standing(self, line: str) -> list[str]:
         """Paths of integers that the keys at this line are made from, and that no step changes."""

@@ -99,10 +99,11 @@ def drawn(case: Case, implementation: Implementation, grid: Grid) -> Drawn:
 def findings(found: Drawn) -> list[str]:
     """What is amiss with the draws of a step, a line each; nothing of the step is computed."""
     lines = []
-    for line, (some, every) in found.stale().items():
+    for line, (some, every, again) in found.stale().items():
         of = "" if some == every else f" ({some} of its {every} draws)"
         stays = _listed_counters(found.standing(line))
-        lines.append(f"draws the same random numbers in every step, at {line}{of}{stays}")
+        when = "in every step" if again == 1 else f"again after {again} steps"
+        lines.append(f"draws the same random numbers {when}, at {line}{of}{stays}")
     for places in found.shared():
         lines.append(f"draws twice with one key, at {' and '.join(places)}")
     lines += [
@@ -148,12 +149,15 @@ def differing(names: tuple[str, str], numbers: tuple[Numbers, Numbers]) -> list[
 
 
 def repeating(names: tuple[str, str], numbers: tuple[Numbers, Numbers]) -> list[str]:
-    """That one side draws with keys of the step before where the other has new ones; else []."""
-    again = [sorted(one.numbers[one.stays].tolist()) for one in numbers]
-    if again[0] == again[1]:
+    """That one side draws with keys of earlier steps where the other has new ones; else []."""
+    drawn = [sorted(zip(one.numbers[one.again > 0].tolist(), one.again[one.again > 0].tolist(),
+                        strict=True)) for one in numbers]  # fmt: skip
+    if drawn[0] == drawn[1]:
         return []
     counts = " and ".join(
-        f"{len(kept)} of {name}'s {one.stays.size}"
-        for name, kept, one in zip(names, again, numbers, strict=True)
+        f"{len(kept)} of {name}'s {one.again.size}"
+        for name, kept, one in zip(names, drawn, numbers, strict=True)
     )
-    return [f"the same in every step are {counts} random draws"]
+    often = {gap for one in drawn for _, gap in one}
+    when = "in every step" if often == {1} else f"again after {min(often)} steps"
+    return [f"the same {when} are {counts} random draws"]

@@ -33,6 +33,8 @@ class _Written(Protocol):
     @property
     def names(self) -> Mapping[str, str]: ...
     @property
+    def optimizer(self) -> Any: ...
+    @property
     def trained(self) -> str | None: ...
 
 
@@ -141,7 +143,8 @@ class Experiment:
         evaluators = None if self._pair.evaluation is None else self._evaluators
         more = self._told("evaluation", lambda: further(probes[0], probes[1], learnt, evaluators))
         unsaid = [] if evaluators is not None else self._changing
-        return Findings(learnt, more, (probes[0], probes[1]), tuple(unsaid))
+        optimizer = self._pair.optimizer is not None
+        return Findings(learnt, more, (probes[0], probes[1]), tuple(unsaid), optimizer)
 
     def _option_faults(self, a: Probe, b: Probe) -> list[str]:
         """What the pair says of arrays that are not so."""

@@ -13,16 +13,22 @@ from models.pairing.probing import Probe
 from models.seam import Matched
 
 _FEW = 4  # findings that are told one by one
+_GROWN = 10  # times what a first step makes: steps that follow carry its rounding on
 
 
 @dataclass(frozen=True)
 class Findings:
-    """unsaid: why a side is another one when it is evaluated, where the pair does not say how."""
+    """What was found of two sides.
+
+    unsaid: why a side is another one when it is evaluated, where the pair does not say how.
+    optimizer: whether the pair has one.
+    """
 
     learnt: Learnt
     further: Further
     probes: tuple[Probe, Probe]
     unsaid: tuple[str, ...]
+    optimizer: bool
 
 
 def told(names: Sequence[str], found: Findings) -> Matched:
@@ -35,7 +41,7 @@ def told(names: Sequence[str], found: Findings) -> Matched:
         names=tuple(links.lines([*learnt.params, *learnt.state])),
         alone=tuple(_alone(names, found)),
         differing=(*at_once, *_later(both, further), *_evaluated(both, further)),
-        unsure=tuple(_rounding(both, learnt)),
+        unsure=(*_rounding(both, found), *_written(names, found), *_crossed(names, learnt)),
         started=tuple(started if further.started else ()),
         uncompared=tuple(_uncompared(names, found)),
     )
@@ -60,13 +66,46 @@ def _differing(both: str, learnt: Learnt) -> list[str]:
     ]
 
 
-def _rounding(both: str, learnt: Learnt) -> Iterator[str]:
-    """What may be rounding."""
+def _rounding(both: str, found: Findings) -> Iterator[str]:
+    """What may be rounding: of the first step, which bisect judges, and of what it does not see."""
+    learnt = found.learnt
     if learnt.agrees and learnt.farthest is not None:
         what, apart = learnt.farthest
         yield (
             f"{both} make other numbers of equal values, at most {apart:.2g} apart ({what}):"
             " rounding or a fault, harness bisect tells which"
+        )
+    first = learnt.farthest[1] if learnt.farthest is not None else 0.0
+    for when, (what, apart) in found.further.farthest.items():
+        if apart > _GROWN * first:
+            yield (
+                f"{both} make other numbers of equal values {when}, at most {apart:.2g} apart"
+                f" ({what}): rounding or a fault"
+            )
+
+
+def _written(names: Sequence[str], found: Findings) -> Iterator[str]:
+    """Parameters that a model changes itself, which its own loop would carry on."""
+    for name, probe in zip(names, found.probes, strict=True):
+        if probe.written:
+            paths = _listed(sorted(probe.written))
+            yield (
+                f"{name} writes into its parameters when it is called, and a step here leaves that"
+                f" out; what is no nnx.Param is carried on: {paths}"
+            )
+
+
+def _crossed(names: Sequence[str], learnt: Learnt) -> Iterator[str]:
+    """Arrays that do the work of one that is called otherwise, though the other side has both."""
+    renamed = {link.a[0][0]: link.b[0][0] for link in learnt.params
+               if link.plain and link.how == "value"}  # fmt: skip
+    crossed = [one for one, other in renamed.items()
+               if one != other and one in renamed.values() and other in renamed]  # fmt: skip
+    if crossed:
+        told = [f"{one} is {renamed[one]}" for one in sorted(crossed)]
+        yield (
+            f"what {names[0]} and {names[1]} call by one name does not do one thing, so that a"
+            f" checkpoint that is carried over by names makes another model: {_listed(told)}"
         )
 
 
@@ -108,6 +147,8 @@ def _alone(names: Sequence[str], found: Findings) -> Iterator[str]:
 
 def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
     """What nothing compares, though both have it or it is of no matter that one alone has it."""
+    whose = "the pair's" if found.optimizer else "the case's, as the pair gives none"
+    yield f"optimizers of their own: one trains both, {whose}"
     if not any(map(math.isfinite, found.learnt.loss)):
         yield f"what equal values make: they lead to losses of {_losses(found.learnt)}"
     if found.unsaid:
@@ -122,9 +163,13 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
         if values.size and (values == values.flat[0]).all():
             level = float(values.flat[0])
             yield f"what other numbers of the batch's {array} make: all are {level:g}"
+        elif values.ndim > 2 and (values == values[:1, :1]).all():
+            yield f"what other numbers of the batch's {array} make: all examples have the same"
     for name, one, other in ((names[0], a, b), (names[1], b, a)):
         if one.metrics - other.metrics:
             yield f"{name}: its metrics {', '.join(sorted(one.metrics - other.metrics))}"
+        if one.altered:
+            yield f"{name}: what a call changes that is no array, {_listed(sorted(one.altered))}"
         if one.random:
             more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
             yield f"{name}: its random state, {min(one.random)}{more}"

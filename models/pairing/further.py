@@ -14,6 +14,7 @@ from models.pairing.sides import Side
 _SPREADS = 6  # standard errors: what is drawn otherwise may be so far apart by chance
 _EQUAL = 1e-3  # of what is drawn alike, relative
 _FEWEST = 30  # numbers, below which a spread tells nothing
+_OFTEN = 1.25  # times fewer different numbers: some were drawn once for several places
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Further:
 
     later: of the first step that does not agree, what does not and how far apart it is; the first
     one is the one that was learnt from, the later ones take other batches and begin with what the
-    one before left. evaluated: likewise of an evaluation. started: arrays whose fresh values are
-    others, in words. unused: parameters that neither side's step takes.
+    one before left. evaluated: likewise of an evaluation. farthest: of what agrees in later steps
+    and in an evaluation but is not equal bit for bit, the farthest apart. started: arrays whose
+    fresh values are others, in words. unused: parameters that neither side's step takes.
     """
 
     later: tuple[int, Mapping[str, float]]
     evaluated: Mapping[str, float]
+    farthest: Mapping[str, tuple[str, float]]
     started: tuple[str, ...]
     unused: tuple[str, ...]
 
@@ -40,9 +43,13 @@ def further(
     evaluators: the sides as they are evaluated, None where nothing says so.
     """
     alike = learnt.agrees
+    number, later = _later(a, b, learnt) if alike else (0, {})
+    evaluated = _evaluated(a, b, learnt, evaluators) if alike and evaluators is not None else {}
+    near = {"in later steps": _agreeing(later), "as they are evaluated": _agreeing(evaluated)}
     return Further(
-        _later(a, b, learnt) if alike else (0, {}),
-        _evaluated(a, b, learnt, evaluators) if alike and evaluators is not None else {},
+        (number, _disagreeing(later)),
+        _disagreeing(evaluated),
+        {when: max(far.items(), key=lambda one: one[1]) for when, far in near.items() if far},
         tuple(_started(a, b, [*learnt.params, *learnt.state])),
         tuple(sorted(a.unused & _partners(learnt.params, b.unused))),
     )
@@ -70,39 +77,50 @@ def _given(
     )
 
 
-def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, Mapping[str, float]]:
+# By name, of what is not equal: how far it is apart, and whether that agrees.
+_Apart = Mapping[str, tuple[float, bool]]
+
+
+def _disagreeing(found: _Apart) -> dict[str, float]:
+    return {name: far for name, (far, agrees) in found.items() if not agrees}
+
+
+def _agreeing(found: _Apart) -> dict[str, float]:
+    return {name: far for name, (far, agrees) in found.items() if agrees}
+
+
+def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, _Apart]:
+    """The first step that does not agree; of steps that do, what the last one made."""
     (ours, held), (theirs, other) = _given(a, b, learnt)
+    apart: _Apart = {}
     for number in range(len(a.batches)):
         one, two = a.run(ours, held, number), b.run(theirs, other, number)
         if not (np.isfinite(one.loss) or np.isfinite(two.loss)):
             break
         apart = _apart(learnt.params, learnt.state, b, one, two)
-        if apart:
+        if _disagreeing(apart):
             return number, apart
         held = {**held, **learning.typed(one.state, a.state)}
         other = {**other, **learning.typed(two.state, b.state)}
-    return 0, {}
+    return 0, apart
 
 
 def _apart(
     params: Sequence[Link], state: Sequence[Link], b: Probe, one: Tried, two: Tried
-) -> dict[str, float]:
-    """What does not agree: the loss, metrics that both tell, gradients, state."""
+) -> _Apart:
+    """What is not equal bit for bit: the loss, metrics that both tell, gradients, state."""
     told = {"the loss": (one.loss, two.loss)} | {
         name: (metric, two.metrics[name])
         for name, metric in one.metrics.items()
         if name in two.metrics
     }
     found = {name: learning.apart(*both) for name, both in told.items()}
-    arrays = learning.apart_by_array(params, state, b, one, two)
-    return {name: far for name, far in found.items() if not far < learning.AGREE} | {
-        path: far for path, (far, agrees) in arrays.items() if not agrees
+    return {name: (far, far < learning.AGREE) for name, far in found.items() if far != 0} | {
+        **learning.apart_by_array(params, state, b, one, two)
     }
 
 
-def _evaluated(
-    a: Probe, b: Probe, learnt: Learnt, evaluators: tuple[Side, Side]
-) -> Mapping[str, float]:
+def _evaluated(a: Probe, b: Probe, learnt: Learnt, evaluators: tuple[Side, Side]) -> _Apart:
     ours, theirs = _given(a, b, learnt)
     one, two = a.evaluated(evaluators[0], *ours), b.evaluated(evaluators[1], *theirs)
     known = [
@@ -117,21 +135,50 @@ def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:
     """Arrays that a fresh model of one side holds otherwise than one of the other side.
 
     Both draw with keys that give as many numbers the same bits: what is drawn by one rule is equal,
-    unless it is drawn together on one side and in parts on the other; then its spread tells.
+    unless it is drawn together on one side and in parts on the other; then its spread tells, and
+    how many of its numbers there are once.
     """
     found = []
     for link in known:
         first, second = _fresh(a, link.a), _fresh(b, link.b)
         if first.size == 0 or first.size != second.size:
             continue
-        spread = float(max(first.std(), second.std()))
-        scale = spread or float(np.abs(first).max())
-        if np.abs(first - second).max() <= _EQUAL * scale:
-            continue
+        name, counts = link.a[0][0], (_different(a, link.a), _different(b, link.b))
         drawn = min(_least(a, link.a), _least(b, link.b))
-        if drawn == first.size or not _by_chance(first, second, drawn):
-            found.append(f"{link.a[0][0]}: {_told(first)} and {_told(second)}")
+        is_near = _is_near(first, second)
+        if not is_near and (drawn == first.size or not _by_chance(first, second, drawn)):
+            found.append(f"{name}: {_told(first)} and {_told(second)}")
+        elif max(counts) > _OFTEN * min(counts):
+            found.append(f"{name}: {counts[0]} and {counts[1]} different numbers in {first.size}")
+        elif is_near and 1 < max(counts) <= first.size / 2 and not _is_arranged(a, b, link):
+            found.append(f"{name}: the same numbers in other places")
     return found
+
+
+def _different(probe: Probe, groups: tuple[tuple[str, ...], ...]) -> int:
+    """How many different numbers a fresh model holds in these arrays, drawn by a usual key."""
+    arrays = probe.drawn | probe.state
+    return np.unique(
+        np.concatenate(
+            [arrays[path].astype(np.float64).ravel() for group in groups for path in group]
+        )
+    ).size
+
+
+def _is_near(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether numbers are those of one rule, drawn alike."""
+    scale = float(max(first.std(), second.std())) or float(np.abs(first).max())
+    return bool(np.abs(first - second).max() <= _EQUAL * scale)
+
+
+def _is_arranged(a: Probe, b: Probe, link: Link) -> bool:
+    """Whether fresh arrays hold the same numbers in the same places: what is drawn need not."""
+    have, want = a.params | a.state, b.params | b.state
+    made = link.to_b(have, {path: array.shape for path, array in want.items()})
+    return all(
+        _is_near(np.asarray(one, np.float64).ravel(), want[path].astype(np.float64).ravel())
+        for path, one in made.items()
+    )
 
 
 def _told(fresh: np.ndarray) -> str:

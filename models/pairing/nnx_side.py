@@ -54,13 +54,16 @@ class NnxSide:
             replaced(random, held.random),
             replaced(overwritten, own),
         )
+        before = _attributes(model)
         with scopes.named(model):
             loss, metrics = called(self._loss, model, batch, key)
+        now = _attributes(model)
+        altered = {path for path in before.keys() & now.keys() if before[path] != now[path]}
         after = _held(*_split(model)[1:])
         # What is there only now was sown, whatever its type.
         kept = [{path: now.get(path, was[path]) for path in was}
-                for was, now in zip(held[1:], after[1:], strict=True)]  # fmt: skip
-        return Ran(loss, metrics, Held(held.params, *kept))
+                for was, now in zip(held, after, strict=True)]  # fmt: skip
+        return Ran(loss, metrics, Held(*kept), frozenset(altered))
 
     def axes(self, arguments: Arguments, batch: Batch) -> Mapping[str, tuple[str | None, ...]]:
         """See Side."""
@@ -100,6 +103,16 @@ class NnxSide:
             for leaf in jax.tree.leaves(getattr(attribute, "value", None))
         )
         return [None if traced else graphs[0], *shapes]
+
+
+def _attributes(model: nnx.Module) -> dict[str, Any]:
+    """What modules hold beside arrays and other modules, by path."""
+    return {
+        "/".join(map(str, (*path, name))): value
+        for path, module in nnx.iter_modules(model)
+        for name, value in vars(module).items()
+        if value is None or isinstance(value, bool | int | float | str)
+    }
 
 
 def _split(model: nnx.Module) -> tuple[Any, Any, Any, Any, Any]:

@@ -34,33 +34,48 @@ class Probe:
 
     batches: of one shape; the first is the one that a fresh model is made with. ignored: what the
     step takes nothing of, of the batch; unused: of the parameters. metrics: those that it tells.
+    drawn: parameters that a usual key makes, which draws nothing twice.
+    written: parameters that the model itself changes when it is called; altered: see Ran.
     """
 
     def __init__(self, side: Side, arguments: Arguments, batches: Sequence[Batch]) -> None:
         key = draws.aligned_key()
         self.batches, self._arguments, batch = batches, arguments, batches[0]
         with on_host():
-            fresh = jax.jit(lambda: side.init(arguments, key, batch))
-            held = fresh.lower().compile(_QUICK)()
+            usual = jax.random.key(0, impl="threefry2x32")
+            fresh = jax.jit(
+                lambda: (
+                    side.init(arguments, key, batch),
+                    side.init(arguments, usual, batch).params,
+                )
+            )
+            held, drawn = fresh.lower().compile(_QUICK)()
+            self.drawn = {path: np.asarray(one) for path, one in drawn.items()}
             self.params = {path: np.asarray(one) for path, one in held.params.items()}
             self.state = {path: np.asarray(one) for path, one in held.state.items()}
             random = self.random = held.random
 
-            def step(params: Arrays, state: Arrays, batch: Batch) -> tuple[Any, Any, Any]:
-                def loss(given: tuple[Arrays, Arrays]) -> tuple[jax.Array, tuple[Arrays, Arrays]]:
+            def step(params: Arrays, state: Arrays, batch: Batch) -> tuple[Any, Any, Any, Any]:
+                def loss(given: tuple[Arrays, Arrays]) -> tuple[jax.Array, tuple[Any, ...]]:
                     held = Held(given[0], {**state, **given[1]}, random)
                     ran = side.run(arguments, held, batch, key)
-                    return ran.loss, (ran.held.state, ran.metrics)
+                    self.altered = ran.altered
+                    return ran.loss, (
+                        ran.held.state,
+                        ran.metrics,
+                        _other(ran.held.params, given[0]),
+                    )
 
                 overwritten = {path: one for path, one in state.items() if is_overwritten(path)}
-                (value, (after, metrics)), (gradients, new) = jax.value_and_grad(
+                (value, (after, metrics, other)), (gradients, new) = jax.value_and_grad(
                     loss, has_aux=True
                 )((params, overwritten))
-                return (value, {**after, **new}), gradients, metrics
+                return (value, {**after, **new}), gradients, metrics, other
 
             traced = jax.jit(step).trace(self.params, self.state, batch)
             self._run = traced.lower().compile(_QUICK)
         self.metrics = frozenset(traced.out_info[2])
+        self.written = self._find_written() if traced.out_info[3] else frozenset[str]()
         self.is_random = order.draws(traced.jaxpr)
         inputs = [sorted(one) for one in (self.params, self.state, batch)]
         starts = [0, len(inputs[0]), last := len(inputs[0]) + len(inputs[1])]
@@ -84,8 +99,15 @@ class Probe:
     def run(self, params: Values, state: Values, number: int = 0) -> Tried:
         """What these values give with a batch, the first or another one."""
         with on_host():
-            (loss, after), gradients, metrics = self._run(params, state, self.batches[number])
+            (loss, after), gradients, metrics, _ = self._run(params, state, self.batches[number])
         return Tried(float(loss), _wide(gradients), _wide(after), _numbers(metrics))
+
+    def _find_written(self) -> frozenset[str]:
+        """Which parameters it changes, far from 0, so that a bound shows too."""
+        far = {path: (100 * one + 0.3).astype(one.dtype) for path, one in self.params.items()}
+        with on_host():
+            other = self._run(far, self.state, self.batches[0])[3]
+        return frozenset(path for path, is_other in other.items() if is_other)
 
     def evaluated(self, evaluator: Side, params: Values, state: Values) -> Tried:
         """What these values give as the model is evaluated, which has no gradients."""
@@ -112,6 +134,15 @@ def on_host() -> AbstractContextManager[object]:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
     stack.enter_context(jax.default_matmul_precision("float32"))
     return stack
+
+
+def _other(after: Arrays, before: Arrays) -> dict[str, jax.Array]:
+    """Of what is not the very same array as before, whether its numbers are others."""
+    return {
+        path: ~jnp.array_equal(one, jax.lax.stop_gradient(before[path]), equal_nan=True)
+        for path, one in after.items()
+        if one is not before[path]
+    }
 
 
 def _numbers(metrics: Mapping[str, jax.Array]) -> dict[str, float]:

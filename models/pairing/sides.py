@@ -29,11 +29,16 @@ class Held(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """One forward pass: the loss, scalar metrics by name, and what the model holds after it."""
+    """One forward pass: the loss, scalar metrics by name, and what the model holds after it.
+
+    altered: what else the model itself changed, by path, such as a number that it counts in Python:
+    no step carries it on.
+    """
 
     loss: jax.Array
     metrics: Mapping[str, jax.Array]
     held: Held
+    altered: frozenset[str] = frozenset()
 
 
 class Side(Protocol):

@@ -14,6 +14,7 @@ from models.seam import Variables
 from models.shared.trees import named_leaves
 
 OWN = "models.examples.own"
+OPTIMIZER = "optimizers of their own: one trains both, the case's, as the pair gives none"
 
 
 @pytest.mark.pairs
@@ -27,7 +28,9 @@ def test_an_example_is_one_model_under_two_names(name: str) -> None:
     assert (matched.alone, matched.differing, matched.started) == ((), (), ())
     # A fused product rounds otherwise.
     assert all("rounding" in line for line in matched.unsure)
-    assert [line for line in matched.uncompared if "evaluated" not in line] == (
+    first, *uncompared = matched.uncompared
+    assert first == OPTIMIZER
+    assert [line for line in uncompared if "evaluated" not in line] == (
         [f"nnx: its random state, {random[name]}"] if name in random else []
     )
     # An evaluation is compared where the pair says what it is.
@@ -104,30 +107,63 @@ def test_losses_that_differ_by_a_constant_or_are_no_numbers_are_told(
 
 def test_what_a_step_does_not_show_is_found_or_said() -> None:
     def batch(rng: Any, size: int) -> Any:
-        return {"x": rng.standard_normal((size, 2)), "weight": np.ones(size), "none": np.ones(size)}
+        alike = np.broadcast_to(np.arange(2.0), (size, 2))
+        return {
+            "x": rng.standard_normal((size, 2)),
+            "weight": np.ones(size),
+            "none": np.ones(size),
+            "alike": alike,
+        }
 
     def error(model: Any, batch: Any, key: Any = None) -> Any:
-        return (model(batch["x"]) ** 2).mean()
+        return (model(batch["x"]) ** 2).mean() + batch["alike"].mean()
 
     def weighed(model: Any, batch: Any) -> Any:
         found = ((model(batch["x"]) ** 2).mean(1) * batch["weight"]).sum()
-        return found / batch["weight"].sum(), {"error": found}
+        found = found / batch["weight"].sum() + batch["alike"].mean()
+        return found, {"error": found}
 
     family = Pair(
         sides={"a": _plain("x", "y"), "b": _plain("x", "y")},
         batch=batch,
         loss={"a": weighed, "b": error},
         evaluation={"a": error, "b": lambda model, batch: 2 * error(model, batch)},
+        optimizer=lambda settings, learning_rate: None,
     ).family("unseen")
     assert family.matched is not None
     matched = family.matched()
     assert matched.differing == ("a and b are evaluated otherwise: the loss, 50 % apart",)
     assert matched.alone == ("a: what it takes of the batch's weight",)
     assert matched.uncompared == (
+        "optimizers of their own: one trains both, the pair's",
         "what neither side takes of the batch: none",
+        "what other numbers of the batch's alike make: all examples have the same",
         "what other numbers of the batch's weight make: all are 1",
         "a: its metrics error",
     )
+
+
+def test_names_that_lead_elsewhere_are_told() -> None:
+    """Two models load one checkpoint otherwise, though the map makes them equal."""
+
+    def gated(gate: str, up: str) -> Any:
+        def init(key: jax.Array) -> Any:
+            return {name: jax.random.normal(key, (2, 3)) for name in ("gate", "up")}
+
+        return init, lambda params, x: jax.nn.silu(x @ params[gate]) * (x @ params[up])
+
+    def unsure(*second: str) -> tuple[str, ...]:
+        family = Pair(
+            sides={"a": gated("gate", "up"), "b": gated(*second)},
+            batch=lambda rng, size: {"x": rng.standard_normal((size, 2))},
+            loss=lambda model, batch: (model(batch["x"]) ** 2).mean(),
+        ).family("gated")
+        assert family.matched is not None
+        return family.matched().unsure
+
+    assert unsure("gate", "up") == ()
+    (line,) = unsure("up", "gate")
+    assert line.endswith("by names makes another model: gate is up; up is gate")
 
 
 def test_what_is_trained_and_what_is_frozen_is_renamed_too() -> None:

@@ -43,8 +43,8 @@ def test_a_side_is_read_as_it_was_kept(tmp_path: Path) -> None:
     for one, other in zip(read.trace.nodes, kept.trace.nodes, strict=True):
         assert one.fingerprint == other.fingerprint
         assert [i.order for i in one.inputs] == [i.order for i in other.inputs]
-        assert (one.operation, one.at[:3], one.parameters) == (
-            other.operation, other.at[:3], other.parameters)  # fmt: skip
+        assert (one.operation, one.at[:3], one.parameters, one.settings) == (
+            other.operation, other.at[:3], other.parameters, other.settings)  # fmt: skip
     assert read.trace.outputs.keys() == kept.trace.outputs.keys()
     np.testing.assert_array_equal(read.trace.parameters["w"].values, PARAMS["w"])
 

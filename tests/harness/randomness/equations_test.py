@@ -54,6 +54,17 @@ def test_lines_of_an_installed_model_are_told_and_those_of_a_framework_are_not(
     assert equations.source(jaxpr.eqns[0]) == line
 
 
+def test_settings_that_need_not_show_in_numbers() -> None:
+    def settings(function: Any) -> set[str]:
+        jaxpr = jax.make_jaxpr(function)(jnp.ones((2, 2))).jaxpr
+        return {equations.settings(one) for one in jaxpr.eqns}
+
+    assert "precision default" in settings(lambda x: x @ x)
+    assert "precision highest" in settings(lambda x: jnp.dot(x, x, precision="highest"))
+    assert "mode clip" in settings(lambda x: x.at[jnp.asarray([0, 1])].get(mode="clip"))
+    assert settings(jnp.tanh) == {""}
+
+
 def test_how_a_scan_takes_its_inputs() -> None:
     def scanned(x: jax.Array, xs: jax.Array) -> jax.Array:
         return jax.lax.scan(lambda c, y: (c * x + y, None), x, xs)[0]

@@ -30,6 +30,12 @@ def counted(count: int) -> Any:
     return step
 
 
+def turning(held: Any, key: jax.Array) -> tuple[Any, Any]:
+    """Comes back to its first key in the fourth step."""
+    x = mask(jax.random.fold_in(held["key"], held["count"] % 3), held["w"])
+    return x.sum(), held | {"count": held["count"] + 1}
+
+
 def scanned(held: Any, key: jax.Array) -> tuple[Any, Any]:
     """Of three draws in a loop, the first is the same in every step."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3))
@@ -59,11 +65,12 @@ def found(step: Any) -> Drawn:
 
 @pytest.mark.parametrize(("step", "stale"), [
     (counted(1), {}),
-    (counted(0), {f"{HERE}:20": (1, 1)}),
-    (scanned, {f"{HERE}:20": (1, 3)}),
-    (noisy, {f"{HERE}:52": (1, 1)}),
+    (counted(0), {f"{HERE}:20": (1, 1, 1)}),
+    (turning, {f"{HERE}:20": (1, 1, 3)}),
+    (scanned, {f"{HERE}:20": (1, 3, 1)}),
+    (noisy, {f"{HERE}:58": (1, 1, 1)}),
 ])  # fmt: skip
-def test_a_key_that_repeats_is_named(step: Any, stale: dict[str, tuple[int, int]]) -> None:
+def test_a_key_that_repeats_is_named(step: Any, stale: dict[str, tuple[int, int, int]]) -> None:
     drawn = found(step)
     assert drawn.stale() == stale
     assert drawn.shared() == []

@@ -47,14 +47,17 @@ class Warming(nnx.Module):
         return y
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.1])
+@pytest.mark.parametrize("factor", [1.0, 1.00001, 1.1])
 def test_a_second_step_is_taken_from_what_the_first_left(factor: float) -> None:
     one, other = (
         NnxSide(lambda arguments, rngs, f=f: Warming(rngs, f, start=0), loss)  # type: ignore[misc]
         for f in (1.0, factor)
     )
-    number, apart = found(one, other).later
-    assert (number, "the loss" in apart) == ((0, False) if factor == 1 else (1, True))
+    further = found(one, other)
+    number, apart = further.later
+    assert (number, "the loss" in apart) == ((1, True) if factor == 1.1 else (0, False))
+    # What agrees, but is not equal, is known.
+    assert [*further.farthest] == (["in later steps"] if factor == 1.00001 else [])
 
 
 def test_counters_that_start_apart_are_told() -> None:
@@ -96,6 +99,32 @@ def test_fresh_models_are_compared_whatever_their_keys(second: Init, told: tuple
     lines = found(plain(fresh()), plain(second)).started
     assert len(lines) == len(told)
     assert all(line.startswith(begun) for line, begun in zip(lines, told, strict=True))
+
+
+def layers(alike: bool) -> Any:
+    """Three layers, drawn one by one or all with one key."""
+
+    class Stacked(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            keys = jax.random.split(rngs.params(), 3)
+            keys = keys[jnp.zeros(3, int)] if alike else keys
+            self.w = nnx.Param(jax.vmap(lambda key: jax.random.normal(key, (6, 6)))(keys))
+            self.b = nnx.Param(jnp.asarray([0.0, 1, 0] if alike else [1.0, 0, 0]).repeat(2))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for w in self.w[...]:
+                x = jnp.tanh(x @ w) * self.b[...][None]
+            return x
+
+    return NnxSide(lambda arguments, rngs: Stacked(rngs), loss)
+
+
+def test_layers_that_begin_alike_and_numbers_in_other_places_are_told() -> None:
+    assert {*found(layers(False), layers(True)).started} == {
+        "b: the same numbers in other places",
+        "w: 108 and 36 different numbers in 108",
+    }
+    assert found(layers(False), layers(False)).started == ()
 
 
 def test_evaluations_are_compared_and_what_no_step_takes_is_known() -> None:

@@ -1,10 +1,14 @@
 """An NNX module as one side: made for the mesh that it runs under."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import nnx
 
 from models.pairing.nnx_side import NnxSide
+from models.pairing.probing import Probe
 
 
 class Divided(nnx.Module):
@@ -24,3 +28,25 @@ def test_a_model_is_made_again_for_another_mesh() -> None:
         with jax.set_mesh(jax.make_mesh((devices,), ("fsdp",))):
             held = side.init({}, key, {})
             assert side.run({}, held, {}, key).loss == devices
+
+
+class Changing(nnx.Module):
+    """Bounds its own parameter and counts its calls in Python, or neither."""
+
+    def __init__(self, bound: float | None) -> None:
+        self.scale, self.rate = nnx.Param(jnp.ones(3)), nnx.Param(jnp.ones(()))
+        self.bound, self.calls = bound, 0
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.bound is not None:
+            self.scale[...] = jnp.clip(self.scale[...], -self.bound, self.bound)
+            self.calls += 1
+        return (self.scale[...] * x).sum() * nnx.remat(lambda rate: rate[...])(self.rate)
+
+
+@pytest.mark.parametrize("bound", [None, 2.0])
+def test_what_a_model_changes_itself_and_no_step_carries_on_is_known(bound: Any) -> None:
+    side = NnxSide(lambda arguments, rngs: Changing(bound), lambda model, batch: model(batch["x"]))
+    probe = Probe(side, {}, [{"x": jnp.ones(3)}])
+    changed = (set(), set()) if bound is None else ({"scale"}, {"calls"})
+    assert (probe.written, probe.altered) == changed

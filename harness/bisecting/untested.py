@@ -1,0 +1,85 @@
+"""What two sides may do otherwise though the numbers of a step are equal.
+
+A mask's fill where no row is masked whole, a branch that is not taken, a term too small to be
+added, and settings that only another device or an index out of range heeds.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.bisecting.capture import BRANCH, Node, Trace
+from harness.bisecting.judging import is_float
+
+_LARGE = 1e3  # what masks are filled with is larger
+_ADDED = ("add", "sub", "add_any")
+
+
+def lines(names: tuple[str, str], traces: tuple[Trace, Trace]) -> list[str]:
+    """Each place with its side and what is there: of branches always, else what one side alone has.
+
+    What both have is told of neither, as they agree in it.
+    """
+    places: dict[str, list[str]] = {}
+    for side, name in enumerate(names):
+        for node, what in _untested(traces[side], traces[1 - side]):
+            places.setdefault(f"{name} at {node.at.source or '?'}", []).append(what)
+    return [f"{place} ({', '.join(dict.fromkeys(found))})" for place, found in places.items()]
+
+
+def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
+    yield from ((node, "a branch not taken") for node in trace.nodes if node.operation == BRANCH)
+    others = {fill for _, fill in _fills(other)}
+    yield from (
+        (node, f"fills with {fill:g}") for node, fill in _fills(trace) if fill not in others
+    )
+    lost = {node.operation for node in other.nodes if _is_lost(node)}
+    for node in trace.nodes:
+        if _is_lost(node) and node.operation not in lost:
+            yield node, "adds too little to count"
+    yield from _settings(trace, other)
+
+
+def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
+    """Where the forward pass masks by large numbers, and by which."""
+    weighed: set[int] = set()  # what depends on parameters
+    for node in trace.nodes[: trace.outputs["loss"].order + 1]:
+        if node.operation == "parameters" or {one.order for one in node.inputs} & weighed:
+            weighed.add(node.order)
+        if node.order not in weighed or not is_float(node.array):
+            continue
+        masks = node.inputs[1:] if node.operation == "select_n" else node.inputs
+        if node.operation not in ("select_n", *_ADDED):
+            continue
+        for one in masks:
+            values = one.values.astype(np.float64)
+            farthest = values.flat[np.abs(values).argmax()] if values.size else 0.0
+            if one.order not in weighed and not abs(farthest) < _LARGE:
+                yield node, float(farthest)
+
+
+def _is_lost(node: Node) -> bool:
+    """Whether a number that is not 0 is added, and changes nothing."""
+    if node.operation not in _ADDED or not is_float(node.array):
+        return False
+    first, second = node.inputs
+    made = node.fingerprint
+    return (made == first.fingerprint and bool(second.values.any())) or (
+        made == second.fingerprint and bool(first.values.any())
+    )
+
+
+def _settings(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
+    """Where operations of equal results are set otherwise."""
+    every = {(node.operation, node.settings) for node in other.nodes}
+    made: dict[tuple[str, bytes], set[str]] = {}
+    for node in other.nodes:
+        if node.settings:
+            made.setdefault((node.operation, node.fingerprint), set()).add(node.settings)
+    for node in trace.nodes:
+        if not node.settings:
+            continue
+        settings = made.get((node.operation, node.fingerprint))
+        alone = (node.operation, node.settings) not in every
+        if alone if settings is None else node.settings not in settings:
+            yield node, f"{node.operation}, {node.settings}"
