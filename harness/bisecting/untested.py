@@ -12,6 +12,7 @@ from harness.bisecting.capture import BRANCH, Node, Trace
 from harness.bisecting.judging import is_float
 
 _LARGE = 1e3  # what masks are filled with is larger
+_LOWEST = 1e30  # whatever is larger, and finite, fills alike
 _ADDED = ("add", "sub", "add_any")
 
 
@@ -29,10 +30,10 @@ def lines(names: tuple[str, str], traces: tuple[Trace, Trace]) -> list[str]:
 
 def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
     yield from ((node, "a branch not taken") for node in trace.nodes if node.operation == BRANCH)
-    others = {fill for _, fill in _fills(other)}
-    yield from (
-        (node, f"fills with {fill:g}") for node, fill in _fills(trace) if fill not in others
-    )
+    others = {_bounded(fill) for _, fill in _fills(other)}
+    for node, fill in _fills(trace):
+        if _bounded(fill) not in others:
+            yield node, f"fills with {fill:g}"
     lost = {node.operation for node in other.nodes if _is_lost(node)}
     for node in trace.nodes:
         if _is_lost(node) and node.operation not in lost:
@@ -56,6 +57,10 @@ def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
             farthest = values.flat[np.abs(values).argmax()] if values.size else 0.0
             if one.order not in weighed and not abs(farthest) < _LARGE:
                 yield node, float(farthest)
+
+
+def _bounded(fill: float) -> float:
+    return float(np.clip(fill, -_LOWEST, _LOWEST)) if np.isfinite(fill) else fill
 
 
 def _is_lost(node: Node) -> bool:

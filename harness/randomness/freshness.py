@@ -49,7 +49,7 @@ class Drawn:
     """
 
     def __init__(
-        self, begin: Callable[[], Any], step: Step, key: Callable[[int], jax.Array]
+        self, begin: Callable[[], Any], step: Step, key: Callable[[Any], jax.Array]
     ) -> None:
         self._begin, self._key = begin, key
         closed, told = jax.make_jaxpr(step, return_shape=True)(*jax.eval_shape(self._inputs))

@@ -226,8 +226,10 @@ def _distances(
             if np.array_equal(array, other.reshape(array.shape), equal_nan=True):
                 continue
             far = partners.distance(array, other)
-            # What is 0 but for rounding has no direction.
-            small = max(float(np.linalg.norm(array)), float(np.linalg.norm(other))) < 1e-6 * largest
+            # What is 0 but for rounding has no direction: it is told beside the largest.
+            norm = max(float(np.linalg.norm(array)), float(np.linalg.norm(other)))
+            small = norm < 1e-6 * largest
+            far = min(far, norm / largest) if small else far
             name = link.a[0][0]
             before, agreed = found.get(name, (0.0, True))
             agrees = far <= AGREE or small

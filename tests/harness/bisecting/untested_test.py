@@ -33,7 +33,9 @@ def filled(fill: float) -> Step:
 
 
 def added(fill: float) -> Step:
-    return lambda w, batch: jax.nn.softmax(w * batch["x"] + fill * (1.0 - batch["seen"].astype("float32")))
+    return lambda w, batch: jax.nn.softmax(
+        w * batch["x"] + fill * (1.0 - batch["seen"].astype("float32"))
+    )
 
 
 def branched(w: jax.Array, batch: Any) -> jax.Array:
@@ -59,6 +61,7 @@ def picked(mode: str) -> Step:
         (filled(-1e9), filled(-1e9), []),
         (filled(-1e9), filled(-1e4), ["a: fills with -1e+09", "b: fills with -10000"]),
         (filled(-1e9), filled(-jnp.inf), ["a: fills with -1e+09", "b: fills with -inf"]),
+        (filled(-1e38), filled(-2e38), []),
         (added(-1e9), added(-1e4), ["a: fills with -1e+09", "b: fills with -10000"]),
         (branched, branched, ["a: a branch not taken", "b: a branch not taken"]),
         (twice(1e-30), twice(0.0), ["a: adds too little to count"]),
