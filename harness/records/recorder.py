@@ -87,9 +87,11 @@ class Recorder:
         told = self._record["steps"], self._record.get("evals", ())
         self.earlier(*([entry for entry in some if entry["step"] < step] for some in told))
 
-    def save(self, entry: Mapping[str, Any]) -> None:
-        """Keeps what one save cost; null stands for what is not told."""
-        self._record["checkpoint"]["saves"].append(dict.fromkeys(_OF_A_SAVE) | dict(entry))
+    def save(self, cost: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps what one save cost and returns its entry; null stands for what is not told."""
+        entry = dict.fromkeys(_OF_A_SAVE) | dict(cost)
+        self._record["checkpoint"]["saves"].append(entry)
+        return entry
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

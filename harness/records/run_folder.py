@@ -64,8 +64,8 @@ class RunFolder:
         return self.home / "record.json"
 
     def write_config(self, text: str) -> None:
-        """Keeps the flattened case."""
-        self._write("config.txt", text.encode())
+        """Keeps the flattened case, sealed."""
+        self._write("config.txt", sealing.sealed_text(text).encode())
 
     def write_names(self, names: Iterable[str]) -> None:
         """Keeps whose array is whose, of a pair that was matched."""
@@ -99,7 +99,7 @@ class RunFolder:
     def _write(self, name: str, content: bytes) -> None:
         if self._is_primary:
             with storage.errors_told(self.path / name):
-                (self.path / name).write_bytes(content)
+                atomic.write(self.path / name, content)
 
     def _append(self, name: str, entry: Mapping[str, Any]) -> None:
         if self._is_primary:

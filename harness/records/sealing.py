@@ -1,4 +1,4 @@
-"""JSON that carries its own checksum, so that whatever changes in a file later is seen."""
+"""JSON and text that carry their own checksum: whatever changes in a file later is seen."""
 
 import hashlib
 import json
@@ -34,6 +34,21 @@ def opened(content: object) -> dict[str, Any]:
 def checksum(content: Mapping[str, Any]) -> str:
     """The sha256 of what JSON keeps of the content, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed_text(text: str) -> str:
+    """Lines with one more, the checksum of those before it."""
+    return f"{text}{SEAL}: {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def opened_text(content: bytes) -> str:
+    """The lines without their seal; raises Broken where the seal is gone or another's."""
+    text, seal, _ = content.decode(errors="replace").rpartition(f"{SEAL}: ")
+    if not seal:
+        raise Broken("has no checksum")
+    if sealed_text(text).encode() != content:
+        raise Broken("has changed since it was written")
+    return text
 
 
 def parse(text: str | bytes) -> Any:

@@ -119,6 +119,9 @@ def _steps(record: Record) -> Iterator[str]:
     if steps and steps[0] and not restored:
         yield "it began with no state of another run, and lacks step 0"
     lost = {save["step"] for save in record["checkpoint"]["saves"]} - {*steps}
+    if record["status"] == "preempted" and record["attempts"] and steps:
+        # Begun again before a checkpoint that was damaged, and stopped before it was there again.
+        lost = {step for step in lost if step < steps[-1]}
     if lost:
         yield f"it saved step {min(lost)}, which it has not"
 

@@ -2,11 +2,12 @@
 
 import atexit
 import importlib.util
+import itertools
 import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -126,15 +127,23 @@ class Mirror:
 
     def _send(self) -> None:
         self._check()
-        present = [path for path in self._folder.rglob("*") if path.is_file()]
-        for path in sorted(present, key=lambda path: (path.name in _LAST, path.name)):
-            if path.name.startswith("."):
-                continue
-            state = path.stat()
-            version = (state.st_mtime_ns, state.st_size)
-            if self._sent.get(path) != version:
-                target = self._remote / path.relative_to(self._folder).as_posix()
-                if not is_remote(target):  # a bucket has no folders, and must not come from a slip
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
-                self._sent[path] = version
+        last = [self._folder / name for name in _LAST]
+        # Read before the others and sent after them: they go on growing meanwhile, and what speaks
+        # of them must not know more than a kill in between leaves there.
+        telling = [*self._changed(last)]
+        rest = sorted({*self._folder.rglob("*")} - {*last}, key=lambda path: path.name)
+        for path, version, held in itertools.chain(self._changed(rest), telling):
+            target = self._remote / path.relative_to(self._folder).as_posix()
+            if not is_remote(target):  # a bucket has no folders, and must not come from a slip
+                target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(held)
+            self._sent[path] = version
+
+    def _changed(self, paths: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int], bytes]]:
+        """Those of the files that were not sent as they are now, each with what it holds."""
+        for path in paths:
+            if path.is_file() and not path.name.startswith("."):
+                state = path.stat()
+                version = (state.st_mtime_ns, state.st_size)
+                if self._sent.get(path) != version:
+                    yield path, version, path.read_bytes()

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +55,11 @@ class Save:
             return None
         own = self.blocking_seconds - self.waited_for_previous_seconds
         return self.bytes / (own + self.background_seconds)
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Its entry in the record."""
+        return {**asdict(self), "bytes_per_second": self.bytes_per_second}
 
 
 class Checkpointer:
@@ -147,10 +152,13 @@ class Checkpointer:
         if self._settings.async_:
             self._pending = save, waiting.start(lambda: self._commit(save))
         else:
-            self.committed(save)
+            self.committed(save.cost)
 
-    def committed(self, save: Save) -> None:
-        """Is called with each save once it is safe, for whoever keeps account of them."""
+    def committed(self, cost: Mapping[str, Any]) -> None:
+        """Is called with what each save cost, once it is safe, for whoever keeps account of them.
+
+        Of one whose start was killed before that, with its step alone.
+        """
 
     def check(self) -> None:
         """Raises CheckpointError when a save in the background has failed; takes no time."""
@@ -162,7 +170,7 @@ class Checkpointer:
         if self._pending is not None:
             (save, outcome), self._pending = self._pending, None
             self._wait(outcome, f"{self._directory / str(save.step)}: not committed")
-            self.committed(save)
+            self.committed(save.cost)
 
     def resume(self, state: Any) -> Restored | None:
         """The newest good state in this run's folder, None before the first save.

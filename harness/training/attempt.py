@@ -4,7 +4,7 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from harness.records import environment
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder
-from harness.saving.checkpointer import Checkpointer, Save
+from harness.saving.checkpointer import Checkpointer
 from harness.saving.faults import CheckpointError
 from harness.saving.restoring import What
 from harness.terminal.console import Console
@@ -168,10 +168,8 @@ class _Checkpointer(Checkpointer):
         self._folder.sync()
         super().save(step, state)
 
-    def committed(self, save: Save) -> None:
-        entry = asdict(save) | {"bytes_per_second": save.bytes_per_second}
-        self._recorder.save(entry)
-        self._folder.append_save(entry)
+    def committed(self, cost: Mapping[str, Any]) -> None:
+        self._folder.append_save(self._recorder.save(cost))
 
 
 def _summarise_wall_time(recorder: Recorder, step_seconds: float) -> None:

@@ -4,7 +4,8 @@ import contextlib
 from typing import Any, NamedTuple
 
 from harness.cases import reading
-from harness.records import history, storage
+from harness.cases.settings import is_free
+from harness.records import history, sealing, storage
 from harness.records import record as record_module
 from harness.records.ownership import Owner
 from harness.records.record import Record, RecordError
@@ -63,11 +64,8 @@ def find(results: Any, run_id: str, owner: Owner) -> Left | None:
 def _completed(record: Record, faults: list[str], home: Any) -> Left:
     with storage.errors_told(home):
         found, begun = history.complete(record, home)
-        config = _config(home)
-    if config is None:
-        found.append("config.txt: is gone")
-    elif config != reading.lines(record["case"]["config"]).encode():
-        found.append("config.txt: is not the case of record.json, which counts")
+        fault = _config_fault(_config(home), record)
+    found += [] if fault is None else [f"config.txt: {fault}"]
     return Left(record, [*faults, *found], begun)
 
 
@@ -88,6 +86,25 @@ def _config(home: Any) -> bytes | None:
         return storage.content(path, _LARGEST_CONFIG) if path.exists() else None
     except OSError:
         return b""
+
+
+def _config_fault(config: bytes | None, record: Record) -> str | None:
+    """What is wrong with what config.txt holds."""
+    if config is None:
+        return "is gone"
+    try:
+        told = sealing.opened_text(config)
+    except sealing.Broken as error:
+        return str(error)
+    # A start with other steps or saves may have been killed before it wrote its record.
+    if _experiment(told) != _experiment(reading.lines(record["case"]["config"])):
+        return "is not the case of record.json, which counts"
+    return None
+
+
+def _experiment(config: str) -> list[str]:
+    """The lines of a flattened case that stay as they are when its run goes on."""
+    return [line for line in config.splitlines() if not is_free(line.partition(": ")[0])]
 
 
 def _checkpoints(home: Any) -> Any:

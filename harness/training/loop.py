@@ -244,6 +244,7 @@ def _restored(
         restored = checkpointer.resume(trainer.state)
         if restored is not None:
             _require_recorded(restored, plan.begun, recorder)
+            _account_for(restored, checkpointer, recorder)
     if restored is None and plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
         if plan.restore.endswith(archives.SUFFIX):
@@ -266,9 +267,14 @@ def _require_recorded(restored: Restored, begun: int, recorder: Recorder) -> Non
             f" up to checkpoint {step}: it cannot go on as a whole; --run-id OTHER --restore"
             f" {restored.path} --restore-what all goes on from there as a run of its own"
         )
-    if step not in [save["step"] for save in record["checkpoint"]["saves"]]:
+
+
+def _account_for(restored: Restored, checkpointer: Checkpointer, recorder: Recorder) -> None:
+    """Keeps, and warns of, a save whose start was killed between its commit and its account."""
+    step = restored.step or 0
+    if step not in [save["step"] for save in recorder.record["checkpoint"]["saves"]]:
         recorder.warn(Caution.UNCOUNTED_SAVE, step=step)
-        recorder.save({"step": step})
+        checkpointer.committed({"step": step})
 
 
 def _lacks_evaluation(last: int, begun: int, case: Case, recorder: Recorder) -> bool:

@@ -124,6 +124,7 @@ def _case_of(record: Record, overrides: tuple[str, ...]) -> Case:
 
 def _go_on(options: Options, case: Case, left: Left, grid: Grid, owner: Owner) -> int:
     before = left.record
+    _require_steps(options, case, before)
     case = going_on.as_begun(case, before["case"], before["environment"]["device_count"], grid)
     names = ("impl", "size", "recipe", "init")
     record = record_module.blank(
@@ -141,6 +142,19 @@ def _go_on(options: Options, case: Case, left: Left, grid: Grid, owner: Owner) -
     _require_shared(options, case, run_id)
     folder = RunFolder(options.results, run_id, owner, index, resume=True)
     return attempt.run(options, case, recorder, folder, grid, attempts, left.begun)
+
+
+def _require_steps(options: Options, case: Case, before: Record) -> None:
+    """Raises UserError for fewer steps than the run's newest checkpoint has had."""
+    if case.run.steps >= before["case"]["config"]["run.steps"]:
+        return
+    place = case.checkpoint.directory or options.results / before["run_id"] / leftover.CHECKPOINTS
+    about = agreed(lambda: restoring.about(place))
+    if about is not None and about["step"] >= case.run.steps:
+        raise UserError(
+            f"run.steps={case.run.steps}: {place} has a checkpoint of step {about['step']} already;"
+            f" the run can go on to run.steps={about['step'] + 1} or more"
+        )
 
 
 def _require_shared(options: Options, case: Case, name: str) -> None:

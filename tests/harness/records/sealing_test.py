@@ -37,6 +37,19 @@ def test_what_has_no_seal_is_told(content: object) -> None:
         sealing.opened(content)
 
 
+def test_lines_are_sealed_too() -> None:
+    text = "a: 1\nsha256: é\n"
+    sealed = sealing.sealed_text(text).encode()
+    assert sealing.opened_text(sealed) == text
+    assert sealed.startswith(text.encode())
+    for changed in (sealed[1:], sealed[:-1], sealed.replace(b"1\n", b"2\n"), sealed + b"\n"):
+        with pytest.raises(Broken, match="has changed since it was written"):
+            sealing.opened_text(changed)
+    for changed in (b"", b"a: 1\n", b"\xff"):
+        with pytest.raises(Broken, match="has no checksum"):
+            sealing.opened_text(changed)
+
+
 @pytest.mark.parametrize(
     "text", ["{", "NaN", "[Infinity]", "1e999", '{"a": 1, "a": 1}', "1" * 5000]
 )

@@ -106,6 +106,16 @@ def test_a_true_record_is_taken() -> None:
     assert sense.contradiction(good()) is None
 
 
+def test_a_run_that_lost_its_last_checkpoint_may_be_stopped_before_it_is_there_again() -> None:
+    made = good()
+    made |= {"status": "preempted", "error": "asked to stop: saved step 5"}
+    del made["steps"][6:], made["turns"]
+    made["timing"] = record.blank("a-run", "failed")["timing"]
+    assert sense.contradiction(made) is not None
+    made["attempts"] = [{"status": "failed", "error": "killed"}]
+    assert sense.contradiction(made) is None
+
+
 @pytest.mark.parametrize("what", EDITS)
 def test_an_edit_by_hand_is_refused(what: str, tmp_path: Path) -> None:
     edit, told = EDITS[what]

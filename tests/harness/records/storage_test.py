@@ -62,6 +62,30 @@ def test_a_mirror_sends_what_has_changed_the_record_and_the_status_last(
     assert (there / "profile" / "a.pb").read_text() == "profile/a.pb"
 
 
+def test_what_a_mirror_sends_last_knows_no_more_than_what_it_sent_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However the run goes on meanwhile."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    for name in ("metrics.jsonl", "record.json"):
+        (here / name).write_text("step 1")
+    write = Path.write_bytes
+
+    def slow(path: Path, content: bytes) -> int:
+        if path == there / "metrics.jsonl":
+            for name in ("metrics.jsonl", "record.json"):
+                (here / name).write_text("step 1, 2")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    mirror = storage.Mirror(here, there, lambda: None)
+    mirror.sync()
+    assert {path.read_text() for path in there.iterdir()} == {"step 1"}
+    mirror.close()
+    assert {path.read_text() for path in there.iterdir()} == {"step 1, 2"}
+
+
 def test_a_mirror_keeps_up_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(storage, "_UPLOAD_SECONDS", 0.01)
     (tmp_path / "here").mkdir()

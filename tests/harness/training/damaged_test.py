@@ -8,10 +8,14 @@ import jax
 import pytest
 import run_folders
 from commands import record_of
+from moments import Moments
 
 from harness import run as command
 from harness.records import finding, history
-from harness.training import devices
+from harness.records.cautions import Caution
+from harness.records.ownership import Owner
+from harness.terminal.errors import UserError
+from harness.training import devices, leftover
 from harness.training.watcher import Watcher
 
 CASE = (
@@ -19,7 +23,7 @@ CASE = (
     *("--steps", "12", "--set", "eval.every=2", "--set", "checkpoint.period=4"),
     *("--set", "checkpoint.async=false"),
 )
-KILLED, SAVED = 10, 8  # the step after which it is, and the last that it saved
+KILLED, SAVED, LAST = 10, 8, 11  # the step after which it is, and the last that it saved
 QUICK = (("evals.jsonl", "a digit changed"), ("record.json", "cut in the middle"))
 FILES = (*history.JOURNALS, history.STATUS, "record.json", "config.txt")
 TABLE = [
@@ -34,11 +38,13 @@ class Begun(NamedTuple):
 
     whole: dict[str, Any]
     killed: Path
+    moments: Moments  # of the undisturbed run, all at which it might have been killed
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
-    results, killed = (tmp_path_factory.mktemp(name) for name in ("whole", "killed"))
+    results, killed, kept = (tmp_path_factory.mktemp(name) for name in ("whole", "killed", "kept"))
+    moments = Moments(results / "run", kept)
     finished = Watcher.step
 
     def step(self: Watcher, entry: dict[str, Any]) -> None:
@@ -51,8 +57,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
         patch.setattr(Watcher, "step", step)
         patch.chdir(results)
         Path("toy.yaml").write_text("data:\n  sequence_length: 16\n")
-        assert command.main([*CASE, "--run-id", "run", "--results-dir", str(results)]) == 0
-    return Begun(record_of(results / "run"), killed)
+        with moments.watched():
+            assert command.main([*CASE, "--run-id", "run", "--results-dir", str(results)]) == 0
+    return Begun(record_of(results / "run"), killed, moments)
 
 
 @pytest.fixture
@@ -62,8 +69,10 @@ def folder(begun: Begun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
     return tmp_path / "results" / "run"
 
 
-def resumed(folder: Path) -> dict[str, Any]:
-    assert command.main(["--resume", folder.name, "--results-dir", str(folder.parent)]) == 0
+def resumed(folder: Path, *options: str) -> dict[str, Any]:
+    assert (
+        command.main(["--resume", folder.name, "--results-dir", str(folder.parent), *options]) == 0
+    )
     return record_of(folder)
 
 
@@ -112,3 +121,61 @@ def test_evaluations_that_nothing_tells_any_more_are_known_to_be_lost(
     warned = [one for one in record["warnings"] if one.startswith(told)]
     assert len(warned) == len(lost)
     assert all(f"{told}{step}: they are" in warned[0] for step in lost)
+
+
+def killed_at_each(moments: Moments) -> None:
+    """Raises unless the next start finds all steps so far, and nothing damaged, at each moment."""
+    known = 0
+    for folder in moments.folders:
+        with Owner() as owner:
+            left = leftover.find(folder.parent, folder.name, owner)
+        if left is not None:
+            assert left.faults == [], folder.parent.name
+            assert len(left.record["steps"]) >= known, folder.parent.name
+            known = len(left.record["steps"])
+    assert known == LAST + 1
+
+
+def go_on(begun: Begun, moment: Path, results: Path, *options: str) -> None:
+    """Raises unless a run that was killed then ends as the undisturbed one, killed again or not."""
+    shutil.copytree(moment, results / "run")
+    again = Moments(results / "run", results / "kept")
+    with again.watched():
+        record = resumed(results / "run", *options)
+    assert lasting(record["steps"]) == lasting(begun.whole["steps"])
+    assert record["checkpoint"]["digest"] == begun.whole["checkpoint"]["digest"]
+    assert not Caution.DAMAGED.among(record["warnings"])
+    killed_at_each(again)
+
+
+def test_a_kill_between_two_writes_leaves_nothing_damaged(
+    begun: Begun, folder: Path, tmp_path: Path
+) -> None:
+    killed_at_each(begun.moments)
+    # A save is there of which no file tells yet; and the next start has a case of its own.
+    (committed,) = (one for one in begun.moments.folders if one.parent.name.endswith("rename 4"))
+    go_on(begun, committed, tmp_path / "again", "--set", "checkpoint.keep_last=7")
+
+
+def test_it_goes_on_to_no_fewer_steps_than_its_checkpoint_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = record_of(folder)
+    fewer = ("--resume", "run", "--results-dir", str(folder.parent), "--steps", str(SAVED))
+    with pytest.raises(
+        UserError, match=rf"run\.steps={SAVED}: .*to run\.steps={SAVED + 1} or more"
+    ):
+        command.main([*fewer])
+    assert record_of(folder) == before
+    assert command.main([*fewer[:-1], str(SAVED + 1)]) == 0
+    assert len(record_of(folder)["steps"]) == SAVED + 1
+
+
+@pytest.mark.faults
+def test_nor_does_one_at_any_moment_and_then_at_any_other(
+    begun: Begun, folder: Path, tmp_path: Path
+) -> None:
+    for number, moment in enumerate(begun.moments.folders):
+        if (moment / "record.json").exists() and record_of(moment)["status"] != "completed":
+            go_on(begun, moment, tmp_path / str(number))
+            shutil.rmtree(tmp_path / str(number))

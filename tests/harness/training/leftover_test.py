@@ -7,7 +7,8 @@ import pytest
 import run_folders
 from run_folders import FAULTS, RUN
 
-from harness.records import record
+from harness.cases import reading
+from harness.records import record, sealing
 from harness.records.ownership import Owner
 from harness.records.record import RecordError
 from harness.saving import restoring
@@ -57,6 +58,28 @@ def test_no_fault_costs_a_step_or_a_save_or_goes_unsaid(
         assert fault.endswith("made again from the newest checkpoint")
         if spoilt is not None:
             assert (tmp_path / RUN / "record.json.bad").read_bytes() == spoilt
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        # Of a start that was killed before it wrote its record.
+        ("run.steps=30", None),
+        ("checkpoint.keep_last=9", None),
+        ("optim.learning_rate=1e-4", "config.txt: is not the case of record.json, which counts"),
+    ],
+)
+def test_config_is_of_this_run(
+    setting: str, fault: str | None, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    config = expected["case"]["config"]
+    case = reading.from_flat("03_dropout", config, [setting])
+    text = sealing.sealed_text(reading.flat_text(case))
+    (tmp_path / RUN / "config.txt").write_text(text)
+    left = find(tmp_path)
+    assert left is not None
+    assert left.faults == ([] if fault is None else [fault])
+    assert left.record["case"]["config"] == config
 
 
 def test_without_a_checkpoint_a_damaged_record_is_refused_and_stays(
