@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.hlo.kernels import kernel_digest
 
@@ -20,14 +20,20 @@ def text(compiled: "Compiled") -> str:
     alike otherwise. Falls back to `as_text()` where this JAX does not offer more.
     """
     try:
-        from jaxlib._hlo import HloPrintOptions
-
-        options = HloPrintOptions()
+        options = _print_options()
         options.print_large_constants = True
         modules = compiled.runtime_executable().hlo_modules()  # type: ignore[union-attr]
     except (ImportError, AttributeError, NotImplementedError):
         return compiled.as_text() or ""
     return "\n\n".join(module.to_string(options) for module in modules)
+
+
+def _print_options() -> Any:
+    try:
+        from jaxlib._hlo import HloPrintOptions
+    except ImportError:  # before JAX 0.10.2
+        from jaxlib._jax import HloPrintOptions
+    return HloPrintOptions()
 
 
 def stablehlo_sha256(lowered: "Lowered") -> str:
