@@ -16,6 +16,7 @@ from harness.terminal.text import capped, counted, shortlist
 _KINDS = ("activations", "metrics", "gradients", "updates", "state")
 _LONGEST_TABLE = 8
 _MOST_IDLE = 6
+_COUNT = "total_weights"  # which every model tells, asked or not
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Found:
 
     @property
     def beyond(self) -> list[Judged]:
-        """Those of them that differ by more than rounding."""
-        return [one for one in self.judged if not one.is_rounding]
+        """Those of them that differ by more than rounding, in the order of the computation."""
+        found = [one for one in self.judged if not one.is_rounding]
+        return sorted(found, key=lambda one: one.at.order)
 
     @property
     def is_different(self) -> bool:
@@ -110,8 +112,10 @@ def text(found: Found) -> str:
 
 
 def _tables(found: Found) -> dict[str, list[Row]]:
-    """Each named tensor by its kind."""
-    return {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
+    """Each named tensor by its kind; the count of targets, which is no metric, where it differs."""
+    tables = {kind: parting.rows(found.a, found.b, kind, found.layer_axes) for kind in _KINDS}
+    told = [row for row in tables["metrics"] if row.tensor != _COUNT or row.distance is not None]
+    return tables | {"metrics": told}
 
 
 def _equal(tables: Mapping[str, list[Row]]) -> str:
@@ -160,7 +164,7 @@ def _of_this_step(found: Found) -> list[str]:
     told = [_judged(found, one) for one in beyond]
     return [
         f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
-        " rounding; the furthest first:",
+        " rounding; in the order of the step:",
         *capped(told, _LONGEST_TABLE),
     ]
 
@@ -172,8 +176,16 @@ def _judged(found: Found, one: Judged) -> str:
     if one.times <= judging.LIMIT and one.formats is not None:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
-        far = f"{one.times:,.3g} times what rounding makes ({one.error:.2g}, {one.rounding:.2g})"
-    return f"{_layer(layer)}{tensor}: {far}\n  {places}"
+        far = f"{100 * one.error:.2g} % apart, {one.times:,.3g} times what rounding makes"
+    return f"{_pass(one.at, found.a)}{_layer(layer)}{tensor}: {far}\n  {places}"
+
+
+def _pass(at: Node, trace: Trace) -> str:
+    """Where in the step a value after the loss is computed."""
+    if at.order <= trace.outputs["loss"].order:
+        return ""
+    kinds = {node.order: path.partition("/")[0] for path, node in trace.outputs.items()}
+    return "optimizer, " if kinds.get(at.order) == "updates" else "backward pass, "
 
 
 def _line(trace: Trace, value: Node, first: Node) -> str:
@@ -218,8 +230,8 @@ def _layer(layer: int | None) -> str:
 def _distance(distance: Distance | None) -> str:
     if distance is None or distance.relative != distance.relative:
         return "of another type or shape"
-    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps apart"
+    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps off"
     return (
-        f"{100 * distance.relative:.3g} % relative,"
+        f"{100 * distance.relative:.2g} % apart,"
         f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
     )
