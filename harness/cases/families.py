@@ -6,11 +6,13 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import models
 from harness.cases.settings import Case
 from harness.terminal.errors import UserError
+from harness.terminal.text import nearest
 from models import seam
 from models.seam import Family, SeamError
 
@@ -41,6 +43,7 @@ def load(twins: str | None, family: str = Case.family) -> Family:
             f"--twins {twins}: {package!r} is the project's own package, which has no {rest!r};"
             " one of yours needs another name"
         )
+    _require_module(twins)
     with _told():
         found = seam.load(twins)
     return dataclasses.replace(
@@ -50,6 +53,18 @@ def load(twins: str | None, family: str = Case.family) -> Family:
         matched=None if found.matched is None else _telling(found.matched),
         renamed=None if found.renamed is None else _telling(found.renamed),
     )
+
+
+def _require_module(twins: str) -> None:
+    """Raises UserError for the name of a file, or one that is near a module of this folder."""
+    if twins.endswith(".py") or "/" in twins:
+        module = twins.removesuffix(".py").strip("./").replace("/", ".")
+        raise UserError(f"--twins {twins}: must be a module's name, without .py: {module}")
+    hint = nearest(twins, (path.stem for path in Path().glob("*.py")), likeness=0.6)
+    if hint and twins.isidentifier() and not _is_there(twins):
+        raise UserError(
+            f"--twins {twins}: is not there: neither in this folder nor installed{hint}"
+        )
 
 
 @contextmanager

@@ -87,15 +87,31 @@ def find(name: str) -> Slice:
     prefix, _, size = one_name.partition("-")
     family = hardware.family(prefix)
     if family is None:
+        hint = _without_dash(one_name) or nearest(prefix, hardware.FAMILIES)
         raise UserError(
-            f"--topology {name}: no such TPU slice{nearest(prefix, hardware.FAMILIES)}; known are"
+            f"--topology {name}: no such TPU slice{hint}; known are"
             f" {', '.join(hardware.FAMILIES)}, each with a size, such as v6e-32"
         )
-    slices = [Slice(family, tuple(map(int, shape.split("x")))) for shape in family.shapes]
+    slices = _of_family(family)
     for one in slices:
         if f"{family.name}-{size}" in (one.kind, f"{family.name}-{one.shape_text}"):
             return dataclasses.replace(one, count=count)
     raise UserError(f"--topology {name}: no such TPU slice; {_nearest_sizes(slices, size)}")
+
+
+def _of_family(family: Family) -> list[Slice]:
+    return [Slice(family, tuple(map(int, shape.split("x")))) for shape in family.shapes]
+
+
+def _without_dash(name: str) -> str:
+    """The slice that is meant by a name such as v6e8 or V6E_8; empty where none is."""
+    bare = re.sub(r"[^a-z0-9]", "", name.lower())
+    for family in hardware.FAMILIES.values():
+        for one in _of_family(family):
+            size = one.kind.partition("-")[2]
+            if bare in (family.name + size, family.alias + size):
+                return f" (nearest: {one.kind})"
+    return ""
 
 
 def _nearest_sizes(slices: list[Slice], size: str) -> str:

@@ -35,11 +35,21 @@ def test_a_case_tells_its_family() -> None:
         ("models.no_such", "'models' is the project's own package, which has no 'no_such'"),
         ("harness.no.such", "'harness' is the project's own package, which has no 'no.such'"),
         ("nowhere_to_be_found", "nowhere_to_be_found: is not there"),
+        ("folder/mine.py", "must be a module's name, without .py: folder.mine"),
     ],
 )
 def test_what_is_no_family_is_refused(twins: str, told: str) -> None:
     with pytest.raises(UserError, match=f"^--twins .*{told}"):
         families.load(twins)
+
+
+def test_a_module_that_is_nearly_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_pair.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^--twins mypair: is not there: .* \(nearest: my_pair\)"):
+        families.load("mypair")
 
 
 def test_each_fault_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
