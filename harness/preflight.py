@@ -111,7 +111,7 @@ def _case(
     """One case on each slice, told as it becomes known."""
     found: list[Forecast] = []
     for on in slices:
-        console.line(f"\n{case.name} on {on.name} ({on.chips} chips, {on.shape_text})")
+        console.line(f"\n{case.shown} on {on.name} ({on.chips} chips, {on.shape_text})")
         pair: list[Forecast] = []
         for impl in impls:
             question = Question(case, arguments.size, arguments.recipe, impl, on)
@@ -126,14 +126,14 @@ def _case(
             console.done()
             for warning in pair[-1].record["warnings"]:
                 console.line(f"{impl}: {warning}")
-        console.line(forecast_text.describe(pair[0]))
+        console.line(forecast_text.fit(pair[0]))
         if len(pair) == 2:
             console.line(forecast_text.same_program(*pair))
             console.line(forecast_text.both_states(*pair))
-        console.line(forecast_text.fit(pair[0]))
+        console.line(f"\nin detail, of a device:\n{forecast_text.describe(pair[0])}")
         found += pair
     if len(slices) > 1:
-        console.line(f"\n{case.name}: " + forecast_text.scaling(found[:: len(impls)]))
+        console.line(f"\n{case.shown}: " + forecast_text.scaling(found[:: len(impls)]))
     return found
 
 

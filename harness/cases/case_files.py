@@ -30,6 +30,11 @@ def given(case: str | None, twins: str | None) -> str:
     return PAIR_CASE
 
 
+def shown(case: str, twins: str | None) -> str:
+    """What a reader calls a case: of a pair that came without one, the pair's module."""
+    return twins if case == PAIR_CASE and twins is not None else case
+
+
 def find(case: str) -> Path:
     """The file of a case by its name, or as it is given."""
     path = Path(case) if case.endswith((".yaml", ".yml")) else CASES / f"{case}.yaml"

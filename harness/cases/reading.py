@@ -16,6 +16,7 @@ from harness.cases.case_files import choices as choices
 from harness.cases.case_files import find
 from harness.cases.case_files import given as given
 from harness.cases.case_files import read as read
+from harness.cases.case_files import shown as shown
 from harness.cases.settings import (
     CHOICES,
     Case,

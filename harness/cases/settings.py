@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from harness.cases import case_files
 from models.shared.settings import is_pattern, require
 
 
@@ -192,6 +193,11 @@ class Case:
     twins: str | None = None
     global_batch: int | None = None
     schedule_steps: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """What a reader calls it."""
+        return case_files.shown(self.name, self.twins)
 
 
 # Keys that choose which dataclass a section is of, and where a Case keeps them.

@@ -156,7 +156,7 @@ def _tell(recorder: Recorder, program: Program, grid: Grid) -> None:
 def _blank(question: Question, devices: list[jax.Device]) -> Record:
     case = question.case
     record = record_module.blank(
-        record_module.new_run_id(case.name, question.impl),
+        record_module.new_run_id(case.shown, question.impl),
         "preflight",
         impl=question.impl,
         size=question.size,

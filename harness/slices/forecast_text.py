@@ -26,17 +26,19 @@ def describe(forecast: Forecast) -> str:
 
 
 def fit(forecast: Forecast) -> str:
-    """One line: whether the step fits, and what is left."""
+    """One line: whether the step fits, what is left, and how long it should take."""
     question, record = forecast.question, forecast.record
-    what = f"{question.case.name} on {question.on.name}"
+    what = f"{question.case.shown} on {question.on.name}"
     if record["error"] is not None:
         return f"{what}: {record['error']}"
     capacity = record["memory"]["capacity_bytes"]
     needed, left = forecast.needed_bytes, capacity - forecast.needed_bytes
     verdict = "fits" if forecast.fits else "does not fit"
+    seconds = record["prediction"]["step_seconds"]
+    step = f"; predicted step: {seconds:.4f} s" if seconds else ""
     return (
-        f"{what}: {verdict}: {size(needed)} of {capacity / GIB:.1f} GiB,"
-        f" headroom {size(left)} ({100 * left / capacity:.1f} %)"
+        f"{what}: {verdict}: {size(needed)} of a device's {capacity / GIB:.1f} GiB,"
+        f" headroom {size(left)} ({100 * left / capacity:.1f} %){step}"
     )
 
 
@@ -133,7 +135,7 @@ _HEADINGS = [
 
 def _row(forecast: Forecast) -> list[str]:
     question, record = forecast.question, forecast.record
-    row = [question.case.name, question.on.name, question.impl]
+    row = [question.case.shown, question.on.name, question.impl]
     if forecast.program is None:
         return [*row, str(record["error"]), *[""] * (len(_HEADINGS) - 4)]
     memory, found = record["memory"], record["program"]
@@ -152,7 +154,7 @@ def _row(forecast: Forecast) -> list[str]:
 def _inexact(forecasts: Sequence[Forecast]) -> list[str]:
     """Why the counts of some programs are not exact, each said once."""
     said = {
-        f"- {forecast.question.case.name} on {forecast.question.on.name}: {line}": None
+        f"- {forecast.question.case.shown} on {forecast.question.on.name}: {line}": None
         for forecast in forecasts
         for line in forecast.record["program"].get("inexact", [])
     }
@@ -171,7 +173,7 @@ def _model(forecast: Forecast) -> str:
     model = forecast.record["model"]
     tflop = model["tflop_per_step_per_device"]
     return (
-        f"per device: {model['parameters_per_device']:,} of {model['parameters']:,} parameters,"
+        f"it keeps {model['parameters_per_device']:,} of {model['parameters']:,} parameters,"
         f" state {size(forecast.state_bytes)},"
         f" {'unknown' if tflop is None else f'{tflop:.4f}'} TFLOP a step,"
         f" attention {model['attention'] or 'its own'}"
@@ -182,7 +184,8 @@ def _memory(forecast: Forecast) -> str:
     memory = forecast.record["memory"]
     kinds = ("argument", "output", "temp", "alias", "generated_code", "total")
     sizes = ", ".join(f"{kind} {size(memory[f'{kind}_bytes'])}" for kind in kinds)
-    return f"memory: {sizes} (argument + output + temp - alias)"
+    needed = size(forecast.needed_bytes)
+    return f"memory: {sizes} (argument + output + temp - alias); with generated_code {needed}"
 
 
 def _buffers(program: Program) -> str:
@@ -212,7 +215,8 @@ def _collectives(program: Program) -> str:
         for (kind, dtype, shape, tensor), (count, wire) in ordered
     ]
     total = sum(wire for _, wire in totals.values())
-    return "\n".join([f"on the wire, GB per device and step: {total / 1e9:.4f}", *_table(rows)])
+    heading = f"on the wire: {total / 1e9:.4f} GB a step; by tensor, GB:"
+    return "\n".join([heading, *_table(rows)])
 
 
 def _compute(forecast: Forecast, program: Program) -> str:
@@ -233,7 +237,8 @@ def _compute(forecast: Forecast, program: Program) -> str:
     products = sum(matmul.flops for matmul in hlo.matmuls(program)) / 1e12
     return "\n".join(
         [
-            f"compute, million cycles: {total / 1e6:.3f}; matrix products: {products:.4f} TFLOP",
+            f"compute: {total / 1e6:.3f} million cycles a step, as the compiler estimates them;"
+            f" matrix products: {products:.4f} TFLOP; by part, million cycles:",
             *([_UNNAMED] if forecast.parts is None else []),
             *_table(rows),
             "largest operations, million cycles:",
@@ -248,10 +253,11 @@ def _prediction(record: Record) -> str:
     if found["step_seconds"] is None:
         return "predicted step: none, for the reason that the warnings give"
     lines = [
-        f"predicted step: {found['step_seconds']:.4f} s = compute {found['compute_seconds']:.4f}"
-        f" + Pallas kernels {found['kernel_seconds']:.4f}"
-        f" + wire {found['exposed_wire_seconds']:.4f} (of {found['wire_seconds']:.4f})"
-        f" + copies {found['exposed_copy_seconds']:.4f}",
+        f"predicted step: {found['step_seconds']:.4f} s = compute {found['compute_seconds']:.4f} s"
+        f" + Pallas kernels {found['kernel_seconds']:.4f} s"
+        f" + wire that nothing hides {found['exposed_wire_seconds']:.4f} s"
+        f" (of {found['wire_seconds']:.4f} s)"
+        f" + copies that nothing hides {found['exposed_copy_seconds']:.4f} s",
     ]
     if found["caution"]:
         lines.append(f"  caution: {found['caution']}")

@@ -73,7 +73,7 @@ def markdown(sought: Sought, found: Found, environment: Mapping[str, Any], comma
     rows = [_HEADINGS, [*["---:"] * (len(_HEADINGS) - 1), "---"]]
     rows += [_cells(sought, row) for row in best]
     lines = [
-        f"# The fastest that fits: {sought.question.case.name} on {sought.question.on.name}",
+        f"# The fastest that fits: {sought.question.case.shown} on {sought.question.on.name}",
         "",
         _ABOUT,
         "",
@@ -124,7 +124,7 @@ def _summary(sought: Sought, found: Found) -> str:
     question, left = sought.question, len(found.untried)
     more = f"{left} more promise something: the same command goes on" if left else "complete"
     return (
-        f"{question.case.name} on {question.on.name}, {question.impl}:"
+        f"{question.case.shown} on {question.on.name}, {question.impl}:"
         f" {counted(len(found.rows), 'program')} in {found.seconds / 60:.1f} of"
         f" {sought.minutes:g} minutes; {more}"
     )

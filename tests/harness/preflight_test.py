@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,12 +101,16 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
     for line in (
         "linen and nnx: the same program: one lowered text",
         "linen and nnx in turns: both states fit: ",
-        " MiB of 32.0 GiB, headroom 31.",
+        " MiB of a device's 32.0 GiB, headroom 31.",
         "memory: argument 517.000 KiB, ",
         "params/decoder/layers/mlp/wi_0/kernel",
         "04_int8 on v6e-32: 0.174 s, measured 0.230: -24.2 %",
     ):
         assert line in output
+    told = [line for line in output.splitlines() if not line.endswith(" ...")]
+    answer = next(line for line in told if line.startswith(f"03_dropout on {SLICE}: fits: "))
+    assert re.search(r"; predicted step: 0\.\d{4} s$", answer)
+    assert told.index(answer) < told.index("in detail, of a device:")
     for part in ("attention", "mlp", "norm", "head", "embedding", "loss", "optimizer", "copies"):
         assert f"\n  {part} " in output
 
@@ -173,7 +178,7 @@ def test_a_case_that_does_not_fit_is_one_line_and_1(
     assert code == 1
     assert record["error"] == told
     assert record["memory"]["total_bytes"] is None
-    assert output.splitlines()[-1] == f"01_baseline on v6e-8: {told}"
+    assert f"\n01_baseline on v6e-8: {told}\n\nin detail, of a device:\n" in output
 
 
 INEXACT = """HloModule m, num_partitions=8
