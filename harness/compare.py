@@ -8,6 +8,7 @@ from harness.comparing.model import USUAL, Comparison, Limits
 from harness.pages import comparison_page
 from harness.records import finding
 from harness.terminal import cli, outputs
+from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.terminal.text import safe
 
@@ -23,8 +24,8 @@ def parser() -> cli.Parser:
         " implementation's), or case:impl for the latest run.",
         epilog="Intervals hold with 99 %. Exit codes: 0 fine, 2 bad input; with --gate also"
         " 1 B is worse than A, 3 not comparable, or one run a side, which does not show speed,"
-        " or equal numbers of two that may differ. What else is not enough to say does not fail"
-        " the gate, but is told.",
+        " or numbers that do not show whether the two are one. What else is not enough to say"
+        " does not fail the gate, but is told.",
     )
     add = arguments.add_argument
     add("a", metavar="A", help="the baseline")
@@ -76,13 +77,16 @@ def main(argv: list[str]) -> int:
     for path in files:
         if not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
-    a, warnings_a = finding.find(arguments.a, arguments.results_dir, arguments.twins)
-    b, warnings_b = finding.find(arguments.b, arguments.results_dir, arguments.twins)
-    programs, warnings = compiled.read(a[0], b[0])
+    with Console() as console:
+        console.begin("read", announced=False)
+        a, warnings_a = finding.find(arguments.a, arguments.results_dir, arguments.twins)
+        b, warnings_b = finding.find(arguments.b, arguments.results_dir, arguments.twins)
+        programs, warnings = compiled.read(a[0], b[0])
+        console.begin("compare", announced=False)
+        records_a, records_b = ([found.record for found in side] for side in (a, b))
+        compared = comparison.compare(records_a, records_b, arguments.across, limits, programs)
     for warning in [*warnings_a, *warnings_b, *warnings]:
         print(f"warning: {safe(warning, 400)}", file=sys.stderr)
-    records_a, records_b = ([found.record for found in side] for side in (a, b))
-    compared = comparison.compare(records_a, records_b, arguments.across, limits, programs)
     if arguments.markdown == "-":
         print(comparison_text.markdown(compared), end="")
     else:
@@ -105,7 +109,7 @@ def _gate(compared: Comparison) -> int:
         print(f"gate: failed, {compared.names[1]} is worse in {', '.join(worse)}")
         return _REGRESSION
     if compared.doubtful:
-        print("gate: not decided, equal numbers do not show that the two are one: see the verdict")
+        print("gate: not decided, the numbers do not show whether the two are one: see the verdict")
         return _UNDECIDED
     if compared.undecided:
         print("gate: not decided, one run a side does not show speed: see the verdict")

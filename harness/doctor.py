@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -68,7 +69,12 @@ def main(argv: list[str]) -> int:
 
 
 def _examined(what: str, find: Callable[[], str]) -> bool:
-    """Prints what was found, or what is wrong; returns whether all is well."""
+    """Prints what was found, or what is wrong; returns whether all is well.
+
+    A terminal is told meanwhile what is being tried.
+    """
+    if sys.stdout.isatty():
+        print(f"{'...':5}  {what:10}", end="\r", flush=True)
     try:
         found, is_well = find(), True
     except (_Fault, UserError) as error:

@@ -31,7 +31,7 @@ def examine(
             for line in known:
                 print(line)
 
-        console.begin("try both sides", announced=False)
+        console.begin("try both sides")
         case = load(size)
         faults = checking.faults(case)
         tell(faults)
@@ -42,14 +42,14 @@ def examine(
         print(f"{pair.name}: {names} hold one tree of parameters and can be trained", flush=True)
         tiny = load("tiny")
         small = "awkward" if "awkward" in pair.sizes else "tiny"
-        console.begin("find whose array is whose", announced=False)
+        console.begin("find whose array is whose")
         tell(_known(case, case_name))
-        console.begin("compile a tiny step", announced=False)
+        console.begin("compile a tiny step")
         tell(f"warning: {line}" for line in _wasted(tiny, cpus))
-        console.begin("follow what is drawn at random", announced=False)
+        console.begin("follow what is drawn at random")
         sides = ((name, pair.get(name)) for name in pair.names)
         tell(drawing.told(tiny, sides, mesh.make(mesh.alone(tiny), cpus[:1])))
-        console.begin("compute a step of both sides", announced=False)
+        console.begin("compute a step of both sides")
         judged = asking.of_pair(mesh.alone(load(small)))
         tell(f"step, {small}: {line}" for line in telling.verdict(judged))
         return 1 if describing.differs(pair) or not judged.is_rounding else 0

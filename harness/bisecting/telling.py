@@ -16,6 +16,11 @@ from harness.terminal.text import capped, counted, shortlist
 _KINDS = ("activations", "metrics", "gradients", "updates", "state")
 _LONGEST_TABLE = 8
 _MOST_IDLE = 6
+_AFTER_THE_LOSS = {
+    "gradients": "backward pass, gradient of",
+    "updates": "optimizer, update of",
+    "state": "state after the step,",
+}
 _COUNT = "total_weights"  # which every model tells, asked or not
 
 
@@ -170,22 +175,23 @@ def _of_this_step(found: Found) -> list[str]:
 
 
 def _judged(found: Found, one: Judged) -> str:
-    tensor, layer = parting.place(one.at, found.a)
     lines = [_line(found.a, one.at, one.a), _line(found.b, one.own, one.b)]
     places = ", ".join(f"{name} at {line}" for name, line in zip(found.names, lines, strict=True))
     if one.times <= judging.LIMIT and one.formats is not None:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
         far = f"{100 * one.error:.2g} % apart, {one.times:,.3g} times what rounding makes"
-    return f"{_pass(one.at, found.a)}{_layer(layer)}{tensor}: {far}\n  {places}"
+    return f"{_place(found.a, one.at)}: {far}\n  {places}"
 
 
-def _pass(at: Node, trace: Trace) -> str:
-    """Where in the step a value after the loss is computed."""
-    if at.order <= trace.outputs["loss"].order:
-        return ""
-    kinds = {node.order: path.partition("/")[0] for path, node in trace.outputs.items()}
-    return "optimizer, " if kinds.get(at.order) == "updates" else "backward pass, "
+def _place(trace: Trace, at: Node) -> str:
+    """Which value it is: of an output, where in the step it is computed."""
+    paths = {node.order: path for path, node in trace.outputs.items()}
+    kind, _, path = paths.get(at.order, "").partition("/")
+    if kind in _AFTER_THE_LOSS:
+        return f"{_AFTER_THE_LOSS[kind]} {path}"
+    tensor, layer = parting.place(at, trace)
+    return f"{_layer(layer)}{tensor}"
 
 
 def _line(trace: Trace, value: Node, first: Node) -> str:

@@ -3,51 +3,89 @@
 import math
 from dataclasses import dataclass
 
-from harness.comparing import numbers
+from harness.comparing import draws, numbers
 from harness.comparing.model import Comparison, Outcome
 from harness.terminal.text import counted, percent, shortlist
+
+_GRAVEST: tuple[Outcome, ...] = ("worse", "different", "better")
 
 
 @dataclass(frozen=True)
 class Answer:
     """words: the answer; number: what it rests on most, empty where nothing does; about: of what.
 
-    outcome: how the words are marked and coloured.
+    outcome: how the words are marked and coloured. rest: what the answer is not of.
     """
 
     outcome: Outcome
     words: str
     number: str = ""
     about: str = ""
+    rest: str = ""
 
 
 def of_runs(found: Comparison) -> Answer:
     """The answer of two that ran: the same only where every verdict says so.
 
-    Where something was not compared, the answer says that it is of the rest.
+    Programs may differ in what is no mathematics, which `rest` says, as what was not compared.
+    Numbers that are unclear come before all else.
     """
     if not found.comparable:
         severe = [one.key for one in found.differences if one.severity == "severe"]
         return Answer("unknown", "not comparable", "", f"they differ in {shortlist(severe)}")
-    parts: dict[Outcome, list[str]] = {}
-    for verdict in found.verdicts:
-        parts.setdefault(verdict.outcome, []).append(verdict.area)
-    apart = [one.area for one in found.verdicts if one.outcome in ("worse", "better", "different")]
-    open_ = [*parts.get("unclear", []), *parts.get("unknown", [])]
+    own = found.verdicts[0]
+    is_same = own.outcome == "same"
+    is_aligned = draws.of(found.a[0], found.b[0]) == "aligned"
+    alike = is_same and _computes_the_same(found)
+    rest = _rest(found, is_aligned, alike)
+    where = " where compared" if numbers.uncompared(found) or is_aligned else ""
     number, about = _number(found)
-    where = " where compared" if numbers.uncompared(found) else ""
+    apart = {one.area: one.outcome for one in found.verdicts
+             if one.outcome in ("worse", "better", "different")
+             and not (one.area == "program" and alike)}  # fmt: skip
+    differ = f"not the same {_listed([*apart])}" if apart else ""
+    outcome = next((one for one in _GRAVEST if one in apart.values()), own.outcome)
+    if own.outcome in ("unclear", "unknown"):
+        open_numbers = "numbers unclear" if own.outcome == "unclear" else "numbers not known"
+        words = "; ".join(filter(None, (open_numbers, differ)))
+        gravest: Outcome = "worse" if outcome == "worse" else own.outcome
+        return Answer(gravest, words, "", own.why or about, rest)
     if apart:
-        outcome: Outcome = "worse" if "worse" in parts else "different"
-        if "different" not in parts and "worse" not in parts:
-            outcome = "better"
-        same = f"the same numbers{where}; " if "numbers" in parts.get("same", []) else ""
-        return Answer(outcome, f"{same}not the same {_listed(apart)}", number, about)
-    if "numbers" in open_:
-        return Answer("unknown", "not known", number, about)
+        same = f"the same numbers{where}; " if is_same else ""
+        return Answer(outcome, same + differ, number, about, rest)
+    open_ = _open(found, is_aligned)
     if open_:
-        told = f"no difference found{where}; open: {', '.join(open_)}"
-        return Answer("unclear", told, number, about)
-    return Answer("same", f"the same{where}", number, about)
+        words = f"no difference found{where}; open: {', '.join(open_)}"
+        return Answer("unclear", words, number, about, rest)
+    return Answer("same", f"the same{where}", number, about, rest)
+
+
+def _open(found: Comparison, is_aligned: bool) -> list[str]:
+    """The areas of which nothing is known for sure."""
+    open_ = [one.area for one in found.verdicts if one.outcome in ("unclear", "unknown")]
+    if is_aligned or "speed" not in open_:
+        # What the call of a step costs is a part of the step, whose time is known.
+        open_ = [area for area in open_ if area not in ("speed", "host dispatch")]
+    return open_
+
+
+def _computes_the_same(found: Comparison) -> bool:
+    """Whether two programs differ, and in no mathematics."""
+    kinds = found.programs.kinds or ()
+    return bool(kinds) and all(kind != "mathematics" for kind, _ in kinds)
+
+
+def _rest(found: Comparison, is_aligned: bool, alike: bool) -> str:
+    """What an answer is not of."""
+    open_ = [*numbers.uncompared(found), *(["how fast they are"] if is_aligned else [])]
+    kinds = ", ".join(kind for kind, _ in found.programs.kinds or ())
+    return "; ".join(
+        [
+            *(["random draws aligned"] if is_aligned else []),
+            *([f"programs differ in {kinds} alone"] if alike else []),
+            *([f"not compared: {'; '.join(open_)}"] if open_ else []),
+        ]
+    )
 
 
 def _listed(areas: list[str]) -> str:

@@ -44,9 +44,10 @@ def compare(
         speed=steps,
         dispatch=dispatch,
         programs=compiled.compare(a[0], b[0], programs),
-        warnings=tuple(_warnings(a, b, names)),
+        warnings=(),
         verdicts=(),
     )
+    found = replace(found, warnings=tuple(_warnings(a, b, found)))
     if found.comparable:
         return replace(found, verdicts=tuple(verdicts.judge(found, limits)))
     # How figures of two different things stand to each other says nothing of either.
@@ -104,7 +105,9 @@ def _rows(a: Sequence[Record], b: Sequence[Record], steps: Speed) -> list[Row]:
         ratio = median_b / median_a if median_a and median_b is not None else None
         low = high = None
         if ratio is not None and name in _FROM_STEPS:
-            if steps.by == "runs":
+            if steps.by == "turns":
+                ratio = None  # two runs one after the other say less than the turns below
+            elif steps.by == "runs":
                 low, high = _around(ratio, steps.ratio, inverse=better == "higher")
         elif ratio is not None and len(values_a) + len(values_b) > 2 and unit == "s":
             spread = statistics.compare(values_a, values_b, 0.0, independent=True)
@@ -138,15 +141,17 @@ def _around(
     return (ratio / high, ratio / low) if inverse else (ratio * low, ratio * high)
 
 
-def _warnings(a: Sequence[Record], b: Sequence[Record], names: tuple[str, str]) -> list[str]:
-    """What the records warn of, each once, and repeats that do not repeat."""
-    found: dict[str, list[str]] = {}
+def _warnings(a: Sequence[Record], b: Sequence[Record], found: Comparison) -> list[str]:
+    """What the records warn of and no verdict says, each once, and repeats that do not repeat."""
+    names = found.names
+    sides: dict[str, list[str]] = {}
     for name, side in zip(names, (a, b), strict=True):
         for record in side:
             for warning in record["warnings"]:
-                found.setdefault(warning, []).append(name)
+                if not (found.comparable and numbers.says(warning)):
+                    sides.setdefault(warning, []).append(name)
     listed = [
-        f"{'both' if len(set(of)) > 1 else of[0]}: {warning}" for warning, of in found.items()
+        f"{'both' if len(set(of)) > 1 else of[0]}: {warning}" for warning, of in sides.items()
     ]
     for name, side in zip(names, (a, b), strict=True):
         for other in side[1:]:

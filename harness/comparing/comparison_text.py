@@ -10,7 +10,7 @@ from typing import Any
 from harness.comparing.answer import of_runs
 from harness.comparing.comparability import Difference
 from harness.comparing.model import MARKS, Comparison, Row
-from harness.records.record import Record
+from harness.records.record import Record, case_name
 from harness.terminal.text import aligned, capped, percent, safe, shortlist, size, times
 
 _SHOWN = 12  # lines of a list
@@ -29,7 +29,7 @@ def terminal(found: Comparison) -> str:
         told = [str(one) for one in found.programs.operations]
         lines += ["operations that differ, A -> B:", *capped(told, _SHOWN), ""]
     lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
-    return "\n".join([*lines, *_verdicts(found)]).rstrip("\n")
+    return "\n".join([*lines, *_answer(found), *_verdicts(found)]).rstrip("\n")
 
 
 def markdown(found: Comparison) -> str:
@@ -37,7 +37,7 @@ def markdown(found: Comparison) -> str:
     lines = [f"### {_escaped(_title(found))}", ""]
     if found.comparable:
         answer = of_runs(found)
-        rests_on = ", ".join(filter(None, (answer.number, answer.about)))
+        rests_on = "; ".join(filter(None, (answer.number, answer.about, answer.rest)))
         lines += [
             f"**{_escaped(answer.words)}**" + (f" ({_escaped(rests_on)})" if rests_on else "")
         ]
@@ -78,7 +78,7 @@ def as_json(found: Comparison) -> str:
 
 def benchmark(found: Comparison) -> str:
     """B's figures as github-action-benchmark's `customSmallerIsBetter` takes them."""
-    case = safe(found.b[0]["case"]["name"] or "?")
+    case = safe(case_name(found.b[0]) or "?")
     what = " ".join([case, *([found.b[0]["impl"]] if found.b[0]["impl"] else [])])
     entries = []
     for row in found.rows:
@@ -99,7 +99,7 @@ def _title(found: Comparison) -> str:
     first, (a, b) = found.a[0], found.names
     environment = first["environment"]
     about = [
-        safe(str(first["case"]["name"] or "?")),
+        safe(case_name(first) or "?"),
         first["size"] or "size ?",
         f"{environment['device_count'] or '?'} x {safe(str(environment['device_kind'] or '?'))}",
     ]
@@ -151,9 +151,23 @@ def _value(value: Any) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{40,}", text) else text or "''"
 
 
+def _answer(found: Comparison) -> list[str]:
+    """The answer in one line, before the verdicts that it follows from."""
+    if not found.comparable:
+        return []
+    answer = of_runs(found)
+    rest = f" ({safe(answer.rest, 1000)})" if answer.rest else ""
+    return [f"{'answer'.ljust(_width(found))}  {answer.words}{rest}"]
+
+
+def _width(found: Comparison) -> int:
+    return max((len(one.area) for one in found.verdicts), default=0)
+
+
 def _verdicts(found: Comparison) -> list[str]:
-    width = max((len(one.area) for one in found.verdicts), default=0)
-    return [f"{one.area.ljust(width)}  {safe(one.words, _VERDICT)}" for one in found.verdicts]
+    return [
+        f"{one.area.ljust(_width(found))}  {safe(one.words, _VERDICT)}" for one in found.verdicts
+    ]
 
 
 def _not_comparable(found: Comparison) -> list[str]:
@@ -195,7 +209,7 @@ def _ratio(row: Row) -> str:
     if row.a == row.b:
         return "="
     if row.ratio is None:
-        return "≠"
+        return "≠" if isinstance(row.a, str) or 0 in (row.a, row.b) else ""
     if row.low is None or row.high is None:
         return times(row.ratio)
     return f"{times(row.ratio)} ({times(row.low)} to {times(row.high)})"

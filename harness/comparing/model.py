@@ -92,7 +92,8 @@ class Programs:
 class Verdict:
     """What to make of one area. regression: B is worse than the limits allow, beyond doubt.
 
-    doubted: nothing differs that was measured, and yet the two are known to be unlike.
+    doubted: what was measured does not show whether the two are one. why: of numbers, what else
+    than the steps decided.
     """
 
     area: str
@@ -100,6 +101,7 @@ class Verdict:
     words: str
     regression: bool = False
     doubted: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)

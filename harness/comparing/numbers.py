@@ -3,13 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from harness.comparing import states
+from harness.comparing import draws, states
 from harness.comparing.model import Comparison, Outcome, Verdict
 from harness.comparing.parity import Agreement, Parity
 from harness.records.cautions import Caution
+from harness.records.record import twins
 from harness.terminal.text import counted, safe
 
 _OF_SCHEDULES = ("case.config.run.steps", "case.schedule_steps")
+
+_SAID = (Caution.DIFFERING, Caution.STARTED, Caution.ALONE, Caution.UNSURE, Caution.RANDOM)
 
 
 def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
@@ -41,50 +44,79 @@ def in_words(parity: Parity, names: tuple[str, str] = ("A", "B")) -> str:
 
 
 def judge(found: Comparison, allowed: float) -> Verdict:
-    """The verdict; losses may lie `allowed` apart."""
+    """The verdict, of which the first words are the answer; losses may lie `allowed` apart."""
     parity, doubts, unsure = found.parity, _doubts(found), _warned(found, Caution.UNSURE)
-    differing, open_ = _warned(found, Caution.DIFFERING), uncompared(found)
-    but = [f"but {one}" for one in (*differing, *unsure, *doubts)]
-    parts = [in_words(parity, found.names), *but]
-    words = "; ".join([*parts, *([f"not compared: {', '.join(open_)}"] if open_ else [])])
+    differing = _warned(found, Caution.DIFFERING)
+    words, reasons = in_words(parity, found.names), [*differing, *doubts, *unsure]
     if parity.loss.steps == 0:
-        return Verdict("numbers", "unknown", words)
+        return Verdict("numbers", "unknown", "; ".join([f"not known: {words}", *reasons]))
     if parity.equal and differing:  # by other values than those that were trained on
-        return Verdict("numbers", "different", words, regression=True)
+        return _reasoned("different", reasons, f"in training {words}", regression=True)
+    if parity.equal and reasons:
+        return _reasoned("unclear", reasons, f"in training {words}", doubted=bool(doubts))
     if parity.equal:
-        outcome: Outcome = "unclear" if doubts or unsure else "same"
-        return Verdict("numbers", outcome, words, doubted=bool(doubts))
-    if _begin_apart(found) and not differing:
-        return Verdict(
-            "numbers", "unclear", f"{words}; the initial weights differ already (--init)"
-        )
+        less = uncompared(found) or parity.only_a or parity.only_b or parity.digits is not None
+        where = " where compared" if less else ""
+        return Verdict("numbers", "same", f"the same{where}: {words}")
+    if not differing:
+        open_ = _undecided(found)
+        if open_ is not None:
+            own = draws.of(found.a[0], found.b[0]) == "own"
+            return _reasoned("unclear", [open_, *reasons], words, doubted=own)
     if parity.learning_rates_part is not None:
         words += f"; learning rates already differ at step {parity.learning_rates_part}"
-        if any(difference.key in _OF_SCHEDULES for difference in found.differences):
-            return Verdict("numbers", "unclear", f"{words}, as run.steps sets their schedule")
     farthest = max(one.largest or 0.0 for one in (parity.loss, parity.evaluations))
     too_far = farthest > allowed if allowed > 0 else True
     if allowed > 0 and not too_far:
         words += f"; within the {allowed:g} allowed"
-    words += _way_on(found) if too_far else ""
-    return Verdict("numbers", "different", words, regression=too_far)
+    told = [f"different: {words}", *reasons, *(_way_on(found) if too_far else [])]
+    return Verdict("numbers", "different", "; ".join(told), regression=too_far)
 
 
-def _way_on(found: Comparison) -> str:
+def _reasoned(
+    outcome: Outcome,
+    reasons: Sequence[str],
+    words: str,
+    regression: bool = False,
+    doubted: bool = False,
+) -> Verdict:
+    """A verdict that does not follow from the numbers of the steps alone, but for reasons."""
+    told = "; ".join([f"{outcome}: {reasons[0]}", *reasons[1:], words])
+    return Verdict("numbers", outcome, told, regression, doubted, reasons[0])
+
+
+def _undecided(found: Comparison) -> str | None:
+    """Why numbers may part for another reason than the models; None where there is none."""
+    if _begin_apart(found):
+        return "the initial weights differ already (--init)"
+    part = found.parity.learning_rates_part
+    if part is not None and any(one.key in _OF_SCHEDULES for one in found.differences):
+        return f"learning rates already differ at step {part}, as run.steps sets their schedule"
+    if draws.of(found.a[0], found.b[0]) == "own":
+        return (
+            "each draws random numbers of its own, and losses part by that alone;"
+            f" harness run --twins {safe(str(twins(found.a[0])))} --align-random decides"
+        )
+    return None
+
+
+def _way_on(found: Comparison) -> list[str]:
     """What a user does next whose own two models part."""
     a, b = found.a[0], found.b[0]
-    config, other = a["case"]["config"], b["case"]["config"]
-    twins = config.get("twins")
-    if twins is None or twins != other.get("twins") or a["impl"] == b["impl"]:
-        return ""
-    aligned = config.get("run.align_random") or other.get("run.align_random")
-    own = "" if aligned else "each draws random numbers of its own but with --align-random; "
-    return f"; {own}harness bisect --twins {twins} finds the first operation that differs"
+    module = twins(a)
+    if module is None or module != twins(b) or a["impl"] == b["impl"]:
+        return []
+    return [f"harness bisect --twins {safe(module)} finds the first operation that differs"]
 
 
 def uncompared(found: Comparison) -> list[str]:
     """What equal numbers say nothing of, and what nothing else was found to be amiss with."""
     return _warned(found, Caution.NOT_COMPARED)
+
+
+def says(warning: str) -> bool:
+    """Whether the verdict, or the answer, says what a run warns of."""
+    return any(one.among([warning]) for one in (*_SAID, Caution.NOT_COMPARED))
 
 
 def _doubts(found: Comparison) -> list[str]:

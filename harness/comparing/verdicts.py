@@ -1,28 +1,44 @@
 """A comparison in words, one verdict for each area."""
 
-from harness.comparing import numbers, speed_verdicts
+from harness.comparing import draws, numbers, speed_verdicts
 from harness.comparing.model import Comparison, Limits, Outcome, Verdict
 from harness.records.figures import number
+from harness.records.record import twins
 from harness.terminal.text import counted, percent, safe, shortlist, size
+
+_PAGE = 4096  # bytes, of which memory is given out
+_RANDOM = "random/"  # how the paths of a framework's random state begin
 
 
 def judge(found: Comparison, limits: Limits) -> list[Verdict]:
     """The verdict of each area, of runs that are comparable."""
     margin = limits.slowdown_percent
-    return [
-        numbers.judge(found, limits.loss_difference),
+    timed = [
         speed_verdicts.judge("speed", "step time", found.speed, found.names, margin),
         speed_verdicts.judge(
             "host dispatch", "call of a step", found.dispatch, found.names, margin
         ),
+    ]
+    if draws.of(found.a[0], found.b[0]) == "aligned":
+        timed = [_of_aligned(one, found) for one in timed]
+    return [
+        numbers.judge(found, limits.loss_difference),
+        *timed,
         _memory(found, limits.memory_percent),
         _program(found),
         _checkpoints(found),
     ]
 
 
+def _of_aligned(verdict: Verdict, found: Comparison) -> Verdict:
+    """What steps took whose draws were aligned says nothing of the models as they are."""
+    command = f"harness run --twins {safe(str(twins(found.a[0])))}"
+    words = f"timed with aligned draws ({command} times them without): {verdict.words}"
+    return Verdict(verdict.area, "unknown", words)
+
+
 def _memory(found: Comparison, allowed: float) -> Verdict:
-    """Within the limit it is the same, as two counters of random numbers more are."""
+    """Within the limit it is the same; so is a page more or less, as tiny models' counters are."""
     parts, worse, better = [], False, False
     for row in found.rows:
         what, a, b = row.name.removeprefix("memory "), row.a, row.b
@@ -31,8 +47,9 @@ def _memory(found: Comparison, allowed: float) -> Verdict:
         if a == b:
             parts.append(f"{size(a)} {what} in both")
             continue
-        worse = worse or b > a * (1 + allowed / 100)
-        better = better or a > b * (1 + allowed / 100)
+        if abs(a - b) > _PAGE or allowed == 0:
+            worse = worse or b > a * (1 + allowed / 100)
+            better = better or a > b * (1 + allowed / 100)
         change = f"{b - a:+,.0f} bytes" + (f", {percent(b / a)}" if a else "")
         parts.append(f"{size(a)} -> {size(b)} {what} ({change})")
     if not parts:
@@ -80,8 +97,20 @@ def _checkpoints(found: Comparison) -> Verdict:
         elif a != b:
             outcome = "different"
             parts.append(f"{a:,} -> {b:,} {what}")
+    own = [one.get("own", {}) for one in (first, second)]
+    alone = [{path for path in one if not path.startswith(_RANDOM)} for one in own]
+    if alone[0] != alone[1]:
+        outcome = "different"
+        parts += [
+            f"only {name} saves {shortlist([safe(path, 60) for path in sorted(mine - theirs)])}"
+            for name, mine, theirs in zip(found.names, alone, reversed(alone), strict=True)
+            if mine - theirs
+        ]
     if outcome == "same":
         parts.append(f"the same {first['arrays']:,} arrays, {size(number(first['bytes']) or 0)}")
+    for name, one in zip(found.names, own, strict=True):
+        random = sum(count for path, count in one.items() if path.startswith(_RANDOM))
+        parts += [f"not compared: {name}'s random state, {size(random)}"] if random else []
     stalls = " and ".join("unknown" if s is None else f"{s:.3f} s" for s in (stall.a, stall.b))
     counts = [len(side["saves"]) for side in (first, second)]
     saves = f"{counts[0]} and {counted(counts[1], 'save')}"

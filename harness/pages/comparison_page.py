@@ -11,7 +11,7 @@ from harness.pages.charts import Series
 from harness.pages.gathering import Pair
 from harness.pages.sources import Run
 from harness.records import figures
-from harness.records.record import Record
+from harness.records.record import Record, case_name
 
 _RUNS = 40  # listed of a side, the newest
 _ARRAYS = 60  # listed of those that differ
@@ -28,7 +28,7 @@ def page(found: Comparison) -> str:
         "comparison.html",
         has_charts=True,
         alone=True,
-        title=f"{first['case']['name'] or 'no case'}: {names[1]} against {names[0]}",
+        title=f"{case_name(first) or 'no case'}: {names[1]} against {names[0]}",
         found=found,
         pair=Pair(found, tuple(a), tuple(b)),
         line=answers.Line(of_runs(found)),

@@ -15,7 +15,7 @@ from harness.pages import headers, sources, words
 from harness.pages.headers import Header
 from harness.pages.sources import Run
 from harness.records.finding import Found
-from harness.records.record import Record, at, twins
+from harness.records.record import Record, at, case_name, twins
 from models.seam import USUAL_NAMES
 
 _MOST_REPEATS = 10  # of a side: the newest
@@ -83,8 +83,9 @@ def gather(paths: Iterable[Path]) -> Collection:
     runs.sort(key=lambda run: (run.record["environment"]["time"] or "", run.record["run_id"]))
     by_case: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.record["case"]["name"] is not None:
-            by_case[run.record["case"]["name"]].append(run)
+        name = case_name(run.record)
+        if name is not None:
+            by_case[name].append(run)
     names = sorted({*by_case, *reading.case_names()})
     cases = [_case(name, by_case[name], warnings) for name in names]
     orders = [run for run in runs if run.source["schedule"]]
@@ -129,10 +130,12 @@ def compiled_for(content: Record) -> str:
 
 
 def _asked_for(content: Record) -> list[str]:
-    """The recipe and the twins of a run, where they are not the usual ones."""
+    """The recipe, draws and twins of a run, where they are not the usual ones."""
     asked = [] if content["recipe"] in (None, "reference") else [str(content["recipe"])]
+    aligned = (content["case"]["config"] or {}).get("run.align_random")
+    asked += ["draws aligned"] if aligned else []
     module = twins(content)
-    return asked if module is None else [*asked, str(module)]
+    return asked if module in (None, case_name(content)) else [*asked, str(module)]
 
 
 def _pair_names(runs: Iterable[Run]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from harness.pages import anatomy, curves, log, rendering, schedules, words
 from harness.pages.gathering import Case
 from harness.pages.sources import Run
 from harness.records import figures
-from harness.records.record import Record, schema
+from harness.records.record import Record, case_name, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
@@ -54,7 +54,7 @@ def _title(run: Run) -> str:
     """The run, and what it is a run of."""
     content = run.record
     on = content["environment"]["topology"] if content["status"] == "preflight" else None
-    about = [content["case"]["name"] or "", content["impl"] or "", on or ""]
+    about = [case_name(content) or "", content["impl"] or "", on or ""]
     return ", ".join([str(content["run_id"]), *filter(None, about)])
 
 

@@ -3,6 +3,7 @@
 from harness.pages import overview_page, rendering
 from harness.pages.gathering import Collection
 from harness.pages.sources import Run
+from harness.records.record import case_name
 
 
 def page(name: str, collection: Collection) -> str:
@@ -14,7 +15,7 @@ def page(name: str, collection: Collection) -> str:
     compiled: dict[str, list[Run]] = {}
     for run in reversed(collection.runs):
         if run.record["status"] == "preflight":
-            compiled.setdefault(run.record["case"]["name"] or "of no case", []).append(run)
+            compiled.setdefault(case_name(run.record) or "of no case", []).append(run)
     published = [run for run in reversed(collection.runs) if run.record["status"] == "imported"]
     grouped = {run.page for _, _, runs in measured for run in runs}
     others = [

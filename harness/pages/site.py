@@ -18,6 +18,7 @@ from harness.pages import (
     slices_page,
 )
 from harness.pages.gathering import Collection
+from harness.records.record import case_name
 from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 
@@ -42,7 +43,7 @@ def pages(collection: Collection) -> dict[str, Callable[[], str]]:
             made[programs] = partial(programs_page.page, case)
     by_name = {case.name: case for case in cases}
     for run in collection.runs:
-        of = by_name.get(run.record["case"]["name"])
+        of = by_name.get(case_name(run.record) or "")
         made[run.page] = partial(run_page.page, run, of)
     return made
 

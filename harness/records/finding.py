@@ -96,7 +96,8 @@ def _latest(
     own = [
         one
         for one in found
-        if _about(one) == wanted and one.record["status"] not in ("preflight", "imported")
+        if wanted in (_about(one), _as_shown(one))
+        and one.record["status"] not in ("preflight", "imported")
     ]
     own.sort(key=lambda one: (one.record["environment"]["time"] or "", one.record["run_id"]))
     complete = [one for one in own if one.record["status"] == "completed"]
@@ -122,7 +123,7 @@ def _repeats(
         warnings = [*warnings, f"left out, as not completed: {_names(left_out)}"]
     for what, values in (
         ("implementations", {str(_impl(one)) for one in ended}),
-        ("cases", {safe(str(one.record["case"]["name"])) for one in ended}),
+        ("cases", {safe(str(record_module.case_name(one.record))) for one in ended}),
         ("case.hash", {str(one.record["case"]["hash"])[:12] for one in ended}),
         ("devices", {_devices(one) for one in ended}),
     ):
@@ -179,8 +180,15 @@ def _about(found: Found) -> tuple[str | None, str | None, str | None]:
     return found.record["case"]["name"], _impl(found), record_module.twins(found.record)
 
 
+def _as_shown(found: Found) -> tuple[str | None, str | None, str | None]:
+    """Likewise, by what a reader calls the case; a pair's module needs no --twins beside it."""
+    case, impl, twins = _about(found)
+    shown = record_module.case_name(found.record)
+    return shown, impl, twins if shown == case else None
+
+
 def _told(found: Found) -> str:
-    case, impl, twins = (None if one is None else safe(str(one)) for one in _about(found))
+    case, impl, twins = (None if one is None else safe(str(one)) for one in _as_shown(found))
     return f"{case}:{impl}" if twins is None else f"{case}:{impl} with --twins {twins}"
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.cases import reading
 from harness.records import atomic, sealing
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
@@ -106,6 +107,12 @@ def twins(record: Record) -> str | None:
     """The module of the pair that was run, None for the project's own."""
     module: str | None = (record["case"]["config"] or {}).get("twins")
     return module
+
+
+def case_name(record: Record) -> str | None:
+    """What a reader calls the case of a run, None where it has none."""
+    name: str | None = record["case"]["name"]
+    return None if name is None else reading.shown(name, twins(record))
 
 
 def at(record: Record, path: str) -> Any:

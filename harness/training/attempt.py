@@ -98,7 +98,7 @@ def _told(
     """Trains and says so, from the first line to the summary; returns the exit code."""
     record = recorder.record
     console.line(
-        f"{case.name} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
+        f"{case.shown} {record['impl']}, size {record['size']}, {grid.devices} x {grid.kind}"
     )
     family = families.of(case)
     watcher = Watcher(folder, console, recorder, options.tensorboard, family.unit, family.metrics)
@@ -108,8 +108,11 @@ def _told(
         names = family.matched().names
         folder.write_names(names)
         console.line(f"names: {_counted(names)}, in names.txt")
-    for line in _drawn(case, record["impl"], grid):
-        recorder.warn(Caution.RANDOM, what=line)
+    if case.twins is not None:  # tests hold the project's own to it
+        drawn = drawing.drawn(case, family.get(record["impl"]), grid)
+        recorder.note("model", random_keys=drawing.fingerprint(drawn))
+        for line in drawing.findings(drawn):
+            recorder.warn(Caution.RANDOM, what=line)
     checkpointer = _Checkpointer(
         folder,
         recorder,
@@ -137,13 +140,6 @@ def _told(
     folder.write_status(record["status"], watcher.last_step, code)
     watcher.close(with_summary=code != EXIT_BAD_INPUT)
     return code
-
-
-def _drawn(case: Case, impl: str, grid: Grid) -> list[str]:
-    """What is amiss with the random numbers of twins from elsewhere; tests hold the project's."""
-    if case.twins is None:
-        return []
-    return drawing.findings(drawing.drawn(case, families.of(case).get(impl), grid))
 
 
 def _counted(names: Sequence[str]) -> str:

@@ -19,10 +19,14 @@ _PORTS = range(1024, 65536)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended; where its record lies, None in all processes but the first."""
+    """How a run ended; where its record lies, None in all processes but the first.
+
+    warnings: the lines that were kept back.
+    """
 
     code: int
     record: Any
+    warnings: tuple[str, ...] = ()
 
 
 class Children:
@@ -39,13 +43,17 @@ class Children:
         self._started = 0
         self.stopped = False  # whether this process was asked to stop, and a child with it
 
-    def run(self, *last: str) -> Ended:
-        """Runs one child and prints what it prints; it is sent the signals that this one gets."""
+    def run(self, *last: str, keeps_warnings: bool = False) -> Ended:
+        """Runs one child and prints what it prints; it is sent the signals that this one gets.
+
+        keeps_warnings: its warnings are not printed, but given back.
+        """
         together, environment = self._coordinator()
         self._started += 1
         safe_path = ["-P"] if sys.flags.safe_path else []
         command = [sys.executable, *safe_path, "-m", "harness.run", *self._argv, *together, *last]
         place = None
+        warnings = []
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         ) as child:
@@ -57,13 +65,17 @@ class Children:
             previous = signal.signal(signal.SIGTERM, pass_on)
             assert child.stdout is not None
             for line in child.stdout:
+                if keeps_warnings and line.startswith("warning: "):
+                    warnings.append(line.rstrip("\n"))
+                    continue
                 cli.say(line, end="")
                 if line.startswith("record: "):
                     place = storage.place(line.removeprefix("record: ").rstrip("\n"))
             child.wait()
             signal.signal(signal.SIGTERM, previous)
         code = child.returncode
-        return Ended(code if code >= 0 else 128 - code, place)  # as a shell tells a signal
+        code = code if code >= 0 else 128 - code  # as a shell tells a signal
+        return Ended(code, place, tuple(warnings))
 
     def _coordinator(self) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment that tell the next child of a port that no other one has."""

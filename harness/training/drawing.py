@@ -1,10 +1,12 @@
 """What the steps of an implementation draw at random, in plain words, and how two draw alike."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from harness.cases import families
 from harness.cases.settings import Case
@@ -94,6 +96,12 @@ def drawn(case: Case, implementation: Implementation, grid: Grid) -> Drawn:
 
     with grid.in_force():
         return Drawn(begin, step, lambda number: beginning.step_key(seed, number))
+
+
+def fingerprint(found: Drawn) -> str | None:
+    """Equal for steps that draw with the same keys, in whatever order; None where nothing is."""
+    keys = np.unique(found.words(), axis=0)
+    return hashlib.sha256(keys.tobytes()).hexdigest() if len(keys) else None
 
 
 def findings(found: Drawn) -> list[str]:

@@ -36,6 +36,7 @@ from harness.training.stepping import Running, Steps
 from harness.training.timing import Stopwatch
 from harness.training.train_step import Init, NnxState, State, Trainer
 from models.seam import OWN
+from models.shared.trees import named_leaves
 
 
 class Observer(StepObserver, Protocol):
@@ -208,14 +209,18 @@ def _taken_over(fresh: State, restored: State) -> State:
 def _note_state(state: State, recorder: Recorder) -> None:
     """Notes the state's size, and the digest of what the other implementation has too."""
     own = f"model_state/{OWN}/"
+    leaves = named_leaves(state)
     digests = {name: one for name, one in digest.array_digests(state).items()
                if not name.startswith(own)}  # fmt: skip
     recorder.note(
         "checkpoint",
         arrays=len(digests),
-        bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+        bytes=sum(leaves[name].nbytes for name in digests),
         digest=digest.combined(digests),
         digests=digests,
+        own={
+            name.removeprefix(own): leaves[name].nbytes for name in sorted(leaves.keys() - digests)
+        },
     )
 
 

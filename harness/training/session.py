@@ -46,7 +46,7 @@ def run(options: Options, impl: str, run_id: str | None) -> int:
 
         def find() -> tuple[str, Left | None]:
             if run_id is None:
-                name = record_module.new_run_id(case.name, impl)
+                name = record_module.new_run_id(case.shown, impl)
                 owner.take(options.results / name)
                 return name, None
             left = leftover.find(options.results, run_id, owner)

@@ -35,20 +35,24 @@ class Wanted:
 def run(wanted: Wanted, children: Children) -> int:
     """Runs all of it, prints what they have in common, and returns the worst exit code."""
     records: dict[str, list[Any]] = {variant: [] for variant in wanted.variants}
-    codes = []
+    codes: list[int] = []
+    warnings: list[str] = []
     for repeat in range(1, wanted.repeats + 1):
         for variant, given in wanted.variants.items():
             if children.stopped or _BAD_INPUT in codes:  # also of a name that another one writes
                 continue
             alone = ("--repeats", "1", "--against", "", *wanted.name(variant, repeat))
-            ended = children.run(*given, *alone)
+            ended = children.run(*given, *alone, keeps_warnings=len(records) == 2)
             codes.append(ended.code)
+            warnings += ended.warnings
             if ended.record is not None:
                 records[variant].append(ended.record)
     if wanted.in_turns and len(records) == 2 and not any(codes) and not children.stopped:
         _in_turns([places[0] if places else None for places in records.values()], children)
     sides = [[_found(place) for place in places] for places in records.values() if places]
-    _compare(sides)
+    for line in dict.fromkeys(warnings if len(sides) < 2 else ()):
+        print(line)
+    _compare(sides)  # which tells the warnings of two kinds of runs
     for places in records.values():
         for place in places:
             print(f"record: {place}")

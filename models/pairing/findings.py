@@ -172,4 +172,4 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
             yield f"{name}: what a call changes that is no array, {_listed(sorted(one.altered))}"
         if one.random:
             more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
-            yield f"{name}: its random state, {min(one.random)}{more}"
+            yield f"{name}'s random state ({min(one.random)}{more})"

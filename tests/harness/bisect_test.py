@@ -287,8 +287,13 @@ def test_a_planted_fault_is_named(
     first = found.parting.tensor, found.parting.layer
     # A loss may be equal by chance: what is furthest from rounding tells the place then.
     places = [first, parting.place(found.judged[0].at, found.a)]
-    assert any(tensor in one and layer == number for one, number in places), telling.text(found)
-    assert not found.is_rounding, telling.text(found)
+    told = telling.text(found)
+    assert any(tensor in one and layer == number for one, number in places), told
+    assert not found.is_rounding, told
+    listed = [one.at.order for one in found.beyond][:8]
+    assert listed == sorted(listed)
+    gradients = {n.order for path, n in found.a.outputs.items() if path.startswith("gradients/")}
+    assert told.count("backward pass, gradient of ") == len(gradients.intersection(listed))
 
 
 @pytest.mark.bisect

@@ -21,7 +21,7 @@ HOSTILE = (
 )
 
 
-DOUBTFUL = "gate: not decided, equal numbers do not show that the two are one: see the verdict"
+DOUBTFUL = "gate: not decided, the numbers do not show whether the two are one: see the verdict"
 UNDECIDED = "gate: not decided, one run a side does not show speed: see the verdict"
 
 

@@ -72,7 +72,7 @@ def test_the_sample_in_the_readme_is_what_is_printed(
     def shape(text: str) -> list[str]:
         verdict = text[text.rindex(": nnx against linen") :]
         lines = [line for line in verdict.splitlines()[1:] if re.match(r"[a-z ]+\b  +\w", line)]
-        verdicts = lines[[line.split("  ")[0] for line in lines].index("numbers") :][:6]
+        verdicts = lines[[line.split("  ")[0] for line in lines].index("answer") :][:7]
         told = "\n".join(verdicts).replace("evaluations bit-equal; ", "")
         told = re.sub(r"\b[0-9a-f]{12}\b", "FINGERPRINT", told)
         told = re.sub(r"[-+]?[0-9][\d,.]*(e-\d+)?( %| x)?", "N", told)
@@ -80,7 +80,7 @@ def test_the_sample_in_the_readme_is_what_is_printed(
 
     sample = shape((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8"))
     assert [line.partition("  ")[0] for line in sample] == [
-        *("numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
+        *("answer", "numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
     ]
     assert shape(both.stdout) == sample
 

@@ -31,7 +31,7 @@ def test_an_example_is_one_model_under_two_names(name: str) -> None:
     first, *uncompared = matched.uncompared
     assert first == OPTIMIZER
     assert [line for line in uncompared if "evaluated" not in line] == (
-        [f"nnx: its random state, {random[name]}"] if name in random else []
+        [f"nnx's random state ({random[name]})"] if name in random else []
     )
     # An evaluation is compared where the pair says what it is.
     assert any("evaluated" in line for line in matched.uncompared) == (name == "regression")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 from compared_records import changed, imported, in_turns, make, other
@@ -23,7 +24,8 @@ def test_the_same_only_where_every_verdict_says_so() -> None:
 
 def test_the_same_is_said_of_what_was_compared_alone() -> None:
     b = make(impl="nnx") | {"warnings": [Caution.NOT_COMPARED.told(what="evaluations")]}
-    assert answer(make(), b).words == "the same where compared"
+    found = answer(make(), b)
+    assert (found.words, found.rest) == ("the same where compared", "not compared: evaluations")
     b["warnings"] = [Caution.DIFFERING.told(what="linen and nnx are evaluated otherwise")]
     assert answer(make(), b).words == "not the same numbers"
     assert "33 steps" not in answer(make(), b).number
@@ -73,3 +75,54 @@ def test_other_experiments_are_not_compared_and_unknown_numbers_not_the_same() -
         one["loss"] = None
     found = of_runs(comparison.compare([a], [b], across=("case.hash",)))
     assert found.outcome not in ("same", "better")
+
+
+def test_numbers_that_are_unclear_come_before_all_that_is_equal() -> None:
+    b = make(impl="nnx") | {"warnings": [Caution.STARTED.told(what="fresh models are not alike")]}
+    found = answer(make(), b)
+    assert (found.outcome, found.words, found.number) == ("unclear", "numbers unclear", "")
+    assert found.about == "fresh models are not alike"
+    b["checkpoint"]["bytes"] += 4
+    assert answer(make(), b).words == "numbers unclear; not the same checkpoints"
+
+
+def aligned(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two of a user's pair that drew by keys of their own, aligned."""
+    for one, keys in ((a, "a" * 64), (b, "b" * 64)):
+        one["case"]["config"] |= {"twins": "mine", "run.align_random": True}
+        one["model"]["random_keys"] = keys
+    b["checkpoint"]["own"] = {"random/drop/rngs/count": 4, "random/drop/rngs/key": 8}
+    return a, b
+
+
+def test_of_a_right_pair_with_aligned_draws_the_answer_is_the_same_where_compared() -> None:
+    a, b = in_turns(1.2)
+    a, b = aligned(a, b)
+    compared = comparison.compare([a], [b])
+    kinds = (("random numbers", 2), ("state carried in and out", 1))
+    other = replace(compared.programs, same=False, kinds=kinds)
+    told = [replace(one, outcome="different") if one.area == "program" else one
+            for one in compared.verdicts]  # fmt: skip
+    found = of_runs(replace(compared, programs=other, verdicts=tuple(told)))
+    assert (found.outcome, found.words) == ("same", "the same where compared")
+    assert found.rest == (
+        "random draws aligned; programs differ in random numbers, state carried in and out alone;"
+        " not compared: how fast they are"
+    )
+    speed, checkpoints = (
+        next(one for one in compared.verdicts if one.area == area)
+        for area in ("speed", "checkpoints")
+    )
+    assert (speed.outcome, compared.regressed) == ("unknown", False)
+    assert speed.words.startswith("timed with aligned draws (harness run --twins mine times ")
+    assert "the same 39 arrays" in checkpoints.words
+    assert "not compared: nnx's random state, 12 bytes" in checkpoints.words
+    mathematics = replace(other, kinds=(("mathematics", 1), *kinds))
+    found = of_runs(replace(compared, programs=mathematics, verdicts=tuple(told)))
+    assert found.words == "the same numbers where compared; not the same program"
+
+
+def test_state_that_one_side_alone_saves_makes_other_checkpoints() -> None:
+    b = make(impl="nnx")
+    b["checkpoint"]["own"] = {"state/norm/mean": 32}
+    assert answer(make(), b).words == "the same numbers; not the same checkpoints"

@@ -30,7 +30,7 @@ def test_twins_are_the_same_in_all_that_is_exact(twins: Comparison) -> None:
     assert {area: one.outcome for area, one in found.items()} == dict.fromkeys(found, "same")
     assert [*found] == ["numbers", "speed", "host dispatch", "memory", "program", "checkpoints"]
     assert found["numbers"].words == (
-        "losses and gradient norms bit-equal over 33 steps; the same final state"
+        "the same: losses and gradient norms bit-equal over 33 steps; the same final state"
     )
     assert found["program"].words == "the same, bbbbbbbbbbbb"
     assert not twins.regressed

@@ -22,8 +22,8 @@ def test_a_terminal_is_told_the_runs_what_differs_the_figures_and_the_verdicts()
     assert lines[1:3] == ["A: one, linen", "B: other, nnx"]
     assert "differs: environment.jax: 0.10.2 -> 0.9.2" in lines
     assert any(line.startswith("final loss ") and line.endswith(" =") for line in lines)
-    assert [line.split("  ")[0] for line in lines[-6:]] == [
-        *("numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
+    assert [line.split("  ")[0] for line in lines[-7:]] == [
+        *("answer", "numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
     ]
 
 
@@ -71,3 +71,11 @@ def test_a_chart_of_benchmarks_takes_what_is_better_when_it_is_smaller() -> None
     assert step["extra"].startswith("baseline ")
     assert step["range"].startswith("± ")
     assert not any("tokens/s" in name for name in entries)
+
+
+def test_of_one_run_a_side_beside_turns_no_ratio_is_shown() -> None:
+    a, b = in_turns(1.2)
+    shown = comparison_text.terminal(comparison.compare([a], [b]))
+    cells = {line.split("  ")[0]: line.split("  ")[1:] for line in shown.split("\n")}
+    assert [*filter(None, cells["step, in turns, s"])][-1].endswith(")")
+    assert len([*filter(None, cells["step, s"])]) == 2

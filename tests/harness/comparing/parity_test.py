@@ -24,7 +24,7 @@ def test_where_and_how_far_losses_part() -> None:
     assert (found.parity.loss.first_step, found.parity.loss.largest_step) == (5, 7)
     assert found.parity.loss.largest == pytest.approx(0.25)
     assert verdicts(found)["numbers"].words == (
-        "losses part at step 5, by at most 0.25 (step 7);"
+        "different: losses part at step 5, by at most 0.25 (step 7);"
         " gradient norms part at step 6, by at most 0.5 (step 6); different final states"
     )
     assert found.regressed
@@ -63,7 +63,8 @@ def test_steps_that_only_one_run_has_are_told() -> None:
     assert found.parity.only_a == (30, 31, 32)
     assert found.parity.states is None
     assert verdicts(found)["numbers"].words == (
-        "losses and gradient norms bit-equal over 30 steps; only A has steps 30 to 32"
+        "the same where compared: losses and gradient norms bit-equal over 30 steps;"
+        " only A has steps 30 to 32"
     )
 
 
@@ -83,7 +84,7 @@ def test_losses_that_are_finite_on_neither_side_certify_nothing() -> None:
     found = verdicts(comparison.compare([one], [copy.deepcopy(one)]))["numbers"]
     assert (found.outcome, found.words.partition(";")[0]) == (
         "unknown",
-        "no step has a loss in both",
+        "not known: no step has a loss in both",
     )
 
 
@@ -118,7 +119,8 @@ def test_a_log_agrees_as_far_as_its_digits_tell() -> None:
     found = comparison.compare([make()], [imported()], across=["case.hash"])
     assert found.comparable
     assert (
-        verdicts(found)["numbers"].words == "losses equal to the three digits known over 33 steps"
+        verdicts(found)["numbers"].words
+        == "the same where compared: losses equal to the three digits known over 33 steps"
     )
     other = imported()
     other["steps"][4]["loss"] += 0.001

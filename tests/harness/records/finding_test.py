@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from compared_records import Record, make, write
 
+from harness.cases import reading
 from harness.records import finding, record, sealing
 from harness.records.finding import Found
 from harness.records.record import RecordError
@@ -62,6 +63,14 @@ def test_the_latest_run_of_a_case_is_of_the_twins_that_are_meant(results: Path) 
         finding.find("03_dropout:bridge", results)
     with pytest.raises(UserError, match=r"of that case of --twins mine; there are runs of"):
         finding.find("03_dropout:nnx", results, "mine")
+    alone = run("alone", "bridge", "2026-11-10T00:00:00+00:00")
+    alone["case"]["config"]["twins"] = "mine"
+    alone["case"]["name"] = reading.PAIR_CASE
+    write(results, alone)
+    for reference, twins in (("mine:bridge", None), ("00_pair:bridge", "mine")):
+        assert ids(finding.find(reference, results, twins)[0]) == ["alone"]
+    with pytest.raises(UserError, match=r"there are runs of .* mine:bridge"):
+        finding.find("mine:nnx", results)
 
 
 def test_repeats_are_found_by_their_common_id_and_by_their_folder(

@@ -16,6 +16,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"#!{sys.executable}\n"
         "import os, sys\n"
         "print(*sys.argv[1:], os.environ.get('JAX_COORDINATOR_PORT'))\n"
+        "print('warning: a warning')\n"
         "print('record: results/a-run/record.json')\n"
         "sys.exit(int(sys.argv[-1]))\n"
     )
@@ -31,8 +32,10 @@ def test_a_child_has_the_arguments_and_tells_its_record(
 ) -> None:
     children = Children(["--case", "03_dropout"], None)
     assert children.run("--impl", "nnx", "0") == Ended(0, Path("results/a-run/record.json"))
+    assert children.run("1", keeps_warnings=True).warnings == ("warning: a warning",)
     assert children.run("1").code == 1
     out = capfd.readouterr().out
+    assert out.count("warning: a warning") == 2
     assert "-m harness.run --case 03_dropout --impl nnx 0 8482" in out
     assert "-m harness.run --case 03_dropout 1 8483" in out
     assert not children.stopped

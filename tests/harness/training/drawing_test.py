@@ -42,11 +42,15 @@ def test_all_that_is_drawn_is_taken(twins: str | None) -> None:
 
 def test_a_key_that_is_ignored_and_a_mask_that_keeps_all() -> None:
     twins = module("ignored", pair(both={"fixed": True}))
+    keys = set()
     for impl, line in (("linen", 29), ("nnx", 47)):
         found = drawn(reading.PAIR_CASE, impl, twins)
+        keys.add(drawing.fingerprint(found))
         at = f"at tests/helpers/small_pairs.py:{line}"
         assert drawing.findings(found) == [f"draws the same random numbers in every step, {at}"]
         assert drawing.idle(found) == [f"draws random numbers that change nothing, {at}"]
+    assert len(keys) == 1  # one key on both sides, whatever each draws with it
+    assert None not in keys
 
 
 class Forgetful(Nnx):

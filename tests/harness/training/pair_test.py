@@ -78,7 +78,7 @@ def test_another_momentum_of_a_running_mean() -> None:
         "optimizers of their own: one trains both, the case's, as the pair gives none",
         "how they are evaluated (linen draws random numbers and nnx draws random numbers, and there"
         " is no evaluation=)",
-        "nnx: its random state, rngs/default/count and 1 more",
+        "nnx's random state (rngs/default/count and 1 more)",
     )
 
 

@@ -16,10 +16,11 @@ class Told(Children):
         self.codes, self.stopped_after = iter(codes), stopped_after
         self.calls: list[tuple[str, ...]] = []
 
-    def run(self, *last: str) -> Ended:
+    def run(self, *last: str, keeps_warnings: bool = False) -> Ended:
         self.calls.append(last)
         self.stopped = len(self.calls) >= self.stopped_after
-        return Ended(next(self.codes), None)
+        kept = ("warning: a run's",) if keeps_warnings else ()
+        return Ended(next(self.codes), None, kept)
 
 
 def wanted(repeats: int = 1, in_turns: bool = True) -> several.Wanted:
@@ -46,7 +47,9 @@ def test_nothing_is_run_in_turns_where_that_is_not_wanted_or_a_run_failed() -> N
 
 def test_turns_that_fail_leave_the_runs_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert several.run(wanted(), Told([0, 0, 137])) == 0
-    assert "not measured in turns: ended with 137" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not measured in turns: ended with 137" in said
+    assert said.count("warning: a run's\n") == 1  # as nothing is compared, which would tell it
 
 
 def test_once_asked_to_stop_nothing_more_is_run() -> None:
