@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
     slices = [topology.find(name) for name in arguments.topology.split(",")]
-    topology.require_compiler()  # asked for now, not after the cases are read and tried
+    topology.prepare()  # asked for now, not after the cases are read and tried
     case_name = reading.given(arguments.case, arguments.twins)
     names = reading.case_names() if case_name == "all" else [case_name]
     impls = families.chosen(families.load(arguments.twins), arguments.impl)
@@ -124,8 +124,10 @@ def _case(
             pair.append(make(question, phase, pair[0] if pair else None))
             phases.end()
             console.done()
+            told = pair[0].record["warnings"] if len(pair) > 1 else ()
             for warning in pair[-1].record["warnings"]:
-                console.line(f"{impl}: {warning}")
+                if warning not in told:  # of the other one too
+                    console.line(f"{impl}: {warning}")
         console.line(forecast_text.fit(pair[0]))
         if len(pair) == 2:
             console.line(forecast_text.same_program(*pair))

@@ -39,7 +39,7 @@ def markdown(found: Comparison) -> str:
         answer = of_runs(found)
         rests_on = "; ".join(filter(None, (answer.number, answer.about, answer.rest)))
         lines += [
-            f"**{_escaped(answer.words)}**" + (f" ({_escaped(rests_on)})" if rests_on else "")
+            f"**{_escaped(answer.words)}**" + (f" ({_escaped(rests_on, 1000)})" if rests_on else "")
         ]
         lines += ["", "| | area | verdict |", "|---|---|---|"]
         lines += [

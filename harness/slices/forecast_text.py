@@ -8,10 +8,11 @@ from harness import hlo
 from harness.hlo import Program, buffers, parts
 from harness.records.record import Record
 from harness.slices.forecast import Forecast
-from harness.terminal.text import GIB, aligned, gib, safe, size
+from harness.terminal.text import GIB, aligned, capped, gib, safe, size
 from harness.training import accounting
 
 _SHOWN = 8
+_DIFFERENCES = 12
 _UNNAMED = "  the family names no parts: by the topmost module of each operation's path"
 _KEYS = re.compile(r"\['(\w+)'\]")
 
@@ -66,8 +67,10 @@ def same_program(first: Forecast, second: Forecast) -> str:
     found = hlo.diff(first.program, second.program)
     if not found:
         return f"{names}: the same program: lowered apart, optimised into one, {ids[0][:12]}"
-    listed = [f"  {difference}" for difference in found[:20]]
-    return "\n".join([f"{names}: different programs, {len(found)} differences:", *listed])
+    counts = Counter(difference.kind for difference in found)
+    kinds = ", ".join(f"{kind} ({counts[kind]})" for kind in hlo.KINDS if counts[kind])
+    listed = capped([str(difference) for difference in found], _DIFFERENCES)
+    return "\n".join([f"{names}: different programs; what differs is {kinds}:", *listed])
 
 
 def scaling(forecasts: Sequence[Forecast]) -> str:

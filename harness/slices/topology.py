@@ -50,12 +50,9 @@ class Slice:
 
         Starts JAX on the CPU when it has not been started. Raises UserError without libtpu.
         """
-        require_compiler()
+        prepare()
         from jax.experimental import topologies
 
-        jax.config.update("jax_platforms", "cpu")
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # nobody holds a chip: no need to lock
         os.environ["TPU_ACCELERATOR_TYPE"] = self.kind
         described = topologies.get_topology_desc(
@@ -68,13 +65,19 @@ class Slice:
         return list(described.devices)
 
 
-def require_compiler() -> None:
-    """Raises UserError without libtpu, which compiles for TPUs on any machine."""
+def prepare() -> None:
+    """Readies JAX to compile for TPUs that are not here; UserError without libtpu.
+
+    To be called before JAX starts, which would else look for TPUs and complain that there are none.
+    """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "libtpu, the TPU's own compiler, is not installed; it needs no TPU:"
             f" {installing.command('tpu')}"
         )
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 
 
 def find(name: str) -> Slice:
