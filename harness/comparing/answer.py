@@ -39,7 +39,7 @@ def of_runs(found: Comparison) -> Answer:
     alike = is_same and _computes_the_same(found)
     rest = _rest(found, is_aligned, alike)
     where = " where compared" if numbers.uncompared(found) or is_aligned else ""
-    number, about = _number(found)
+    number, about = _number(found, is_aligned)
     apart = {one.area: one.outcome for one in found.verdicts
              if one.outcome in ("worse", "better", "different")
              and not (one.area == "program" and alike)}  # fmt: skip
@@ -93,8 +93,11 @@ def _listed(areas: list[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _number(found: Comparison) -> tuple[str, str]:
-    """How far the numbers part; else what two took in turns or in repeats; else the equal steps."""
+def _number(found: Comparison, is_aligned: bool) -> tuple[str, str]:
+    """How far the numbers part; else what two took in turns or in repeats; else the equal steps.
+
+    What two took whose draws were aligned is no number of theirs.
+    """
     parity, speed = found.parity, found.speed
     for what, agreement in (
         ("loss", parity.loss),
@@ -111,7 +114,7 @@ def _number(found: Comparison) -> tuple[str, str]:
     if any(one.area == "numbers" and one.outcome == "different" for one in found.verdicts):
         return "", "trained alike, but other values or steps tell them apart"
     ratio = speed.ratio
-    if ratio is not None and speed.by != "one run":
+    if ratio is not None and speed.by != "one run" and not is_aligned:
         about = f"step time, {found.names[1]} to {found.names[0]}"
         if ratio.low is not None and ratio.high is not None:
             about += f"; {percent(ratio.low)} to {percent(ratio.high)} with 99 %"

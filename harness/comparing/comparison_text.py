@@ -209,7 +209,7 @@ def _ratio(row: Row) -> str:
     if row.a == row.b:
         return "="
     if row.ratio is None:
-        return "≠" if isinstance(row.a, str) or 0 in (row.a, row.b) else ""
+        return "≠" if row.is_unlike else ""
     if row.low is None or row.high is None:
         return times(row.ratio)
     return f"{times(row.ratio)} ({times(row.low)} to {times(row.high)})"

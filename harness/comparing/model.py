@@ -39,8 +39,8 @@ USUAL = Limits()
 class Row:
     """One line of the table: the median over a side's runs, None where nothing is known.
 
-    ratio: B to A, of numbers other than zero; low and high: its interval, where there are samples
-    enough for one.
+    ratio: B to A, of numbers other than zero, where it says something; low and high: its interval,
+    where there are samples enough for one.
     """
 
     name: str
@@ -51,6 +51,11 @@ class Row:
     low: float | None
     high: float | None
     better: Better
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the two differ by what no ratio tells: texts, and numbers beside zero."""
+        return self.a != self.b and (isinstance(self.a, str) or 0 in (self.a, self.b))
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def test_of_a_right_pair_with_aligned_draws_the_answer_is_the_same_where_compare
             for one in compared.verdicts]  # fmt: skip
     found = of_runs(replace(compared, programs=other, verdicts=tuple(told)))
     assert (found.outcome, found.words) == ("same", "the same where compared")
+    assert (found.number, found.about) == ("33 steps", "with equal losses")
     assert found.rest == (
         "random draws aligned; programs differ in random numbers, state carried in and out alone;"
         " not compared: how fast they are"
