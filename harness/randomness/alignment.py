@@ -87,14 +87,14 @@ def aligned(function: Callable[..., Any], numbers: Numbers) -> Callable[..., Any
         count = jnp.maximum(numbers.numbers, 0).astype(jnp.uint32)
         if numbers.stays.any():
             first = jax.random.wrap_key_data(jnp.asarray(numbers.first), impl="threefry2x32")
-            key = jnp.where(jnp.asarray(numbers.stays), first, key)
+            key = draws.chosen(numbers.stays, first, key)
         new = draws.folded(jnp.broadcast_to(key, count.shape), count)
 
         def exchange(own: jax.Array) -> jax.Array:
             place = draws.place(own, table)
             if own.dtype != new.dtype:  # of another kind, which is always numbered
                 return new[place]
-            return jnp.where(jnp.asarray(numbers.numbers)[place] == _OWN, own, new[place])
+            return draws.chosen(jnp.asarray(numbers.numbers)[place] == _OWN, own, new[place])
 
         outputs = draws.follow(program, inputs, exchange).outputs
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)

@@ -78,6 +78,16 @@ def place(keys: jax.Array, table: Any) -> jax.Array:
     return jnp.argmax((known[..., None, :] == rows).all(-1), axis=-1)
 
 
+def chosen(condition: Any, keys: jax.Array, others: jax.Array) -> jax.Array:
+    """Keys [...] where the condition [...] holds, else others.
+
+    By their words: JAX does not lower a selection of keys that lie otherwise on a mesh.
+    """
+    one, other = (words(jnp.broadcast_to(each, condition.shape)) for each in (keys, others))
+    found = jnp.where(jnp.asarray(condition)[..., None], one, other)
+    return jax.random.wrap_key_data(found, impl=jax.random.key_impl(others))
+
+
 def folded(keys: jax.Array, data: jax.Array) -> jax.Array:
     """Keys [...], each folded with data, one for all or one each."""
     fold = jax.random.fold_in

@@ -170,7 +170,7 @@ class Drawn:
         def told(inputs: Any, changed: jax.Array, salt: jax.Array) -> list[jax.Array]:
             def exchange(keys: jax.Array) -> jax.Array:
                 other = draws.folded(keys, salt)
-                return jnp.where(sites[draws.place(keys, table)] == changed, other, keys)
+                return draws.chosen(sites[draws.place(keys, table)] == changed, other, keys)
 
             given = jax.tree.leaves(inputs)
             return draws.follow(self._program, given, exchange).outputs[: self._told]

@@ -99,3 +99,22 @@ def test_keys_are_folded_one_by_one(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(
         jax.random.key_data(found.reshape(-1)[-1]), jax.random.key_data(last)
     )
+
+
+def test_of_keys_that_lie_on_two_meshes_some_are_chosen() -> None:
+    """As of a model with a mesh of its own, whose step runs under another one."""
+    auto = (jax.sharding.AxisType.Auto,)
+    meshes = [jax.make_mesh((1,), (name,), axis_types=auto) for name in ("own", "fsdp")]
+
+    def step() -> jax.Array:
+        keys = []
+        for seed, mesh in enumerate(meshes):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                keys.append(jax.random.split(jax.random.key(seed), 2))
+        return draws.words(draws.chosen(jnp.asarray([True, False]), *keys))
+
+    with jax.set_mesh(meshes[1]):
+        found = jax.jit(step)()
+    for n, row in enumerate(np.asarray(found)):
+        expected = jax.random.split(jax.random.key(n), 2)[n]
+        np.testing.assert_array_equal(row, jax.random.key_data(expected))
