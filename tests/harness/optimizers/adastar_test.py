@@ -46,6 +46,13 @@ def test_twelve_steps_are_axlearns() -> None:
         # What is added to a parameter is rounded with it: its own last bit is the floor.
         close(moved, row["updates"], floor=3e-6)
         assert int(metrics["nonvalid_count"]) == row["nonvalid_count"]
+        count = before[1].averages[0].count
+        assert int(metrics["schedule_step"]) == int(count)
+        factor = float(adastar.schedule(CASE.optim, 10).factor(count))
+        rates = {"schedule_scale": 1, "learning_rate": CASE.optim.learning_rate}
+        rates["weight_decay_rate"] = CASE.optim.weight_decay
+        for name, rate in rates.items():
+            assert float(metrics[name]) == pytest.approx(rate * factor), name
         assert bool(metrics["dropped"]) == (number in (6, 7, 8, 9))
         if metrics["dropped"]:
             averages = state["opt_state"].averages
@@ -154,6 +161,7 @@ def test_a_gradient_of_nothing_is_clipped_to_nothing() -> None:
     update = jax.jit(made.update)
     for norm, scale in ((0.0, 1.0), (1e-8, 0.5), (3e-8, 0.25)):
         _, _, metrics = update({"scale": jnp.full(1, norm)}, state, params)
+        assert float(metrics["grad_norm"]) == pytest.approx(norm)
         assert float(metrics["gradient_scale"]) == pytest.approx(scale)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import gpt_inputs as inputs
@@ -192,7 +192,12 @@ def test_heads_and_positions_are_divided_as_the_rules_say() -> None:
     assert mixed == [of_heads] * 4  # queries, keys, values, and what they make
     words, places, tokens = jnp.ones((9, 4)), jnp.ones((8, 4)), jnp.ones((2, 8), jnp.int32)
     embedded = held(lambda one: functions.embed(EXACT, one, places, tokens, key), words)
-    assert embedded == [PartitionSpec(None, "tensor", None)]
+    of_stream = PartitionSpec(None, "tensor", None)
+    assert embedded == [of_stream]
+    params = jax.tree.map(lambda array: array[0, 0], at(parameters(), CUT.layers))
+    for one in BOTH.values():
+        layer = partial(one.layer, EXACT, params, key=key)
+        assert held(layer, jnp.ones((2, 8, EXACT.embed))).count(of_stream) == 2
 
 
 def test_positions_are_as_many_as_the_sequence_is_long_or_more() -> None:
