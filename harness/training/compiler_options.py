@@ -27,7 +27,21 @@ _OVERLAPPING: dict[str, Options] = {
 }
 
 
+# A reduce-scatter is begun on a SparseCore and ended where its result is used. Left to itself,
+# libtpu overlaps none: its other options for it change nothing in these programs.
+_SCATTERING: dict[str, Options] = {
+    "tpu": {
+        "xla_sc_disable_megacore_partitioning": True,
+        "xla_tpu_enable_reduce_scatter_offload_tracing": True,
+        "xla_tpu_enable_sparse_core_collective_offload_reduce_scatter": True,
+        "xla_tpu_use_tc_device_shape_on_sc": True,
+    }
+}
+
+
 def compiler_options(case: Case, platform: str) -> Options:
     """The options of a case's step, by their names in XLA; {} for an unknown platform."""
-    options = _ALWAYS.get(platform, {})
-    return options | _OVERLAPPING.get(platform, {}) if case.run.overlap_collectives else options
+    wanted = [_ALWAYS]
+    wanted += [_OVERLAPPING] if case.run.overlap_collectives else []
+    wanted += [_SCATTERING] if case.run.overlap_scatters else []
+    return {name: value for table in wanted for name, value in table.get(platform, {}).items()}

@@ -16,6 +16,15 @@ def test_fast_overlaps_collectives_on_a_tpu() -> None:
     assert options("fast", "tpu", "run.overlap_collectives=false") == reference
 
 
+def test_scatters_are_overlapped_on_a_tpu_where_that_is_asked_for() -> None:
+    fast, asked = options("fast", "tpu"), options("fast", "tpu", "run.overlap_scatters=true")
+    assert fast.items() < asked.items()
+    assert all(
+        "scatter" in name or "_sc_" in name or "_on_sc" in name for name in {*asked} - {*fast}
+    )
+
+
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_other_platforms_are_told_the_same_by_both_recipes(platform: str) -> None:
-    assert options("reference", platform) == options("fast", platform)
+def test_other_platforms_are_told_the_same_whatever_is_asked_for(platform: str) -> None:
+    asked = options("fast", platform, "run.overlap_scatters=true")
+    assert options("reference", platform) == options("fast", platform) == asked
