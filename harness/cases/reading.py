@@ -38,11 +38,13 @@ _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
 # backward pass computes all of a layer again. fast: keeps it, the layers are no loop, the state
-# lies in memory as the step wants it, weights are gathered beside the computation, and int8
-# operands are rounded once instead of once for each product. Of other twins, what they know of it.
+# lies in memory as the step wants it, weights are gathered beside the computation, attention is the
+# device's own kernel, and int8 operands are rounded once instead of once for each product. Of other
+# twins, what they know of it.
 RECIPES: dict[str, dict[str, Any]] = {
     "reference": {},
     "fast": {
+        "model.attention": "auto",
         "model.remat": "none",
         "model.unroll": True,
         "model.use_fwd_quant": True,
@@ -83,9 +85,10 @@ def load(
             key if "." in key else f"model.{key}": (value, f"--size {size}")
             for key, value in sizes.get(size, {}).items()
         }
-    known = fields_of(sections)
     said |= {
-        key: (value, f"--recipe {recipe}") for key, value in RECIPES[recipe].items() if key in known
+        key: (value, f"--recipe {recipe}")
+        for key, value in RECIPES[recipe].items()
+        if _takes(sections, key, value)
     }
     return _build(path.stem, said | last, twins)
 
@@ -237,6 +240,15 @@ def fields_of(
         for section, cls in sections.items()
         for field in dataclasses.fields(cls)
     }
+
+
+def _takes(sections: Mapping[str, type[Any]], key: str, value: Any) -> bool:
+    """Whether there is such a setting, and one of its choices is this."""
+    section, field = fields_of(sections).get(key, (None, None))
+    if section is None or field is None:
+        return False
+    allowed = typing.get_type_hints(sections[section])[field.name]
+    return value in typing.get_args(allowed) or allowed is type(value) is bool
 
 
 def _build(name: str, settings: _Settings, twins: str | None) -> Case:

@@ -1,5 +1,9 @@
 """Cases are read strictly: whatever is wrong is named in one line with what is allowed."""
 
+import dataclasses
+import importlib
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ from harness.cases.settings import Case
 from harness.optimizers.adamw import Settings
 from harness.terminal.errors import UserError
 from models.decoder import ModelConfig
+from models.examples import gpt2
 
 
 def write(folder: Path, text: str) -> str:
@@ -130,6 +135,29 @@ def test_other_twins_take_of_a_recipe_what_they_know() -> None:
     case = reading.load("03_dropout", "tiny", recipe="fast", twins="models.examples.gpt2")
     assert case.run.overlap_collectives
     assert case.run.state_layout == "compiler"
+
+
+def test_a_recipe_uses_no_word_that_a_model_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class ModelConfig(gpt2.ModelConfig):
+        attention: str = "dot"
+        remat: bool = True
+        unroll: bool = False
+
+    module = types.ModuleType("other_words")
+    vars(module).update({name: getattr(gpt2, name) for name in gpt2.__all__})
+    monkeypatch.setattr(module, "ModelConfig", ModelConfig)
+    monkeypatch.setitem(sys.modules, "other_words", module)
+    for impl in ("linen", "nnx"):
+        written = importlib.import_module(f"models.examples.gpt2.{impl}")
+        monkeypatch.setitem(sys.modules, f"other_words.{impl}", written)
+    model = reading.load("03_dropout", recipe="fast", twins="other_words").model
+    assert (model.attention, model.remat, model.unroll) == ("dot", True, True)
+
+
+def test_the_fast_recipe_takes_the_device_s_kernel_of_attention() -> None:
+    assert reading.load("20_honeycrisp", recipe="fast").model.attention == "auto"
+    assert reading.load("20_honeycrisp").model.attention == "xla"
 
 
 def digest(*overrides: str, size: str = "tiny", recipe: str = "reference") -> str:
