@@ -96,9 +96,12 @@ def _listed(areas: list[str]) -> str:
 def _number(found: Comparison, is_aligned: bool) -> tuple[str, str]:
     """How far the numbers part; else what two took in turns or in repeats; else the equal steps.
 
-    What two took whose draws were aligned is no number of theirs.
+    What two took whose draws were aligned is no number of theirs, nor how far losses part where
+    equal values have told two apart: these may part by their draws.
     """
-    parity, speed = found.parity, found.speed
+    parity, speed, own = found.parity, found.speed, found.verdicts[0]
+    if own.outcome == "different" and own.why:
+        return "", own.why
     for what, agreement in (
         ("loss", parity.loss),
         ("gradient norm", parity.grad_norm),
@@ -111,8 +114,6 @@ def _number(found: Comparison, is_aligned: bool) -> tuple[str, str]:
     if parity.states is not None and not parity.states.same:
         arrays = [*parity.states.differing, *parity.states.only_a, *parity.states.only_b]
         return (counted(len(arrays), "array") if arrays else ""), "the final states differ"
-    if any(one.area == "numbers" and one.outcome == "different" for one in found.verdicts):
-        return "", "trained alike, but other values or steps tell them apart"
     ratio = speed.ratio
     if ratio is not None and speed.by != "one run" and not is_aligned:
         about = f"step time, {found.names[1]} to {found.names[0]}"

@@ -61,15 +61,19 @@ def judge(found: Comparison, allowed: float) -> Verdict:
     if not differing:
         open_ = _undecided(found)
         if open_ is not None:
-            own = draws.of(found.a[0], found.b[0]) == "own"
-            return _reasoned("unclear", [open_, *reasons], words, doubted=own)
+            return _reasoned("unclear", [open_, *reasons], words, doubted=_draws_its_own(found))
     if parity.learning_rates_part is not None:
         words += f"; learning rates already differ at step {parity.learning_rates_part}"
     farthest = max(one.largest or 0.0 for one in (parity.loss, parity.evaluations))
     too_far = farthest > allowed if allowed > 0 else True
     if allowed > 0 and not too_far:
         words += f"; within the {allowed:g} allowed"
-    told = [f"different: {words}", *reasons, *(_way_on(found) if too_far else [])]
+    way_on = _way_on(found) if too_far else []
+    if differing:  # which tells a fault from draws that differ
+        drawn = ", where each draws random numbers of its own," if _draws_its_own(found) else ""
+        words = f"in training{drawn} {words}"
+        return _reasoned("different", [*reasons, *way_on], words, regression=too_far)
+    told = [f"different: {words}", *reasons, *way_on]
     return Verdict("numbers", "different", "; ".join(told), regression=too_far)
 
 
@@ -92,12 +96,16 @@ def _undecided(found: Comparison) -> str | None:
     part = found.parity.learning_rates_part
     if part is not None and any(one.key in _OF_SCHEDULES for one in found.differences):
         return f"learning rates already differ at step {part}, as run.steps sets their schedule"
-    if draws.of(found.a[0], found.b[0]) == "own":
+    if _draws_its_own(found):
         return (
             "each draws random numbers of its own, and losses part by that alone;"
             f" harness run --twins {safe(str(twins(found.a[0])))} --align-random decides"
         )
     return None
+
+
+def _draws_its_own(found: Comparison) -> bool:
+    return draws.of(found.a[0], found.b[0]) == "own"
 
 
 def _way_on(found: Comparison) -> list[str]:

@@ -22,7 +22,8 @@ def of_steps(a: _Side, b: _Side, margin: float) -> Speed:
     in_turns = paired.compare(*blocks, margin)
     if in_turns is not None:
         needed = in_turns.needed
-        advice = "" if needed is None else f"about {needed} blocks would do: --turns-seconds"
+        would = f"about {needed} blocks would do: a longer --turns-seconds"
+        advice = "" if needed is None else would
         return Speed(in_turns, "turns", "block", same, advice, blocks)
     samples = [[figures.step_samples(record) for record in side] for side in (a, b)]
     medians = [[float(np.median(run)) for run in side if run] for side in samples]

@@ -8,6 +8,7 @@ from harness.terminal.text import counted, percent, safe, shortlist, size
 
 _PAGE = 4096  # bytes, of which memory is given out
 _RANDOM = "random/"  # how the paths of a framework's random state begin
+_COUNTED = {"collectives": "collectives", "wire_bytes": "bytes", "fusion_cycles": "cycles"}
 
 
 def judge(found: Comparison, limits: Limits) -> list[Verdict]:
@@ -71,9 +72,9 @@ def _program(found: Comparison) -> Verdict:
     if programs.changes:
         words += f": {shortlist([safe(name, 60) for name, _, _ in programs.changes], 4)}"
     else:
-        sides = (found.a, found.b)
-        collectives = any(side[0]["program"]["collectives"] for side in sides)
-        words += f", though {'collectives, bytes' if collectives else 'bytes'} and cycles agree"
+        sides = [side[0]["program"] for side in (found.a, found.b)]
+        known = [name for key, name in _COUNTED.items() if all(one[key] for one in sides)]
+        words += f", though equal in {', '.join(known)}" if known else ""
     if programs.kinds is None:
         words += "; program.txt.gz of both runs would name the operations"
     else:

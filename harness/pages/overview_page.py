@@ -70,7 +70,7 @@ def _experiment(case: Case, group: Group) -> Experiment:
 
 
 def _families(collection: Collection) -> dict[str, list[tuple[Case, Line]]]:
-    """The lines of each family, in the order of its cases."""
+    """The lines of each family in the order of its cases, first the families that have results."""
     found: dict[str, list[tuple[Case, Line]]] = {}
     for case in collection.cases:
         groups: dict[str, list[Group]] = {}
@@ -83,4 +83,8 @@ def _families(collection: Collection) -> dict[str, list[tuple[Case, Line]]]:
         for family in {**groups, **compiled} or {case.header.family: None}:
             line = answers.of_case(case, groups.get(family, []), compiled.get(family, []))
             found.setdefault(family, []).append((case, line))
-    return found
+    return dict(sorted(found.items(), key=lambda one: all(_is_empty(case) for case, _ in one[1])))
+
+
+def _is_empty(case: Case) -> bool:
+    return not (case.groups or case.preflights)

@@ -112,7 +112,13 @@ def test_losses_that_part_by_draws_alone_are_unclear_until_these_are_aligned() -
     assert found.words.startswith("unclear: each draws random numbers of its own, and losses part")
     assert "; harness run --twins mine --align-random decides; losses part at step 3" in found.words
     b["warnings"] = [Caution.DIFFERING.told(what="linen and nnx make another gradient")]
-    assert verdict(comparison.compare([a], [b])).outcome == "different"
+    found = verdict(comparison.compare([a], [b]))
+    assert found.outcome == "different"
+    assert found.words.split("; ")[:2] == [
+        "different: linen and nnx make another gradient",
+        "harness bisect --twins mine finds the first operation that differs",
+    ]
+    assert "in training, where each draws random numbers of its own, losses part" in found.words
     b["warnings"] = []
     for one in (a, b):
         one["case"]["config"]["run.align_random"] = True

@@ -76,7 +76,7 @@ def test_turns_within_the_margin_are_alike_and_others_say_how_many_blocks() -> N
     assert speed(*in_turns(1.0, percent=0.5)).words.startswith("alike within 1 %: step time ")
     found = speed(*in_turns(1.0, pairs=16, percent=8.0))
     assert found.outcome == "unclear"
-    assert found.words.endswith("blocks would do: --turns-seconds")
+    assert found.words.endswith("blocks would do: a longer --turns-seconds")
 
 
 def test_turns_with_another_run_say_nothing_of_this_one() -> None:

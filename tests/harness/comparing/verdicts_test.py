@@ -97,3 +97,15 @@ def test_checkpoints_are_compared_by_what_they_hold() -> None:
     found = comparison.compare([make()], [none])
     assert row(found, "checkpoint stall").b is None
     assert "1.600 s and unknown in 2 and 0 saves" in verdicts(found)["checkpoints"].words
+
+
+def test_of_programs_that_differ_no_more_is_equal_than_was_counted() -> None:
+    sides = make(), make()
+    for letter, one in zip("ef", sides, strict=True):
+        counted = {"wire_bytes": 0, "collectives": {}, "fusion_cycles": 7.0}
+        one["program"] = PROGRAM | counted | {"optimized_sha256": letter * 64}
+    found = comparison.compare([sides[0]], [sides[1]])
+    assert ", though equal in cycles; program.txt.gz" in verdicts(found)["program"].words
+    sides[1]["program"]["fusion_cycles"] = None
+    found = comparison.compare([sides[0]], [sides[1]])
+    assert "equal in" not in verdicts(found)["program"].words

@@ -66,3 +66,12 @@ def test_a_line_is_of_one_family_and_tells_the_full_size_first(tmp_path: Path) -
     told = {case.name: line.where for case, line in again}
     assert told["03_dropout"] == "full, 32 x TPU v6 lite; its newest run failed"
     assert families["gpt"][0][1].answer.about == "not run here yet"
+
+
+def test_what_ran_comes_before_what_did_not(tmp_path: Path) -> None:
+    for impl in ("linen", "nnx"):
+        mine = run(f"mine-{impl}", impl)
+        mine["case"] |= {"name": "mine", "config": mine["case"]["config"] | {"twins": "mine"}}
+        write(tmp_path, mine)
+    families = overview_page._families(gathering.gather([tmp_path]))
+    assert list(families) == ["mine", "decoder", "honeycrisp", "gpt"]
