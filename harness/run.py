@@ -1,4 +1,4 @@
-"""Trains one case: `harness run --case 03_dropout --impl nnx`."""
+"""Trains a case, or two models of your own: `harness run --case 03_dropout --impl nnx`."""
 
 import importlib.util
 import shlex
@@ -21,7 +21,10 @@ _CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
 
 def parser() -> cli.Parser:
     """The command's arguments."""
-    arguments = cli.Parser(prog="harness run", description="Trains one case and leaves a record.")
+    arguments = cli.Parser(
+        prog="harness run",
+        description="Trains a case, or two models of your own; each run leaves a record.",
+    )
     add = arguments.add_argument
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")
