@@ -62,7 +62,7 @@ class Matched(NamedTuple):
     """What is known of two implementations that were matched by experiment; each a line.
 
     names: whose array is whose. alone: what one alone holds or takes, so that nothing compares it.
-    differing: that they make other numbers of equal values. unsure: what may be a difference, or
+    differing: that they make other numbers from equal values. unsure: what may be a difference, or
     rounding. started: fresh values that are not alike. uncompared: what else nothing compares.
     """
 

@@ -55,8 +55,8 @@ def _differing(both: str, learnt: Learnt) -> list[str]:
     if learnt.agrees or not any(finite):
         return []
     if not (learnt.differing and all(finite)):
-        return [f"{both} make losses of {_losses(learnt)} of equal values"]
-    what = f"{both} make another gradient or state of equal values"
+        return [f"{both} make losses of {_losses(learnt)} from equal values"]
+    what = f"{both} make another gradient or state from equal values"
     differing = [*learnt.differing.items()]
     if len(differing) <= _FEW:
         return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
@@ -74,14 +74,14 @@ def _rounding(both: str, found: Findings) -> Iterator[str]:
     if learnt.agrees and learnt.farthest is not None:
         what, apart = learnt.farthest
         yield (
-            f"{both} make other numbers of equal values, at most {apart:.2g} apart ({what}):"
+            f"{both} make other numbers from equal values, at most {apart:.2g} apart ({what}):"
             " rounding or a fault, harness bisect tells which"
         )
     first = learnt.farthest[1] if learnt.farthest is not None else 0.0
     for when, (what, apart) in found.further.farthest.items():
         if apart > _GROWN * first:
             yield (
-                f"{both} make other numbers of equal values {when}, at most {apart:.2g} apart"
+                f"{both} make other numbers from equal values {when}, at most {apart:.2g} apart"
                 f" ({what}): rounding or a fault"
             )
 
@@ -118,7 +118,7 @@ def _losses(learnt: Learnt) -> str:
 def _later(both: str, further: Further) -> Iterator[str]:
     number, apart = further.later
     if apart and number == 0:
-        yield f"{both} tell other metrics of equal values: {_far(apart)}"
+        yield f"{both} tell other metrics from equal values: {_far(apart)}"
     elif apart:
         yield f"{both} agree in a first step, and not in step {number + 1}: {_far(apart)}"
 
