@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +82,7 @@ class Checkpointer:
         self._about = about
         self._timeout_seconds = timeout_seconds
         self._manager: Any = None
-        self._pending: tuple[Save, Future[None]] | None = None
+        self._pending: tuple[Save, waiting.Work[None]] | None = None
         self.saves: list[Save] = []
 
     @functools.cached_property
@@ -247,7 +246,7 @@ class Checkpointer:
     def _bounded(self, failure: str, work: Callable[[], T]) -> T:
         return self._wait(waiting.start(work), failure)
 
-    def _wait(self, outcome: Future[T], failure: str) -> T:
+    def _wait(self, outcome: waiting.Work[T], failure: str) -> T:
         try:
             return waiting.wait(outcome, self._timeout_seconds)
         except (UserError, CheckpointError):

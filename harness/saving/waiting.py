@@ -8,9 +8,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def start(work: Callable[[], T]) -> Future[T]:
+class Work(Future[T]):
+    """What work in a thread of its own comes to."""
+
+    thread: threading.Thread
+
+
+def start(work: Callable[[], T]) -> Work[T]:
     """Runs `work` in a thread that does not keep the process alive, nor do threads it starts."""
-    outcome: Future[T] = Future()
+    outcome: Work[T] = Work()
 
     def run() -> None:
         try:
@@ -18,11 +24,12 @@ def start(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    outcome.thread = threading.Thread(target=run, daemon=True)
+    outcome.thread.start()
     return outcome
 
 
-def wait(outcome: Future[T], seconds: float) -> T:
+def wait(outcome: Work[T], seconds: float) -> T:
     """The work's result, or what it raised; TimeoutError after `seconds`."""
     try:
         return outcome.result(seconds)
@@ -30,3 +37,8 @@ def wait(outcome: Future[T], seconds: float) -> T:
         if outcome.done():  # the work itself raised it
             raise
         raise TimeoutError(f"waited {seconds:g} seconds") from None
+    finally:
+        if outcome.done():
+            # The thread lets go of arrays last, which must not be while the process ends: C++ code
+            # that is interrupted then calls std::terminate.
+            outcome.thread.join()

@@ -1,4 +1,6 @@
+import functools
 import threading
+import time
 
 import pytest
 
@@ -15,6 +17,18 @@ def test_what_the_work_raises_is_raised_where_it_is_waited_for() -> None:
 
     with pytest.raises(TimeoutError, match="of its own"):
         waiting.wait(waiting.start(fail), 10)
+
+
+def test_nothing_is_left_of_work_that_was_waited_for() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(0.05)
+
+    before, alone = threading.active_count(), threading.Event()
+    outcome = waiting.start(functools.partial(lambda held: alone.wait(10), Slow()))
+    alone.set()  # now nothing but the thread holds it
+    assert waiting.wait(outcome, 10)
+    assert threading.active_count() == before
 
 
 def test_a_wait_ends_though_the_work_does_not() -> None:
