@@ -26,6 +26,8 @@ from models.seam import Family
 # In its idle ticks a stage of a pipeline multiplies too, and throws away what it makes.
 _REMAT = 4 / 3
 _WASTED = 1.5
+# Of every pair that is trained: a check and a bisection look for it.
+UNTESTED = "what changes no number here, such as a mask's fill (harness run --check lists it)"
 
 
 def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
@@ -48,7 +50,7 @@ def describe_model(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     found = None if family.matched is None else family.matched()
     if found is not None:
         for caution, lines in (
-            (Caution.NOT_COMPARED, found.uncompared),
+            (Caution.NOT_COMPARED, (*found.uncompared, UNTESTED)),
             (Caution.ALONE, found.alone),
             (Caution.DIFFERING, found.differing),
             (Caution.UNSURE, found.unsure),

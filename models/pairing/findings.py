@@ -12,8 +12,6 @@ from models.pairing.learning import Learnt
 from models.pairing.probing import Probe
 from models.seam import Matched
 
-# Always so: equal numbers are of what was computed. What can be known of it, a check finds.
-UNTESTED = "what changes no number here, such as a mask's fill (harness run --check lists it)"
 _FEW = 4  # findings that are told one by one
 _GROWN = 10  # times what a first step makes: steps that follow carry its rounding on
 
@@ -151,7 +149,6 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
     """What nothing compares, though both have it or it is of no matter that one alone has it."""
     whose = "the pair's" if found.optimizer else "the case's, as the pair gives none"
     yield f"optimizers of their own: one trains both, {whose}"
-    yield UNTESTED
     if not any(map(math.isfinite, found.learnt.loss)):
         yield f"what equal values make: they lead to losses of {_losses(found.learnt)}"
     if found.unsaid:

@@ -1,5 +1,6 @@
 """What is said of a compiled step: quantised matmuls, counts that are not exact, waste."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from harness import hlo, run
 from harness.bisecting import examining
-from harness.cases import reading
+from harness.cases import families, reading
+from harness.records.cautions import Caution
 from harness.records.record import blank
 from harness.records.recorder import Recorder
 from harness.slices import compilation, topology
@@ -21,7 +23,7 @@ from harness.training.parallel import mesh
 from models.decoder import quantized
 from models.examples import gpt2
 from models.examples.gpt2 import linen
-from models.seam import USUAL_NAMES
+from models.seam import USUAL_NAMES, Matched
 from models.shared import partitioning
 
 LAYERS = 16
@@ -205,3 +207,26 @@ def test_float16_on_a_tpu_is_told_of(platform: str, dtype: str, told: bool) -> N
     describing.describe_model(case, trainer._replace(grid=grid), recorder)
     warned = [line for line in recorder.record["warnings"] if "model.dtype=float16" in line]
     assert bool(warned) is told
+
+
+def test_a_run_of_a_pair_warns_of_what_its_numbers_cannot_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = mesh.alone(reading.load("01_baseline", "tiny"))
+    trainer = train_step.make_trainer(case, "nnx", mesh.make(case, jax.devices()[:1]))
+    found = Matched(
+        names=(),
+        alone=(),
+        differing=("a line",),
+        unsure=(),
+        started=(),
+        uncompared=("an optimizer",),
+    )
+    family = dataclasses.replace(families.of(case), matched=lambda: found)
+    monkeypatch.setattr(families, "of", lambda case: family)
+    recorder = Recorder(blank("a-run", "failed"))
+    recorder.set(warnings=[])
+    describing.describe_model(case, trainer, recorder)
+    warned = Caution.NOT_COMPARED.among(recorder.record["warnings"])
+    assert [*warned] == ["an optimizer", describing.UNTESTED]
+    assert describing.UNTESTED not in "".join(describing.matched(family))  # a check looks for it

@@ -19,7 +19,6 @@ from harness.terminal.errors import UserError
 from harness.training import checking, devices, train_step
 from harness.training.parallel import mesh
 from models.pair import Pair
-from models.pairing import findings
 from models.seam import OWN, REPLACED
 from models.shared.trees import named_leaves
 
@@ -77,7 +76,6 @@ def test_another_momentum_of_a_running_mean() -> None:
     assert matched().alone == ()
     assert matched().uncompared == (
         "optimizers of their own: one trains both, the case's, as the pair gives none",
-        findings.UNTESTED,
         "how they are evaluated (linen draws random numbers and nnx draws random numbers, and there"
         " is no evaluation=)",
         "nnx's random state (rngs/default/count and 1 more)",
