@@ -45,10 +45,13 @@ def further(
     alike = learnt.agrees
     number, later = _later(a, b, learnt) if alike else (0, {})
     evaluated = _evaluated(a, b, learnt, evaluators) if alike and evaluators is not None else {}
-    near = {"in later steps": _agreeing(later), "as they are evaluated": _agreeing(evaluated)}
+    near = {
+        "in later steps": _those(later, agreeing=True),
+        "as they are evaluated": _those(evaluated, agreeing=True),
+    }
     return Further(
-        (number, _disagreeing(later)),
-        _disagreeing(evaluated),
+        (number, _those(later, agreeing=False)),
+        _those(evaluated, agreeing=False),
         {when: max(far.items(), key=lambda one: one[1]) for when, far in near.items() if far},
         tuple(_started(a, b, [*learnt.params, *learnt.state])),
         tuple(sorted(a.unused & _partners(learnt.params, b.unused))),
@@ -81,12 +84,8 @@ def _given(
 _Apart = Mapping[str, tuple[float, bool]]
 
 
-def _disagreeing(found: _Apart) -> dict[str, float]:
-    return {name: far for name, (far, agrees) in found.items() if not agrees}
-
-
-def _agreeing(found: _Apart) -> dict[str, float]:
-    return {name: far for name, (far, agrees) in found.items() if agrees}
+def _those(found: _Apart, *, agreeing: bool) -> dict[str, float]:
+    return {name: far for name, (far, agrees) in found.items() if agrees == agreeing}
 
 
 def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, _Apart]:
@@ -98,7 +97,7 @@ def _later(a: Probe, b: Probe, learnt: Learnt) -> tuple[int, _Apart]:
         if not (np.isfinite(one.loss) or np.isfinite(two.loss)):
             break
         apart = _apart(learnt.params, learnt.state, b, one, two)
-        if _disagreeing(apart):
+        if _those(apart, agreeing=False):
             return number, apart
         held = {**held, **learning.typed(one.state, a.state)}
         other = {**other, **learning.typed(two.state, b.state)}

@@ -20,9 +20,9 @@ from models.pairing.sides import (
     Side,
     by_path,
     is_overwritten,
-    nested,
 )
 from models.seam import LONGEST, OWN, REPLACED, Batch, Outcome, Params, Variables
+from models.shared.trees import nested
 
 _STATE, _FROZEN, _RANDOM = "state", "frozen", "random"
 

@@ -124,15 +124,3 @@ def is_overwritten(path: str) -> bool:
 def replaced(tree: Any, leaves: Arrays) -> Any:
     """The tree with other leaves, found by path."""
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[named(path)], tree)
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of dicts whose leaves have these paths."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *branches, last = path.split("/")
-        branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[last] = leaf
-    return tree
