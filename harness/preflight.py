@@ -53,7 +53,8 @@ def parser() -> cli.Parser:
         metavar="N",
         help="how long a search may take; the same command goes on where it ended",
     )
-    add("--allow", choices=["recipe"], help="let a search change the recipe too")
+    add("--allow", choices=["recipe"], help="let a search change the recipe of int8 too, and so"
+        " where it is rounded")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the records as one list, or what a"
         " search found")  # fmt: skip
     add("--markdown", type=Path, metavar="FILE", help="write the figures as one table")
@@ -152,15 +153,13 @@ def _require_one(cases: Sequence[Case], slices: Sequence[Slice]) -> None:
 
 def _search(arguments: Namespace, case: Case, on: Slice, impl: str, argv: Sequence[str]) -> int:
     """The settings by which a case is fastest on a slice, each told as it is compiled."""
-    recipes = [arguments.recipe]
-    if arguments.allow == "recipe":
-        recipes += [recipe for recipe in reading.RECIPES if recipe != arguments.recipe]
     name = reading.given(arguments.case, arguments.twins)
 
     def load(recipe: str, overrides: Sequence[str]) -> Case:
         said = [*arguments.set, *overrides]
         return reading.load(name, arguments.size, said, recipe, arguments.twins)
 
+    recipes = space.recipes(case, arguments.recipe, may_round=arguments.allow == "recipe")
     around = space.Space(load, recipes)
     question = Question(case, arguments.size, arguments.recipe, impl, on)
     sought = search_text.Sought(question, arguments.set, arguments.search_minutes)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.cases import families
+from harness.cases import families, reading
 from harness.cases.settings import Case
 from harness.training.parallel import mesh
 from models.shared.partitioning import mesh_axes
@@ -38,8 +38,15 @@ class Change:
     new: str | int
 
 
+def recipes(case: Case, own: str, may_round: bool = False) -> list[str]:
+    """The recipe of a case, and others: of int8, which they round elsewhere, only where allowed."""
+    rounds = getattr(case.model, "quantization", "none") == "int8"
+    others = [recipe for recipe in reading.RECIPES if recipe != own]
+    return [own, *([] if rounds and not may_round else others)]
+
+
 class Space:
-    """The candidates around a case: batch, remat, attention, mesh and, where allowed, recipe.
+    """The candidates around a case: recipe, batch, remat, attention and mesh.
 
     load: the case by a recipe and with overrides; raises UserError. recipes: the first one is that
     of the case as it is.

@@ -374,7 +374,7 @@ def test_each_row_of_a_search_is_what_its_settings_alone_give(
     page, path = tmp_path / "page.md", tmp_path / "search.json"
     given = ["--set", "run.steps=3", "--impl", "nnx"]
     files = ["--json", str(path), "--markdown", str(page)]
-    assert preflight.main(searched("01_baseline", *given, "--allow", "recipe", *files)) == 0
+    assert preflight.main(searched("01_baseline", *given, *files)) == 0
     output = capsys.readouterr().out
     document = json.loads(path.read_text())
     rows = document["rows"]

@@ -6,15 +6,15 @@ import pytest
 
 from harness.cases import reading
 from harness.cases.settings import Case
-from harness.slices.space import RECIPE, Candidate, Change, Space
+from harness.slices.space import RECIPE, Candidate, Change, Space, recipes
 from harness.terminal.errors import UserError
 
 
-def space(name: str = "01_baseline", *sets: str, recipes: Sequence[str] = ("reference",)) -> Space:
+def space(name: str = "01_baseline", *sets: str, by: Sequence[str] = ("reference",)) -> Space:
     def load(recipe: str, overrides: Sequence[str]) -> Case:
         return reading.load(name, "full", [*sets, *overrides], recipe)
 
-    return Space(load, recipes)
+    return Space(load, by)
 
 
 def test_every_change_of_the_decoder_is_told_and_none_of_its_mathematics() -> None:
@@ -40,7 +40,7 @@ def test_a_family_is_asked_what_it_computes_again_and_a_case_how_large_its_batch
 
 
 def test_a_change_and_its_way_back_lead_to_the_same_candidate() -> None:
-    around = space(recipes=("reference", "fast"))
+    around = space(by=("reference", "fast"))
     for change in around.changes(around.start):
         there = around.changed(around.start, change)
         assert there != around.start
@@ -52,7 +52,7 @@ def test_a_change_and_its_way_back_lead_to_the_same_candidate() -> None:
 
 
 def test_what_a_recipe_says_by_itself_is_not_said_again() -> None:
-    around = space(recipes=("reference", "fast"))
+    around = space(by=("reference", "fast"))
     none = around.changed(around.start, Change("model.remat", "full", "none"))
     assert none.overrides == ["model.remat=none"]
     assert around.changed(none, Change(RECIPE, "reference", "fast")) == Candidate("fast")
@@ -66,8 +66,21 @@ def test_a_pipeline_may_have_other_stages() -> None:
     assert stages == {2 * own, own // 2}
 
 
-def test_the_recipe_stays_unless_it_may_change() -> None:
-    around = space()
+@pytest.mark.parametrize(
+    ("name", "may_round", "others"),
+    [
+        ("01_baseline", False, ["reference"]),
+        ("05_fp8", False, ["reference"]),
+        ("20_honeycrisp", False, ["reference"]),
+        ("04_int8", False, []),
+        ("04_int8", True, ["reference"]),
+    ],
+)
+def test_only_what_is_rounded_alike_is_tried_unasked(
+    name: str, may_round: bool, others: list[str]
+) -> None:
+    assert recipes(reading.load(name), "fast", may_round) == ["fast", *others]
+    around = space(name, by=["fast"])
     assert RECIPE not in {one.key for one in around.changes(around.start)}
 
 
