@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from models.seam import Family, SeamError
 
 if TYPE_CHECKING:  # a pair can be told of before JAX is imported
+    import jax
+
     from models.pairing.experiment import Experiment
     from models.pairing.sides import Side
 
@@ -48,8 +50,11 @@ class Pair:
     others make scales that are exact, and hide how two models round.
     trained: a regular expression; parameters of the first side without it in their path are frozen.
     optimizer: as models.seam says. axes: on which mesh axis (data, fsdp, tensor) the axes lie that
-    the models themselves name. names: partners that are wrongly found, the second side's path by
-    the first's. tflop_per_step: of the config and the number of examples, in 10^12 operations.
+    the models themselves name. mesh: of devices and, by name, of `sizes`, a mesh of the models' own
+    with other axes, given as `mesh` to what makes a model and takes it. On it arrays lie as `axes`
+    says, and whole where it says nothing; the batch lies as its "batch". names: partners that are
+    wrongly found, the second side's path by the first's. tflop_per_step: of the config and the
+    number of examples, in 10^12 operations.
     streams: the random streams of a Linen module; those that it asks for are found.
     """
 
@@ -62,7 +67,8 @@ class Pair:
     sizes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     trained: str | None = None
     optimizer: Callable[[Any, Callable[..., Any]], Any] | None = None
-    axes: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    axes: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
+    mesh: "Callable[..., jax.sharding.Mesh] | None" = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tflop_per_step: Callable[[Any, int], float] | None = None
     streams: tuple[str, ...] = ()
@@ -108,6 +114,7 @@ class Pair:
             batch=lambda config, rng, size, length: _batch(self, config, rng, size),
             optimizer=self.optimizer,
             rules=self.axes,
+            mesh=None if self.mesh is None else functools.partial(_mesh, self, where),
             lenient=True,
             unit="example",
             matched=lambda: experiment().matched(),
@@ -121,8 +128,22 @@ def _batch(pair: Pair, config: Any, rng: Any, size: int) -> dict[str, Any]:
     """A pair's batch in the types that JAX computes in."""
     from models.pairing.batches import checked
 
-    arguments = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return checked(pair.batch, rng, size, arguments)
+    return checked(pair.batch, rng, size, _arguments(config))
+
+
+def _arguments(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _mesh(pair: Pair, where: str, config: Any, devices: Any) -> "jax.sharding.Mesh":
+    """A pair's own mesh of these devices; SeamError for what is none."""
+    from models.pairing import meshes, sides
+
+    assert pair.mesh is not None
+    try:
+        return meshes.made(pair.mesh, _arguments(config), devices)
+    except sides.PairFault as fault:
+        raise SeamError([f"{where}: {fault}"]) from None
 
 
 def _config(sizes: Mapping[str, Mapping[str, Any]]) -> type[Any]:
@@ -192,6 +213,8 @@ def _option_faults(pair: Pair) -> list[str]:
     partners = list(pair.names.values())
     twice = {one for one in partners if partners.count(one) > 1}
     found += [f"names: {one!r} is the partner of several" for one in sorted(map(str, twice))]
+    if not (pair.mesh is None or callable(pair.mesh)):
+        found.append(f"mesh is a {type(pair.mesh).__name__}; must be a function of devices")
     if isinstance(pair.streams, str):
         found.append(f"streams is a text; must be a tuple of names, ({pair.streams!r},)")
     try:
@@ -227,4 +250,4 @@ def _side(pair: Pair, name: str, losses: Any) -> "Side":
     from models.pairing.making import side
 
     loss = losses[name] if isinstance(losses, Mapping) else losses
-    return side(name, pair.both[name], loss, pair.streams)
+    return side(name, pair.both[name], loss, pair.streams, pair.mesh)

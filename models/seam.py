@@ -21,7 +21,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -136,11 +136,10 @@ class Family:
     parts of a batch; the others are means over its targets, but for those `derived` from the loss
     and the metrics of a whole batch.
     rules: on which mesh axes logical axes of its own lie; mesh_axes: those that are its own, of
-    which each is a key of `parallel`. lenient: an array whose axes no rule knows, or no devices
-    divide, lies along its longest axis that they do.
-    unit: what a step's total_weights count. matched: of a family whose implementations have names
-    of their own, what was found of them; renamed: of a config, one of the names and arrays by path,
-    the same arrays as that implementation has them, or None for arrays of neither.
+    which each is a key of `parallel`. mesh: its own, of the config and devices. lenient: an array
+    whose axes no rule knows, or no devices divide, lies along its longest axis.
+    unit: what a step's total_weights count. matched: what was found of names of their own; renamed:
+    of a config, one of the names and arrays by path, the same as it has them, None if of neither.
     """
 
     name: str
@@ -166,6 +165,7 @@ class Family:
     module: "Callable[[Any], nnx.Module] | None" = None
     rules: Mapping[str, str | tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
     mesh_axes: tuple[str, ...] = ()
+    mesh: "Callable[[Any, Sequence[jax.Device]], jax.sharding.Mesh] | None" = None
     lenient: bool = False
     unit: str = "token"
     matched: Callable[[], Matched] | None = None

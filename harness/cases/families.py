@@ -50,6 +50,7 @@ def load(twins: str | None, family: str = Case.family) -> Family:
         found,
         get=_telling(found.get),
         evaluated=_telling(found.evaluated),
+        mesh=None if found.mesh is None else _telling(found.mesh),
         matched=None if found.matched is None else _telling(found.matched),
         renamed=None if found.renamed is None else _telling(found.renamed),
     )

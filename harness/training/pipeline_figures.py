@@ -10,14 +10,14 @@ from harness.cases.settings import Case
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
 from harness.training import accounting
-from harness.training.parallel import pipeline, stage
+from harness.training.parallel import pipeline
 from harness.training.train_step import Trainer
 
 
 def describe(case: Case, trainer: Trainer, recorder: Recorder) -> None:
     """Notes the pipeline of a trainer, if its mesh has stages; warns of settings without a use."""
     mesh, params = trainer.grid.mesh, trainer.state["params"]
-    if stage.AXIS not in mesh.shape:
+    if not pipeline.has_stages(case, mesh):
         for key, value in vars(case.pipeline).items():
             if value is not None:
                 why = "the model lies on one stage"

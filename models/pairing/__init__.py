@@ -5,4 +5,4 @@ as its own framework does; `learning` finds by experiment which arrays are partn
 (`member`) trains one side under the names of the first.
 """
 
-__all__ = ["batches", "experiment", "making", "sides"]
+__all__ = ["batches", "experiment", "making", "meshes", "sides"]

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from models.pairing import batches, findings, learning, links
+from models.pairing import batches, findings, learning, links, meshes
 from models.pairing.findings import Findings
 from models.pairing.further import further
 from models.pairing.learning import Learnt
@@ -18,6 +18,7 @@ from models.pairing.member import Member, Names, arguments_of, shapes_of
 from models.pairing.probing import Probe
 from models.pairing.sides import PairFault, Side
 from models.seam import Batch, Implementation, Matched, SeamError
+from models.shared import partitioning
 
 _EXAMPLES = 5  # odd: what drops the rest of a batch shows
 _BATCHES = 3
@@ -30,6 +31,8 @@ class _Written(Protocol):
     def batch(self) -> Callable[..., Mapping[str, Any]]: ...
     @property
     def evaluation(self) -> Any: ...
+    @property
+    def mesh(self) -> meshes.Make | None: ...
     @property
     def names(self) -> Mapping[str, str]: ...
     @property
@@ -60,7 +63,7 @@ class Experiment:
         self._evaluators: tuple[Side, Side] = evaluators
         self._pair = pair
         self._small = arguments_of(small)
-        self._example = functools.cache(self._make_example)
+        self._examples_of = functools.cache(self._make_example)
         self._links = functools.cache(self._find_links)
         self._changing: list[str] = []  # sides that are others when they are evaluated
         self._findings = self._find()
@@ -75,6 +78,7 @@ class Experiment:
             lambda arguments: self._links(tuple(arguments.items())),
             lambda arguments: self._example(tuple(arguments.items())),
             self._pair.trained,
+            gathers=self._pair.mesh is None,
         )
         return made
 
@@ -119,6 +123,9 @@ class Experiment:
 
     def _find(self) -> Findings:
         arguments = self._small
+        mesh = self._pair.mesh
+        if mesh is not None:
+            self._told("mesh", lambda: meshes.current(mesh, arguments))
         examples = self._told("batch", lambda: self._examples(arguments))
         probes: list[Probe] = []
         faults: list[str] = []
@@ -211,9 +218,14 @@ class Experiment:
                 [f"{self._where}: {error}; let sizes['tiny'] have as many layers"]
             ) from None
 
-    def _make_example(self, arguments: Any) -> Batch:
+    def _example(self, arguments: Any) -> Batch:
+        """A small batch, which the devices of a mesh of the pair's own can share."""
+        mesh = None if self._pair.mesh is None else partitioning.mesh_in_force()
+        return self._examples_of(arguments, 2 if mesh is None else 2 * mesh.size)
+
+    def _make_example(self, arguments: Any, size: int) -> Batch:
         rng = np.random.Generator(np.random.PCG64(0))
-        return batches.checked(self._pair.batch, rng, 2, dict(arguments))
+        return batches.checked(self._pair.batch, rng, size, dict(arguments))
 
     def _examples(self, arguments: Any) -> list[Batch]:
         """Batches of one shape; of a pair that makes others anew each time, the first alone."""

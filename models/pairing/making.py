@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen
 from flax import nnx
 
+from models.pairing import meshes
 from models.pairing.linen_side import LinenSide
 from models.pairing.nnx_side import NnxSide
 from models.pairing.plain_side import PlainSide
@@ -32,15 +33,28 @@ def fault(name: str, model: Any) -> str | None:
     )
 
 
-def side(name: str, model: Any, loss: Callable[..., Any], streams: tuple[str, ...]) -> Side:
-    """The side that a model is."""
+def side(
+    name: str,
+    model: Any,
+    loss: Callable[..., Any],
+    streams: tuple[str, ...],
+    mesh: meshes.Make | None = None,
+) -> Side:
+    """The side that a model is; what makes it is given its mesh, where there is one, by name."""
+
+    def given(arguments: Arguments) -> Arguments:
+        own = {} if mesh is None else {"mesh": meshes.current(mesh, arguments)}
+        return {**arguments, **own}
+
     if isinstance(model, tuple):
         return PlainSide(model[0], model[1], loss)
     if isinstance(model, flax.linen.Module):
         return LinenSide(lambda arguments: _cloned(model, arguments), loss, streams)
     if name == "nnx" or _is_of_rngs(model):
-        return NnxSide(lambda arguments, rngs: _made(model, arguments, rngs), loss)
-    return LinenSide(lambda arguments: _linen(model(**_taken(model, arguments))), loss, streams)
+        return NnxSide(lambda arguments, rngs: _made(model, given(arguments), rngs), loss)
+    return LinenSide(
+        lambda arguments: _linen(model(**_taken(model, given(arguments)))), loss, streams
+    )
 
 
 def _is_of_rngs(model: Any) -> bool:

@@ -40,7 +40,8 @@ class Member:
 
     evaluator: the side as it is evaluated. names: the links, of arguments. example: a small batch,
     of arguments. trained: a pattern that is searched for in the paths of parameters; those without
-    it are frozen.
+    it are frozen. gathers: whether parameters are gathered for use, so that the batch alone is
+    divided; else the models say themselves what lies where.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Member:
         names: Callable[[Arguments], Names],
         example: Callable[[Arguments], Batch],
         trained: str | None,
+        gathers: bool = True,
     ) -> None:
         self._sides = sides
         self._evaluator = evaluator
@@ -58,6 +60,7 @@ class Member:
         self._names = names
         self._example = example
         self._trained = re.compile(trained or "")
+        self._gathers = gathers
         self._shapes = functools.cache(self._find_shapes)
 
     @property
@@ -90,7 +93,7 @@ class Member:
         batch: Batch,
         key: jax.Array,
     ) -> Outcome:
-        """One forward pass, of parameters that are gathered for it: the batch alone is divided."""
+        """One forward pass."""
         arguments = arguments_of(config)
         before = {} if model_state is None else model_state
         own = before.get(OWN, {})
@@ -128,7 +131,7 @@ class Member:
         own = model_state.get(OWN, {})
         given = by_path(params) | by_path(model_state.get(_FROZEN, {}))
         linked = by_path(model_state.get(_STATE, {})) | by_path(model_state.get(REPLACED, {}))
-        arrays = self._to_own(arguments, _gathered(given), linked)
+        arrays = self._to_own(arguments, _gathered(given) if self._gathers else given, linked)
         state = arrays[1] | by_path(own.get(_STATE, {}))
         return Held(arrays[0], state, self._keys(arguments, by_path(own.get(_RANDOM, {}))))
 

@@ -19,6 +19,7 @@ from models.pairing.sides import (
     replaced,
 )
 from models.seam import Batch
+from models.shared import partitioning
 
 _NAMES = ("sharding_names", "out_sharding", "sharding")  # of metadata, over flax's versions
 
@@ -42,7 +43,7 @@ class NnxSide:
 
     def run(self, arguments: Arguments, held: Held, batch: Batch, key: jax.Array) -> Ran:
         """See Side."""
-        graph, *parts = self._parts(tuple(arguments.items()), jax.sharding.get_abstract_mesh())
+        graph, *parts = self._parts(tuple(arguments.items()), *_mesh())
         if graph is None:
             graph = _split(self._build(arguments, key))[0]
         params, state, random, overwritten = parts
@@ -67,7 +68,7 @@ class NnxSide:
 
     def axes(self, arguments: Arguments, batch: Batch) -> Mapping[str, tuple[str | None, ...]]:
         """See Side."""
-        params = self._parts(tuple(arguments.items()), jax.sharding.get_abstract_mesh())[1]
+        params = self._parts(tuple(arguments.items()), *_mesh())[1]
         found = {}
         for path, variable in nnx.to_flat_state(params):
             about = variable.get_metadata()
@@ -83,7 +84,7 @@ class NnxSide:
             raise PairFault(f"makes a {type(model).__name__}; must make an nnx.Module")
         return model
 
-    def _take_apart(self, arguments: Any, mesh: Any) -> Any:
+    def _take_apart(self, arguments: Any, *mesh: Any) -> Any:
         """The module's structure, its parameters, state and random state as shapes.
 
         mesh: that in force, over which a model may lay what it computes. The structure is None
@@ -103,6 +104,10 @@ class NnxSide:
             for leaf in jax.tree.leaves(getattr(attribute, "value", None))
         )
         return [None if traced else graphs[0], *shapes]
+
+
+def _mesh() -> tuple[Any, Any]:
+    return jax.sharding.get_abstract_mesh(), partitioning.mesh_in_force()
 
 
 def _attributes(model: nnx.Module) -> dict[str, Any]:

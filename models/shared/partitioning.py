@@ -12,12 +12,29 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 Axes = tuple[str, ...]
 Rules = Mapping[str, str | tuple[str, ...] | None]  # logical axis -> mesh axes; None: replicated
 
 _RULES: ContextVar[Rules] = ContextVar("axis_rules")
+_MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
+
+
+@contextmanager
+def in_force(mesh: Mesh, rules: Rules) -> Iterator[None]:
+    """Puts a mesh and rules in force for a trace."""
+    token = _MESH.set(mesh)
+    try:
+        with jax.set_mesh(mesh), axis_rules(rules):
+            yield
+    finally:
+        _MESH.reset(token)
+
+
+def mesh_in_force() -> Mesh | None:
+    """The mesh in force with its devices, of which JAX tells nothing within a trace."""
+    return _MESH.get()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """MaxText's own decoder as a pair, its Linen form and its NNX form: README.md says how.
 
-Configuration, models and loss are MaxText's, called as its train.py calls them; it is tiny. What
+Configuration, models, mesh, rules and loss are MaxText's, called as its train.py calls them. What
 the environment has as MAXTEXT_SETTINGS, such as "dropout_rate=0.1 quantization=int8", is recorded
-as model.settings; whose array is whose is found under these.
+in model.settings with the size's own; whose array is whose is found under these.
 """
 
 import functools
@@ -19,18 +19,20 @@ from flax.linen import partitioning
 from maxtext.configs import pyconfig  # type: ignore[import-not-found,unused-ignore]
 from maxtext.trainers.pre_train import train  # type: ignore[import-not-found,unused-ignore]
 from maxtext.utils import (  # type: ignore[import-not-found,unused-ignore]
+    maxtext_utils,
     maxtext_utils_nnx,
     model_creation_utils,
 )
 
 from models.pair import Pair
 
-_VOCAB, _T = 256, 64
 # Its loss drops what of a batch is beyond per_device_batch_size.
-_SETTINGS = f"""run_name=pair hardware=cpu dataset_type=synthetic enable_checkpointing=False
- skip_jax_distributed_system=True override_model_config=True per_device_batch_size=512
- base_emb_dim=64 base_num_decoder_layers=2 base_num_query_heads=4 base_num_kv_heads=4 head_dim=16
- base_mlp_dim=128 vocab_size={_VOCAB} max_target_length={_T}"""
+_SETTINGS = """run_name=pair hardware=cpu dataset_type=synthetic enable_checkpointing=False
+ skip_jax_distributed_system=True override_model_config=True per_device_batch_size=512"""
+_FULL = "max_target_length=128"  # of 1,104,218,112 parameters, as its base.yml has it
+_TINY = """base_emb_dim=64 base_num_decoder_layers=2 base_num_query_heads=4 base_num_kv_heads=4
+ head_dim=16 base_mlp_dim=128 vocab_size=256 max_target_length=64"""
+_OWN = os.environ.get("MAXTEXT_SETTINGS", "")
 _LINEN = "pure_nnx=False enable_nnx=False pure_nnx_decoder=False"
 
 
@@ -40,24 +42,32 @@ def _config(settings: str) -> Any:
     return pyconfig.initialize(["", str(base), *f"{_SETTINGS} {settings}".split()])
 
 
-def _devices() -> list[jax.Device]:
-    """Over which MaxText lays a mesh of its own: those of the mesh in force, else one."""
-    return jax.devices()[: max(1, jax.sharding.get_abstract_mesh().size)]
+def _mesh(devices: Any, settings: str) -> jax.sharding.Mesh:
+    mesh: jax.sharding.Mesh = maxtext_utils.get_mesh_from_config(_config(settings), devices)
+    return mesh
 
 
-def _linen(settings: str) -> Any:
-    return model_creation_utils.from_config(_config(f"{settings} {_LINEN}"), _devices())
+def _axes() -> dict[str, tuple[str, ...]]:
+    """On which axes of that mesh MaxText's rules lay an axis: of several, the first."""
+    rules = reversed(_config(_OWN).logical_axis_rules)
+    return {name: (over,) if isinstance(over, str) else tuple(over) for name, over in rules}
 
 
-def _nnx(rngs: Any, settings: str) -> Any:
+def _linen(mesh: jax.sharding.Mesh, settings: str) -> Any:
+    return model_creation_utils.from_config(_config(f"{settings} {_LINEN}"), mesh=mesh)
+
+
+def _nnx(rngs: Any, mesh: jax.sharding.Mesh, settings: str) -> Any:
     config = _config(settings)
     own = maxtext_utils_nnx.create_nnx_rngs(config, rng_key=rngs())
-    return model_creation_utils.from_config(config, _devices(), rngs=own)
+    return model_creation_utils.from_config(config, mesh=mesh, rngs=own)
 
 
-def _batch(rng: Any, size: int) -> dict[str, Any]:
-    tokens = rng.integers(0, _VOCAB, (size, _T + 1))
-    position, segmentation = np.tile(np.arange(_T), (size, 1)), np.ones((size, _T), "int32")
+def _batch(rng: Any, size: int, settings: str) -> dict[str, Any]:
+    config = _config(settings)
+    length = config.max_target_length
+    tokens = rng.integers(0, config.vocab_size, (size, length + 1))
+    position, segmentation = np.tile(np.arange(length), (size, 1)), np.ones((size, length), "int32")
     each = {"position": position, "segmentation": segmentation}
     about = {f"{of}_{what}": one for of in ("inputs", "targets") for what, one in each.items()}
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]} | about
@@ -82,5 +92,10 @@ PAIR = Pair(
     nnx=_nnx,
     batch=_batch,
     loss=_loss,
-    sizes={"full": {"settings": os.environ.get("MAXTEXT_SETTINGS", "")}},
+    mesh=_mesh,
+    axes=_axes(),
+    sizes={
+        "full": {"settings": f"{_FULL} {_OWN}"},
+        "tiny": {"settings": f"{_TINY} {_OWN}"},
+    },
 )

@@ -15,7 +15,7 @@ from harness import hardware
 from harness.cases import families
 from harness.cases.settings import Case, Parallel
 from harness.terminal.errors import UserError
-from models.shared.partitioning import Rules, among, axis_rules, mesh_axes, partition_spec
+from models.shared.partitioning import Rules, among, in_force, mesh_axes, partition_spec
 
 _BATCH = ("data", "fsdp")  # the mesh axes that divide the batch
 
@@ -40,10 +40,14 @@ RULES: Rules = {
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A mesh and the rules in force on it, which name no axis that it lacks."""
+    """A mesh and the rules in force on it, which name no axis that it lacks.
+
+    own: whether it is the family's; what its rules say nothing of then lies whole on every device.
+    """
 
     mesh: Mesh
     rules: Rules
+    own: bool = False
 
     @property
     def devices(self) -> int:
@@ -53,7 +57,7 @@ class Grid:
     @property
     def batch_parts(self) -> int:
         """Into how many parts the batch is divided."""
-        return math.prod(self.mesh.shape.get(axis, 1) for axis in _BATCH)
+        return _parts(self.mesh, self.rules["batch"])
 
     @property
     def slices(self) -> int:
@@ -83,14 +87,14 @@ class Grid:
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Puts mesh and rules in force for a trace."""
-        with jax.set_mesh(self.mesh), axis_rules(self.rules):
+        with in_force(self.mesh, self.rules):
             yield
 
     def shardings(self, shapes: Any, axes: Any, lenient: bool = False) -> Any:
         """A sharding for every array of a tree, from the logical axes at the same places.
 
         lenient: one whose axes no rule knows, or the devices cannot divide, is divided along its
-        longest axis that they can.
+        longest axis that they can; on a mesh of the family's own along none.
 
         Raises UserError for an array that the devices cannot divide evenly, or one of whose axes is
         divided over the same devices as another.
@@ -101,7 +105,8 @@ class Grid:
         ) -> NamedSharding:
             where = jax.tree_util.keystr(path, simple=True, separator="/")
             if lenient and not self._divides(shape.shape, names):
-                return NamedSharding(self.mesh, self._longest(shape.shape))
+                spec = PartitionSpec() if self.own else self._longest(shape.shape)
+                return NamedSharding(self.mesh, spec)
             try:
                 spec = partition_spec(names, self.rules)
             except ValueError as error:
@@ -124,7 +129,7 @@ class Grid:
         over = [None if name is None else self.rules[name] for name in names]
         taken = [one for rule in over for one in mesh_axes(rule)]
         return (
-            bool(taken)
+            (self.own or bool(taken))
             and len({*taken}) == len(taken)
             and all(
                 size % _parts(self.mesh, rule) == 0 for size, rule in zip(shape, over, strict=True)
@@ -151,8 +156,10 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
 
     The sizes are those of `parallel` and, where it gives neither data nor fsdp, of the case's rule
     for what the devices are. An axis of one device is left out, but for fsdp. On several slices the
-    slices divide `data`: nothing but gradients passes between them.
+    slices divide `data`: nothing but gradients passes between them. A family may have its own mesh.
     """
+    if families.of(case).mesh is not None:
+        return _own(case, devices)
     sizes = _sizes(sizes_on(case, instance_type(devices)), len(devices))
     kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == "fsdp"}
     used = {axis for over in rules_of(case).values() for axis in mesh_axes(over)}
@@ -164,6 +171,21 @@ def make(case: Case, devices: Sequence[jax.Device]) -> Grid:
     made = _mesh(kept, devices, slices)
     rules = {name: among(over, kept) for name, over in rules_of(case).items()}
     return Grid(made, rules)
+
+
+def _own(case: Case, devices: Sequence[jax.Device]) -> Grid:
+    """The mesh that the family itself makes of the devices, whose axes can be named as they are."""
+    family, usual = families.of(case), type(case.parallel)()
+    for field in dataclasses.fields(usual):
+        size = getattr(case.parallel, field.name)
+        if size != getattr(usual, field.name):
+            raise UserError(f"parallel.{field.name}={size}: {case.twins} has a mesh of its own")
+    assert family.mesh is not None
+    made = family.mesh(case.model, devices)
+    rules: Rules = {**RULES, **{axis: axis for axis in made.axis_names}, **family.rules}
+    # An axis of one device divides nothing, so that several of an array's may lie on it.
+    divided = [axis for axis, size in made.shape.items() if size > 1]
+    return Grid(made, {name: among(over, divided) for name, over in rules.items()}, own=True)
 
 
 def alone(case: Case) -> Case:

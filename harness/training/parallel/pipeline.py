@@ -31,9 +31,14 @@ from models.shared import partitioning
 Mesh = jax.sharding.Mesh | AbstractMesh
 
 
+def has_stages(case: Case, mesh: Mesh) -> bool:
+    """Whether a case is pipelined on a mesh; axes of a family's own mesh are its own matter."""
+    return AXIS in mesh.shape and families.of(case).mesh is None
+
+
 def stacked(case: Case, params: Params, mesh: Mesh) -> Params:
     """Parameters as a mesh with stages has them; as they are where it has none."""
-    if AXIS not in mesh.shape:
+    if not has_stages(case, mesh):
         return params
     schedule, cut = planned(case, params, mesh)
     return staged(params, cut, schedule.stages)
