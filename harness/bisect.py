@@ -109,6 +109,11 @@ def _answered(arguments: Namespace, phases: Phases) -> int:
     states = state, computing.fresh(case, names[1], grid)[1]
     found = asking.between(case, names, a, b, params, states, arguments.align_random)
     code = _told(found, phases)
+    if asking.has_evaluation(a, b):
+        phases.begin("compute and compare an evaluation", announced=False)
+        aligned = arguments.align_random
+        evaluated = asking.between(case, names, a, b, params, states, aligned, evaluated=True)
+        code = max(code, _told(evaluated, phases, "\nas they are evaluated: "))
     phases.begin("follow what is drawn at random", announced=False)
     lines = [*drawing.told(case, zip(names, (a, b), strict=True), grid)]
     phases.end()
@@ -136,11 +141,11 @@ def _require_one_question(arguments: Namespace) -> None:
         raise UserError(f"{given[0]}: is about --a alone, without --b")
 
 
-def _told(found: Found, phases: Phases) -> int:
-    """Prints what was found; 1 when something differs by more than rounding."""
+def _told(found: Found, phases: Phases, of: str = "") -> int:
+    """Prints what was found, after what it is of; 1 where a difference is more than rounding."""
     text = telling.text(found)  # computes both sides again, to see what rounding makes
     phases.end()
-    print(text)
+    print(f"{of}{text}")
     return 0 if found.is_rounding else 1
 
 

@@ -13,18 +13,49 @@ from harness.cases import families
 from harness.cases.settings import Case
 from harness.randomness import alignment
 from harness.terminal.errors import UserError
-from harness.training import data, drawing, train_step
+from harness.training import data, drawing, evaluating, train_step
 from harness.training.parallel import mesh
-from models.seam import Implementation
+from models.seam import Batch, Family, Implementation, Outcome, Params
 
 
-def of_pair(case: Case) -> Found:
-    """One step of a pair's two implementations, from its first one's parameters, each moved."""
+class _Evaluated:
+    """An implementation whose loss is how it is evaluated; all else is its own."""
+
+    def __init__(self, own: Implementation, family: Family) -> None:
+        self._own, self._family = own, family
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def loss(
+        self,
+        config: Any,
+        params: Params,
+        model_state: Params | None,
+        batch: Batch,
+        key: jax.Array,
+    ) -> Outcome:
+        """The whole forward pass, after which the model's state is what it was."""
+        variables = params, model_state
+        made = evaluating.evaluated(self._family, self._own, config, variables, batch, key)
+        return made._replace(model_state=model_state)
+
+
+def has_evaluation(*implementations: Implementation) -> bool:
+    """Whether these are evaluated otherwise than they are trained."""
+    return all(hasattr(one, "evaluation") for one in implementations)
+
+
+def of_pair(case: Case, evaluated: bool = False) -> Found:
+    """One step of a pair's two implementations, from its first one's parameters, each moved.
+
+    evaluated: an evaluation instead.
+    """
     family, grid = families.of(case), mesh.make(case, jax.devices()[:1])
     first, second = family.names
     (params, state), (_, other) = (computing.fresh(case, name, grid) for name in family.names)
     sides = family.get(first), family.get(second)
-    return between(case, (first, second), *sides, params, (state, other))
+    return between(case, (first, second), *sides, params, (state, other), evaluated=evaluated)
 
 
 def between(
@@ -35,20 +66,24 @@ def between(
     params: Any,
     model_states: tuple[Any, Any] = (None, None),
     align_random: bool = True,
+    evaluated: bool = False,
 ) -> Found:
-    """One step of two implementations from the same parameters, on one batch and one device."""
-    grid = mesh.make(case, jax.devices()[:1])
-    numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in (a, b)))
-    both = [a, b]
+    """One step of two implementations from the same parameters, on one batch and one device.
+
+    evaluated: an evaluation instead, a forward pass alone.
+    """
+    grid, family = mesh.make(case, jax.devices()[:1]), families.of(case)
+    both: list[Any] = [_Evaluated(one, family) for one in (a, b)] if evaluated else [a, b]
+    numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in both))
     if align_random:
-        family = families.of(case)
         both = [drawing.as_numbered(*one) for one in zip(both, (family,) * 2, numbers, strict=True)]
     sides = [
-        computing.side(name, case, one, params, state, grid)
+        computing.side(name, case, one, params, state, grid, forward=evaluated)
         for name, one, state in zip(names, both, model_states, strict=True)
     ]
-    told = drawing.differing(names, numbers), drawing.repeating(names, numbers)
-    return compared(sides[0], sides[1], *told)
+    # No evaluation carries on what it draws with.
+    repeating = [] if evaluated else drawing.repeating(names, numbers)
+    return compared(sides[0], sides[1], drawing.differing(names, numbers), repeating)
 
 
 def against(

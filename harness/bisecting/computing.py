@@ -7,8 +7,9 @@ import jax
 
 from harness.bisecting.capture import Change, Trace, capture, compiled
 from harness.bisecting.judging import Run
+from harness.cases import families
 from harness.cases.settings import Case
-from harness.training import beginning, checking, data, train_step
+from harness.training import beginning, checking, data, losses, train_step
 from harness.training.parallel.mesh import Grid
 from models.seam import OWN, Implementation
 from models.shared.trees import perturbed
@@ -39,8 +40,11 @@ def side(
     params: Any,
     model_state: Any,
     grid: Grid,
+    forward: bool = False,
 ) -> Side:
     """A step from these parameters, on the case's batch and the grid's devices.
+
+    forward: its forward pass alone.
 
     Its learning rate is 1, that updates are as large as what they are added to: one of a real first
     step is 0, and of a later one so small that adding it would round most of it away.
@@ -51,7 +55,7 @@ def side(
     batch = data.picked(batches, 0, data.count(case))
     model = beginning.resolved(case, grid.platform)
     key = beginning.step_key(jax.numpy.uint32(case.run.seed), 0)
-    step = _step(implementation, case, model)
+    step = (_forward if forward else _step)(implementation, case, model)
     given = step, params, batch, key, model_state
     axes = {
         path: named.index("layers") if "layers" in named else None
@@ -81,6 +85,18 @@ def fresh(case: Case, impl: str, grid: Grid) -> tuple[Any, Any]:
         return params, None
     shared = {name: tree for name, tree in held.items() if name != OWN}
     return params, held | perturbed(shared, seed, upwards=True)
+
+
+def _forward(implementation: Implementation, case: Case, model: Any) -> Any:
+    """The loss, with everything that it makes on the way."""
+
+    def forward(params: Any, batch: data.Batch, key: jax.Array, model_state: Any) -> dict[str, Any]:
+        variables = params, model_state
+        family = families.of(case)
+        made = losses.evaluate(family, implementation, model, variables, batch, key)
+        return {"loss": made.loss, "metrics": made.metrics}
+
+    return forward
 
 
 def _step(implementation: Implementation, case: Case, model: Any) -> Any:

@@ -50,9 +50,14 @@ def examine(
         sides = ((name, pair.get(name)) for name in pair.names)
         tell(drawing.told(tiny, sides, mesh.make(mesh.alone(tiny), cpus[:1])))
         console.begin("compute a step of both sides")
-        judged = asking.of_pair(mesh.alone(load(small)))
-        tell(f"step, {small}: {line}" for line in telling.verdict(judged))
-        return 1 if describing.differs(pair) or not judged.is_rounding else 0
+        one = mesh.alone(load(small))
+        judged = {"step": asking.of_pair(one)}
+        if asking.has_evaluation(*map(pair.get, pair.names)):
+            judged["evaluation"] = asking.of_pair(one, evaluated=True)
+        for what, found in judged.items():
+            tell(f"{what}, {small}: {line}" for line in telling.verdict(found))
+        is_rounding = all(found.is_rounding for found in judged.values())
+        return 0 if is_rounding and not describing.differs(pair) else 1
 
 
 def _known(case: Case, case_name: str) -> Iterator[str]:

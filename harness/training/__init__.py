@@ -10,6 +10,7 @@ __all__ = [
     "describing",
     "devices",
     "drawing",
+    "evaluating",
     "joining",
     "losses",
     "parallel",

@@ -11,7 +11,7 @@ from harness.cases import families
 from harness.cases.settings import Case
 from harness.training import beginning, data, losses
 from harness.training.train_step import State, Trainer
-from models.seam import Family
+from models.seam import Batch, Family, Implementation, Outcome, Params
 from models.shared import ops
 
 
@@ -69,26 +69,38 @@ class Evaluation:
         return {name: whole(name) for name in found[0]}
 
 
+def evaluated(
+    family: Family,
+    implementation: Implementation,
+    model: Any,
+    variables: tuple[Params, Params | None],
+    batch: Batch,
+    key: jax.Array,
+) -> Outcome:
+    """One forward pass of a model as it is evaluated."""
+    model, (params, model_state) = family.evaluated(model), variables
+    dtype = family.compute_dtype(model)
+    if dtype is not None:
+        params = ops.cast(params, dtype)
+    own = getattr(implementation, "evaluation", None)
+    if own is None:
+        variables = params, model_state
+        return losses.evaluate(family, implementation, model, variables, batch, key)
+    outcome: Outcome = own(model, params, model_state, batch, key)
+    return outcome
+
+
 def compiled(
     case: Case, impl: str, trainer: Trainer, state: State, batches: Sequence[Sequence[data.Batch]]
 ) -> Evaluation:
     """The evaluation of states that lie as this one does, on batches of the host in their parts."""
     family, grid = families.of(case), trainer.grid
     implementation = family.get(impl)
-    model = family.evaluated(trainer.model)
-    own = getattr(implementation, "evaluation", None)
-    dtype = family.compute_dtype(model)
 
     def forward(variables: State, batch: data.Batch, seed: jax.Array) -> Mapping[str, jax.Array]:
-        params, model_state = variables["params"], variables.get("model_state")
-        if dtype is not None:
-            params = ops.cast(params, dtype)
+        both = variables["params"], variables.get("model_state")
         key = beginning.seed_key(seed)
-        if own is not None:
-            outcome = own(model, params, model_state, batch, key)
-        else:
-            both = params, model_state
-            outcome = losses.evaluate(family, implementation, model, both, batch, key)
+        outcome = evaluated(family, implementation, trainer.model, both, batch, key)
         return {"loss": outcome.loss, **outcome.metrics}
 
     placed = [[data.placed(part, grid.batch) for part in batch] for batch in batches]

@@ -14,7 +14,7 @@ from models.pairing import batches, findings, learning, links, meshes
 from models.pairing.findings import Findings
 from models.pairing.further import further
 from models.pairing.learning import Learnt
-from models.pairing.member import Member, Names, arguments_of, shapes_of
+from models.pairing.member import Evaluated, Member, Names, arguments_of, shapes_of
 from models.pairing.probing import Probe
 from models.pairing.sides import PairFault, Side
 from models.seam import Batch, Implementation, Matched, SeamError
@@ -71,15 +71,16 @@ class Experiment:
 
     def member(self, number: Literal[0, 1]) -> Implementation:
         """The implementation that one side is."""
-        made: Any = Member(
+        given = (
             self._sides,
-            self._evaluators[number],
             number,
             lambda arguments: self._links(tuple(arguments.items())),
             lambda arguments: self._example(tuple(arguments.items())),
             self._pair.trained,
-            gathers=self._pair.mesh is None,
+            self._pair.mesh is None,
         )
+        is_other = self._pair.evaluation is not None
+        made: Any = Evaluated(self._evaluators[number], *given) if is_other else Member(*given)
         return made
 
     def evaluated(self, config: Any) -> Any:
@@ -150,8 +151,8 @@ class Experiment:
         evaluators = None if self._pair.evaluation is None else self._evaluators
         more = self._told("evaluation", lambda: further(probes[0], probes[1], learnt, evaluators))
         unsaid = [] if evaluators is not None else self._changing
-        optimizer = self._pair.optimizer is not None
-        return Findings(learnt, more, (probes[0], probes[1]), tuple(unsaid), optimizer)
+        said = self._pair.optimizer is not None, self._pair.trained is not None
+        return Findings(learnt, more, (probes[0], probes[1]), tuple(unsaid), *said)
 
     def _option_faults(self, a: Probe, b: Probe) -> list[str]:
         """What the pair says of arrays that are not so."""

@@ -21,7 +21,7 @@ class Findings:
     """What was found of two sides.
 
     unsaid: why a side is another one when it is evaluated, where the pair does not say how.
-    optimizer: whether the pair has one.
+    optimizer: whether the pair has one; trained: whether it says what is trained.
     """
 
     learnt: Learnt
@@ -29,6 +29,7 @@ class Findings:
     probes: tuple[Probe, Probe]
     unsaid: tuple[str, ...]
     optimizer: bool
+    trained: bool
 
 
 def told(names: Sequence[str], found: Findings) -> Matched:
@@ -148,7 +149,8 @@ def _alone(names: Sequence[str], found: Findings) -> Iterator[str]:
 def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
     """What nothing compares, though both have it or it is of no matter that one alone has it."""
     whose = "the pair's" if found.optimizer else "the case's, as the pair gives none"
-    yield f"optimizers of their own: one trains both, {whose}"
+    frozen = "" if found.trained else ", and what these freeze"
+    yield f"optimizers of their own{frozen}: one trains both, {whose}"
     if not any(map(math.isfinite, found.learnt.loss)):
         yield f"what equal values make: they lead to losses of {_losses(found.learnt)}"
     if found.unsaid:

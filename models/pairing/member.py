@@ -38,16 +38,15 @@ class Names:
 class Member:
     """Trains one side; what it is given and gives back is laid out and named as the first side's.
 
-    evaluator: the side as it is evaluated. names: the links, of arguments. example: a small batch,
-    of arguments. trained: a pattern that is searched for in the paths of parameters; those without
-    it are frozen. gathers: whether parameters are gathered for use, so that the batch alone is
-    divided; else the models say themselves what lies where.
+    names: the links, of arguments. example: a small batch, of arguments. trained: a pattern that is
+    searched for in the paths of parameters; those without it are frozen. gathers: whether
+    parameters are gathered for use, so that the batch alone is divided; else the models say
+    themselves what lies where.
     """
 
     def __init__(
         self,
         sides: tuple[Side, Side],
-        evaluator: Side,
         number: Literal[0, 1],
         names: Callable[[Arguments], Names],
         example: Callable[[Arguments], Batch],
@@ -55,7 +54,6 @@ class Member:
         gathers: bool = True,
     ) -> None:
         self._sides = sides
-        self._evaluator = evaluator
         self._number = number
         self._names = names
         self._example = example
@@ -111,20 +109,6 @@ class Member:
             }
             after[OWN] = _nested(_without_empty(mine))
         return Outcome(ran.loss, metrics, after)
-
-    def evaluation(
-        self,
-        config: Any,
-        params: Params,
-        model_state: Params | None,
-        batch: Batch,
-        key: jax.Array,
-    ) -> Outcome:
-        """One forward pass as the model is evaluated; what it holds stays as it is."""
-        arguments = arguments_of(config)
-        held = self._held(arguments, params, {} if model_state is None else model_state)
-        ran = self._evaluator.run(arguments, held, batch, key)
-        return Outcome(ran.loss, _metrics(ran, batch))
 
     def _held(self, arguments: Arguments, params: Params, model_state: Params) -> Held:
         """What this side holds, under its own names."""
@@ -184,6 +168,28 @@ class Member:
         """Random state as its framework has it: keys made of their words again."""
         forms = self._shapes(tuple(arguments.items()))[self._number].random
         return {path: _key_of(one, forms[path].dtype) for path, one in words.items()}
+
+
+class Evaluated(Member):
+    """A member that is evaluated otherwise than it is trained: as its `evaluator` runs."""
+
+    def __init__(self, evaluator: Side, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._evaluator = evaluator
+
+    def evaluation(
+        self,
+        config: Any,
+        params: Params,
+        model_state: Params | None,
+        batch: Batch,
+        key: jax.Array,
+    ) -> Outcome:
+        """One forward pass as the model is evaluated; what it holds stays as it is."""
+        arguments = arguments_of(config)
+        held = self._held(arguments, params, {} if model_state is None else model_state)
+        ran = self._evaluator.run(arguments, held, batch, key)
+        return Outcome(ran.loss, _metrics(ran, batch))
 
 
 def arguments_of(config: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Bisect names the place of planted faults, and finds none where there is none."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,8 @@ import commands
 import jax
 import jax.numpy as jnp
 import pytest
-from small_pairs import module, pair
+from flax import linen, nnx
+from small_pairs import batch, module, pair
 
 from harness import bisect
 from harness.bisecting import asking, parting, telling
@@ -22,6 +24,7 @@ from harness.training import beginning
 from harness.training.parallel import mesh
 from models.examples.gpt2 import nnx as gpt2
 from models.examples.gpt2 import shared
+from models.pair import Pair
 from models.shared import ops
 from models.shared.trees import perturbed
 
@@ -418,3 +421,30 @@ def test_an_implementation_is_compared_with_itself_under_other_settings(
     assert out.startswith(told), out
     assert code == (0 if told.startswith("equal") else 1)
     assert f"\n  {words}: " in out
+
+
+def squared(model: Any, batch: Any) -> jax.Array:
+    return jnp.square(model(batch["x"])[:, 0] - batch["y"]).mean()
+
+
+def absolute(model: Any, batch: Any) -> jax.Array:
+    return jnp.abs(model(batch["x"])[:, 0] - batch["y"]).mean()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_differs_in_an_evaluation_alone_is_named(capsys: Any) -> None:
+    made = Pair(
+        linen=linen.Dense(1),
+        nnx=lambda rngs: nnx.Linear(4, 1, rngs=rngs),
+        batch=batch,
+        loss=squared,
+        evaluation={"linen": squared, "nnx": absolute},
+    )
+    assert bisect.main(["--twins", module("evaluated", made)]) == 1
+    step, evaluated = capsys.readouterr().out.split("\nas they are evaluated: ")
+    assert step.startswith("no difference: loss, 2 of 2 activations")
+    assert evaluated.startswith("different: of 1 operation that differ given equal inputs 1 do")
+    lines = [inspect.getsourcelines(one)[1] + 1 for one in (squared, absolute)]
+    places = [f"tests/harness/bisect_test.py:{line}" for line in lines]
+    assert f"\n    linen at {places[0]}, nnx at {places[1]}\n" in evaluated
+    assert "gradients" not in evaluated

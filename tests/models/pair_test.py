@@ -14,7 +14,8 @@ from models.seam import Variables
 from models.shared.trees import named_leaves
 
 OWN = "models.examples.own"
-OPTIMIZER = "optimizers of their own: one trains both, the case's, as the pair gives none"
+WHOSE = ": one trains both, the case's, as the pair gives none"
+OPTIMIZER = f"optimizers of their own, and what these freeze{WHOSE}"
 
 
 @pytest.mark.pairs
@@ -129,6 +130,7 @@ def test_what_a_step_does_not_show_is_found_or_said() -> None:
         loss={"a": weighed, "b": error},
         evaluation={"a": error, "b": lambda model, batch: 2 * error(model, batch)},
         optimizer=lambda settings, learning_rate: None,
+        trained="",
     ).family("unseen")
     assert family.matched is not None
     matched = family.matched()

@@ -75,7 +75,8 @@ def test_another_momentum_of_a_running_mean() -> None:
     assert matched is not None
     assert matched().alone == ()
     assert matched().uncompared == (
-        "optimizers of their own: one trains both, the case's, as the pair gives none",
+        "optimizers of their own, and what these freeze: one trains both, the case's, as the pair"
+        " gives none",
         "how they are evaluated (linen draws random numbers and nnx draws random numbers, and there"
         " is no evaluation=)",
         "nnx's random state (rngs/default/count and 1 more)",
