@@ -30,7 +30,7 @@ help:  ## show what there is
 
 run: $(RUN)  ## train a case with both implementations on the device that is here (CASE=03_dropout)
 	$(VENV)/bin/harness run --case $(CASE) --impl both
-	@printf '\nto go on: source $(VENV)/bin/activate, then harness lists the commands\n'
+	@printf '\nto go on: source "%s/bin/activate", then harness lists the commands\n' "$$(cd $(VENV) && pwd)"
 
 preflight: $(TEST)  ## compile every case for TPU slices, by both recipes, and rewrite results/reference/preflight (long)
 	$(VENV)/bin/python -m harness.preflight --case all --topology v6e-8,v6e-32,v6e-256 \

@@ -14,20 +14,27 @@ _GRAVEST: tuple[Outcome, ...] = ("worse", "different", "better")
 class Answer:
     """words: the answer; number: what it rests on most, empty where nothing does; about: of what.
 
-    outcome: how the words are marked and coloured. rest: what the answer is not of.
+    outcome: how the words are marked and coloured. notes: under which conditions it was found;
+    uncompared: what it says nothing of.
     """
 
     outcome: Outcome
     words: str
     number: str = ""
     about: str = ""
-    rest: str = ""
+    notes: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """All that is to be said beside the answer, in words."""
+        return (*self.notes, *(f"not compared: {one}" for one in self.uncompared))
 
 
 def of_runs(found: Comparison) -> Answer:
     """The answer of two that ran: the same only where every verdict says so.
 
-    Programs may differ in what is no mathematics, which `rest` says, as what was not compared.
+    Programs may differ in what is no mathematics, which the answer says.
     Numbers that are unclear come before all else.
     """
     if not found.comparable:
@@ -37,8 +44,8 @@ def of_runs(found: Comparison) -> Answer:
     is_same = own.outcome == "same"
     is_aligned = draws.of(found.a[0], found.b[0]) == "aligned"
     alike = is_same and _computes_the_same(found)
-    rest = _rest(found, is_aligned, alike)
-    where = " where compared" if numbers.uncompared(found) or is_aligned else ""
+    rest = _notes(found, is_aligned, alike), _uncompared(found, is_aligned)
+    where = " where compared" if rest[1] else ""
     number, about = _number(found, is_aligned)
     apart = {one.area: one.outcome for one in found.verdicts
              if one.outcome in ("worse", "better", "different")
@@ -49,15 +56,15 @@ def of_runs(found: Comparison) -> Answer:
         open_numbers = "numbers unclear" if own.outcome == "unclear" else "numbers not known"
         words = "; ".join(filter(None, (open_numbers, differ)))
         gravest: Outcome = "worse" if outcome == "worse" else own.outcome
-        return Answer(gravest, words, "", own.why or about, rest)
+        return Answer(gravest, words, "", own.why or about, *rest)
     if apart:
         same = f"the same numbers{where}; " if is_same else ""
-        return Answer(outcome, same + differ, number, about, rest)
+        return Answer(outcome, same + differ, number, about, *rest)
     open_ = _open(found, is_aligned)
     if open_:
         words = f"no difference found{where}; open: {', '.join(open_)}"
-        return Answer("unclear", words, number, about, rest)
-    return Answer("same", f"the same{where}", number, about, rest)
+        return Answer("unclear", words, number, about, *rest)
+    return Answer("same", f"the same{where}", number, about, *rest)
 
 
 def _open(found: Comparison, is_aligned: bool) -> list[str]:
@@ -75,17 +82,16 @@ def _computes_the_same(found: Comparison) -> bool:
     return bool(kinds) and all(kind != "mathematics" for kind, _ in kinds)
 
 
-def _rest(found: Comparison, is_aligned: bool, alike: bool) -> str:
-    """What an answer is not of."""
-    open_ = [*numbers.uncompared(found), *(["how fast they are"] if is_aligned else [])]
+def _notes(found: Comparison, is_aligned: bool, alike: bool) -> tuple[str, ...]:
     kinds = ", ".join(kind for kind, _ in found.programs.kinds or ())
-    return "; ".join(
-        [
-            *(["random draws aligned"] if is_aligned else []),
-            *([f"programs differ in {kinds} alone"] if alike else []),
-            *([f"not compared: {'; '.join(open_)}"] if open_ else []),
-        ]
+    return (
+        *(["random draws aligned"] if is_aligned else []),
+        *([f"programs differ in {kinds} alone"] if alike else []),
     )
+
+
+def _uncompared(found: Comparison, is_aligned: bool) -> tuple[str, ...]:
+    return (*numbers.uncompared(found), *(["how fast they are"] if is_aligned else []))
 
 
 def _listed(areas: list[str]) -> str:

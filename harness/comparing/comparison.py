@@ -88,6 +88,8 @@ _ROWS: tuple[tuple[str, str, _Reader, Better], ...] = (
     ("host dispatch", "s", _at("timing.host_dispatch_seconds"), "lower"),
 )
 _FROM_STEPS = ("step", "tokens/s per device", "examples/s per device", "TFLOP/s per device", "MFU")
+_ALONE = "of each run by itself, one after the other"
+_BESIDE = "medians; the ratio is that of blocks run beside each other, not of the medians"
 _VERSIONS = {"JAX": "jax", "libtpu": "libtpu", "flax": "flax"}
 
 
@@ -112,18 +114,22 @@ def _rows(a: Sequence[Record], b: Sequence[Record], steps: Speed) -> list[Row]:
         elif ratio is not None and len(values_a) + len(values_b) > 2 and unit == "s":
             spread = statistics.compare(values_a, values_b, 0.0, independent=True)
             low, high = _around(ratio, spread)
-        rows.append(Row(name, unit, median_a, median_b, ratio, low, high, better))
-        if name == "step" and steps.by == "turns" and steps.ratio is not None:
-            rows.append(_in_turns(steps.blocks, steps.ratio))
+        in_turns = _in_turns(steps) if name == "step" else []
+        note = _ALONE if in_turns else ""
+        rows.append(Row(name, unit, median_a, median_b, ratio, low, high, better, note))
+        rows += in_turns
     for name, key in _VERSIONS.items():
         versions = a[0]["environment"][key], b[0]["environment"][key]
         rows.append(Row(name, "", versions[0], versions[1], None, None, None, None))
     return rows
 
 
-def _in_turns(blocks: tuple[Sequence[float], Sequence[float]], ratio: Ratio) -> Row:
-    a, b = (float(np.median(side)) for side in blocks)
-    return Row("step, in turns", "s", a, b, ratio.value, ratio.low, ratio.high, "lower")
+def _in_turns(steps: Speed) -> list[Row]:
+    both, ratio = steps.in_turns, steps.ratio
+    if both is None or ratio is None:
+        return []
+    figures = (*both, ratio.value, ratio.low, ratio.high)
+    return [Row("step, in turns", "s", *figures, "lower", _BESIDE)]
 
 
 def _unit(a: Sequence[Record], b: Sequence[Record]) -> str:

@@ -11,9 +11,10 @@ from harness.comparing.answer import of_runs
 from harness.comparing.comparability import Difference
 from harness.comparing.model import MARKS, Comparison, Row
 from harness.records.record import Record, case_name
-from harness.terminal.text import aligned, capped, percent, safe, shortlist, size, times
+from harness.terminal.text import aligned, broken, capped, percent, safe, shortlist, size, times
 
 _SHOWN = 12  # lines of a list
+_BROAD = 105  # letters of a line of a verdict, beside its area
 _VERDICT = 4000  # letters: a verdict is bounded by its parts, this bounds records of others
 
 
@@ -24,12 +25,13 @@ def terminal(found: Comparison) -> str:
     lines += [] if found.comparable else _not_comparable(found)
     lines += _differences(found)
     lines += ["", *aligned([_headings(found), *(_cells(found, row) for row in found.rows)], "rest")]
+    lines += [f"{row.name}: {row.note}" for row in found.rows if row.note]
     lines += [""]
     if found.programs.operations:
         told = [str(one) for one in found.programs.operations]
         lines += ["operations that differ, A -> B:", *capped(told, _SHOWN), ""]
     lines += [f"warning: {safe(warning, 400)}" for warning in found.warnings]
-    return "\n".join([*lines, *_answer(found), *_verdicts(found)]).rstrip("\n")
+    return "\n".join([*lines, *_judged(found)]).rstrip("\n")
 
 
 def markdown(found: Comparison) -> str:
@@ -37,10 +39,11 @@ def markdown(found: Comparison) -> str:
     lines = [f"### {_escaped(_title(found))}", ""]
     if found.comparable:
         answer = of_runs(found)
-        rests_on = "; ".join(filter(None, (answer.number, answer.about, answer.rest)))
+        rests_on = "; ".join(filter(None, (answer.number, answer.about, *answer.notes)))
         lines += [
             f"**{_escaped(answer.words)}**" + (f" ({_escaped(rests_on, 1000)})" if rests_on else "")
         ]
+        lines += ["", *(f"- not compared: {_escaped(one, 400)}" for one in answer.uncompared)]
         lines += ["", "| | area | verdict |", "|---|---|---|"]
         lines += [
             f"| {MARKS[one.outcome]} | {one.area} | {_escaped(one.words, _VERDICT)} |"
@@ -151,22 +154,20 @@ def _value(value: Any) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{40,}", text) else text or "''"
 
 
-def _answer(found: Comparison) -> list[str]:
-    """The answer in one line, before the verdicts that it follows from."""
+def _judged(found: Comparison) -> list[str]:
+    """The answer, what it says nothing of, and the verdicts that it follows from."""
     if not found.comparable:
         return []
     answer = of_runs(found)
-    rest = f" ({safe(answer.rest, 1000)})" if answer.rest else ""
-    return [f"{'answer'.ljust(_width(found))}  {answer.words}{rest}"]
-
-
-def _width(found: Comparison) -> int:
-    return max((len(one.area) for one in found.verdicts), default=0)
-
-
-def _verdicts(found: Comparison) -> list[str]:
+    notes = f" ({'; '.join(answer.notes)})" if answer.notes else ""
+    told = [("answer", answer.words + notes)]
+    told += [("not compared", one) for one in answer.uncompared]
+    told += [(one.area, one.words) for one in found.verdicts]
+    width = max(len(area) for area, _ in told)
     return [
-        f"{one.area.ljust(_width(found))}  {safe(one.words, _VERDICT)}" for one in found.verdicts
+        f"{('' if number else area).ljust(width)}  {line}"
+        for area, words in told
+        for number, line in enumerate(broken(safe(words, _VERDICT), _BROAD))
     ]
 
 

@@ -1,6 +1,7 @@
 """What is known of two sets of runs side by side, and what to make of it."""
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from harness import hlo
@@ -40,7 +41,7 @@ class Row:
     """One line of the table: the median over a side's runs, None where nothing is known.
 
     ratio: B to A, of numbers other than zero, where it says something; low and high: its interval,
-    where there are samples enough for one.
+    where there are samples enough for one. note: what is to be known of it, mostly nothing.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row:
     low: float | None
     high: float | None
     better: Better
+    note: str = ""
 
     @property
     def is_unlike(self) -> bool:
@@ -75,6 +77,13 @@ class Speed:
     one_program: bool
     advice: str
     blocks: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+    @property
+    def in_turns(self) -> tuple[float, float] | None:
+        """The medians of both sides' blocks, of two that were run in turns."""
+        if self.by != "turns" or self.ratio is None:
+            return None
+        return median(self.blocks[0]), median(self.blocks[1])
 
 
 @dataclass(frozen=True)

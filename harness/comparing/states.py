@@ -85,8 +85,8 @@ def _fares(
     for part, count in counts.items():
         if part in changed:
             found = changed[part]
-            of = f"{len(found)} of {counted(count, 'array')} of {part}"
-            yield f"{of} differ ({shortlist(found, 2)})"
+            of = f"{len(found)} of {counted(count, 'array')} of {part} differ"
+            yield of if len(found) == count else f"{of} ({shortlist(found, 2)})"
         else:
             yield f"{part} equal"
 

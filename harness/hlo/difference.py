@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.hlo.canonical import Graph, Node, build, fingerprint
 from harness.hlo.collectives import COLLECTIVE_KINDS
-from harness.hlo.kinds import CARRYING_HEADERS, Kind, kind_of
+from harness.hlo.kinds import CARRYING_HEADERS, KINDS, Kind, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
 from harness.hlo.sources import source
@@ -121,11 +121,11 @@ class _Comparison:
         for key, (fewer, more_in_b) in surplus.items():
             if len(fewer) == len(more_in_b) == 1:  # one operation, changed
                 old, new = fewer[0], more_in_b[0]
-                detail = _detail(old.nodes[0], new.nodes[0])
-                found.append(self._difference(key, old.a + new.a, old.b + new.b, detail))
+                detail, changed = _detail(old.nodes[0], new.nodes[0]), old.nodes + new.nodes
+                found.append(self._difference(key, old.a + new.a, old.b + new.b, detail, changed))
             else:
                 found += [
-                    self._difference(key, one.a, one.b, _value(one.nodes[0]))
+                    self._difference(key, one.a, one.b, _value(one.nodes[0]), one.nodes)
                     for one in fewer + more_in_b
                 ]
         return [difference for _, difference in sorted(found, key=_rank)]
@@ -137,7 +137,10 @@ class _Comparison:
             for node in _nodes(graph):
                 if node.digest in self.only[side] and self._is_cause(node):
                     begins[_key([node])][side].append(node)
-        found = [self._difference(key, *sides, "wired otherwise") for key, sides in begins.items()]
+        found = [
+            self._difference(key, *sides, "wired otherwise", [*sides[0], *sides[1]])
+            for key, sides in begins.items()
+        ]
         return [difference for _, difference in sorted(found, key=_rank)]
 
     def _is_cause(self, node: Node) -> bool:
@@ -145,17 +148,23 @@ class _Comparison:
         return self.shared.issuperset(node.operands) and self.callees.issuperset(node.callees)
 
     def _difference(
-        self, key: _Key, a: list[Node], b: list[Node], detail: str
+        self, key: _Key, a: list[Node], b: list[Node], detail: str, surplus: list[Node]
     ) -> tuple[bool, Difference]:
-        """The difference, and whether it is where a change begins."""
+        """The difference, and whether it is where a change begins.
+
+        Its kind, the most telling one, and its lines are those of the surplus: others of the same
+        content may be there for something else.
+        """
         cycles_a, bytes_a = _totals(self.programs[0], a)
         cycles_b, bytes_b = _totals(self.programs[1], b)
         counted = (len(a), len(b), cycles_a, cycles_b, bytes_a, bytes_b)
+        places = {node.where for node in surplus}
         written = (
-            next(filter(None, (source(program, node.instruction) for node in nodes)), "")
+            next(filter(None, (source(program, node.instruction) for node in listed)), "")
             for program, nodes in zip(self.programs, (a, b), strict=True)
+            for listed in [sorted(nodes, key=lambda node: node.where not in places)]
         )
-        kind = kind_of((a + b)[0].instruction)
+        kind = min((kind_of(node.instruction) for node in surplus), key=KINDS.index)
         difference = Difference(*key, *counted, detail, kind, *written)
         return any(map(self._is_cause, a + b)), difference
 
@@ -211,7 +220,10 @@ def _by_content(graph: Graph) -> dict[tuple[tuple[str, str], ...], list[Node]]:
 
 
 def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
-    """The nodes left over when each of `few` takes one away, from the same place if it can."""
+    """The nodes left over when each of `few` takes away one of its own place.
+
+    Where places are called differently these are more than one program has more: any may be it.
+    """
     left = Counter(node.where for node in few)
     rest = []
     for node in many:
@@ -219,7 +231,7 @@ def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
             left[node.where] -= 1
         else:
             rest.append(node)
-    return rest[: len(many) - len(few)]
+    return rest
 
 
 def _places(nodes: list[Node]) -> str:

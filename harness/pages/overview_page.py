@@ -7,6 +7,7 @@ from harness.pages import answers, rendering, turns
 from harness.pages.answers import Line
 from harness.pages.gathering import Case, Collection, Group, family_of
 from harness.pages.sources import Run
+from harness.records import figures
 
 _EXPERIMENTS = 30  # the newest
 _REPEATS = 10  # of one experiment, the newest
@@ -14,11 +15,15 @@ _REPEATS = 10  # of one experiment, the newest
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs of one experiment, of which `newest` are listed, and how its two sides compare."""
+    """Runs of one experiment, of which `newest` are listed, and how its two sides compare.
+
+    sides: of each, the newest run that is compared, else the newest, and its step: in turns where
+    both were, else of the run itself.
+    """
 
     case: Case
     group: Group
-    sides: tuple[tuple[str, Run | None], ...]  # the runs that are compared, else the newest
+    sides: tuple[tuple[str, Run | None, float | None], ...]
     turns: str
     newest: tuple[Run, ...]
 
@@ -61,10 +66,14 @@ def experiments(collection: Collection) -> list[Experiment]:
 
 def _experiment(case: Case, group: Group) -> Experiment:
     compared = ((), ()) if group.pair is None else (group.pair.a, group.pair.b)
+    in_turns = None if group.pair is None else group.pair.found.speed.in_turns
     sides = []
-    for impl, own in zip(group.names, compared, strict=True):
+    for impl, own, seconds in zip(group.names, compared, in_turns or (None, None), strict=True):
         newest = own or [run for run in group.runs if run.impl == impl]
-        sides.append((impl, newest[-1] if newest else None))
+        run = newest[-1] if newest else None
+        if seconds is None and run is not None:
+            seconds = figures.step_seconds(run.record)
+        sides.append((impl, run, seconds))
     drawn = "" if group.pair is None else turns.small(group.pair.found)
     return Experiment(case, group, tuple(sides), drawn, tuple(group.runs[: -_REPEATS - 1 : -1]))
 

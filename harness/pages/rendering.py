@@ -12,6 +12,7 @@ from markupsafe import Markup
 from harness.comparing.model import MARKS
 from harness.pages import words
 from harness.records import figures
+from harness.terminal.text import clauses
 
 _HERE = Path(__file__).parent
 _MARKS = MARKS | {"unknown": words.MISSING}
@@ -42,6 +43,7 @@ def _environment() -> Environment:
     )
     environment.filters |= words.FILTERS
     environment.globals |= {
+        "clauses": clauses,
         "marks": _MARKS,
         "value": words.value,
         "name_of": words.name_of,

@@ -48,7 +48,7 @@ def small(found: Comparison) -> Markup:
 
     drawn = Markup("")
     if low is not None and high is not None:
-        told += f", {percent(low)} to {percent(high)}"
+        told += f" ({percent(low)} to {percent(high)})"
         drawn += Markup('<rect class="interval" width="100%" y="{:.1f}" height="{:.1f}"/>').format(
             height(high), max(1.0, height(low) - height(high))
         )
@@ -61,7 +61,7 @@ def small(found: Comparison) -> Markup:
     drawn += Markup('<path class="s0" d="{}"/>').format(points)
     return Markup(
         '<svg class="turns" role="img" aria-label="step time in turns: {}" width="{}" height="{}">'
-        "{}</svg><small>{}</small>"
+        "{}</svg><small>in turns: {}</small>"
     ).format(told, _WIDTH, _HEIGHT, drawn, told)
 
 

@@ -1,6 +1,7 @@
 """Tables, figures, lists and errors as plain text, as every command prints them."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -71,6 +72,22 @@ def shortlist(names: Sequence[str], most: int = 3) -> str:
     """The first few names in one line, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def clauses(sentence: str) -> list[str]:
+    """The parts between its semicolons; what is in brackets is not parted."""
+    return re.split(r"; (?![^()]*\))", sentence)
+
+
+def broken(sentence: str, most: int) -> list[str]:
+    """The lines of a sentence that is broken after semicolons, where it is longer than `most`."""
+    lines: list[str] = []
+    for part in clauses(sentence):
+        if lines and len(f"{lines[-1]}; {part}") <= most:
+            lines[-1] += f"; {part}"
+        else:
+            lines.append(part)
+    return [f"{line};" for line in lines[:-1]] + lines[-1:]
 
 
 def capped(entries: Sequence[str], most: int) -> list[str]:

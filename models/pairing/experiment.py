@@ -262,7 +262,9 @@ def _where(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and Path(frame.filename).parent != _HERE
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith("<")  # no file
+        and Path(frame.filename).parent != _HERE
     ]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 

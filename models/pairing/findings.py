@@ -13,6 +13,7 @@ from models.pairing.probing import Probe
 from models.seam import Matched
 
 _FEW = 4  # findings that are told one by one
+_QUIET = "model.eval() of an nnx.Module, or deterministic=True, ends that"
 _GROWN = 10  # times what a first step makes: steps that follow carry its rounding on
 
 
@@ -41,7 +42,7 @@ def told(names: Sequence[str], found: Findings) -> Matched:
     return Matched(
         names=tuple(links.lines([*learnt.params, *learnt.state])),
         alone=tuple(_alone(names, found)),
-        differing=(*at_once, *_later(both, further), *_evaluated(both, further)),
+        differing=(*at_once, *_later(both, further), *_evaluated(names, further)),
         unsure=(*_rounding(both, found), *_written(names, found), *_crossed(names, learnt)),
         started=tuple(started if further.started else ()),
         uncompared=tuple(_uncompared(names, found)),
@@ -122,9 +123,12 @@ def _later(both: str, further: Further) -> Iterator[str]:
         yield f"{both} agree in a first step, and not in step {number + 1}: {_far(apart)}"
 
 
-def _evaluated(both: str, further: Further) -> Iterator[str]:
+def _evaluated(names: Sequence[str], further: Further) -> Iterator[str]:
     if further.evaluated:
-        yield f"{both} are evaluated otherwise: {_far(further.evaluated)}"
+        drawing = [name for name, draws in zip(names, further.drawing, strict=True) if draws]
+        draws = "draw" if len(drawing) > 1 else "draws"
+        why = f"; {' and '.join(drawing)} {draws} random numbers there: {_QUIET}" if drawing else ""
+        yield f"{' and '.join(names)} are evaluated otherwise: {_far(further.evaluated)}{why}"
 
 
 def _far(apart: Mapping[str, float]) -> str:

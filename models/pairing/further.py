@@ -23,13 +23,15 @@ class Further:
 
     later: of the first step that does not agree, what does not and how far apart it is; the first
     one is the one that was learnt from, the later ones take other batches and begin with what the
-    one before left. evaluated: likewise of an evaluation. farthest: of what agrees in later steps
-    and in an evaluation but is not equal bit for bit, the farthest apart. started: arrays whose
-    fresh values are others, in words. unused: parameters that neither side's step takes.
+    one before left. evaluated: likewise of an evaluation. drawing: which sides draw random numbers
+    in one. farthest: of what agrees in later steps and in an evaluation but is not equal bit for
+    bit, the farthest apart. started: arrays whose fresh values are others, in words. unused:
+    parameters that neither side's step takes.
     """
 
     later: tuple[int, Mapping[str, float]]
     evaluated: Mapping[str, float]
+    drawing: tuple[bool, bool]
     farthest: Mapping[str, tuple[str, float]]
     started: tuple[str, ...]
     unused: tuple[str, ...]
@@ -44,7 +46,11 @@ def further(
     """
     alike = learnt.agrees
     number, later = _later(a, b, learnt) if alike else (0, {})
-    evaluated = _evaluated(a, b, learnt, evaluators) if alike and evaluators is not None else {}
+    evaluated, drawing = (
+        _evaluated(a, b, learnt, evaluators)
+        if alike and evaluators is not None
+        else ({}, (False, False))
+    )
     near = {
         "in later steps": _those(later, agreeing=True),
         "as they are evaluated": _those(evaluated, agreeing=True),
@@ -52,6 +58,7 @@ def further(
     return Further(
         (number, _those(later, agreeing=False)),
         _those(evaluated, agreeing=False),
+        drawing,
         {when: max(far.items(), key=lambda one: one[1]) for when, far in near.items() if far},
         tuple(_started(a, b, [*learnt.params, *learnt.state])),
         tuple(sorted(a.unused & _partners(learnt.params, b.unused))),
@@ -119,7 +126,10 @@ def _apart(
     }
 
 
-def _evaluated(a: Probe, b: Probe, learnt: Learnt, evaluators: tuple[Side, Side]) -> _Apart:
+def _evaluated(
+    a: Probe, b: Probe, learnt: Learnt, evaluators: tuple[Side, Side]
+) -> tuple[_Apart, tuple[bool, bool]]:
+    """What is not equal bit for bit, and which sides draw random numbers."""
     ours, theirs = _given(a, b, learnt)
     one, two = a.evaluated(evaluators[0], *ours), b.evaluated(evaluators[1], *theirs)
     known = [
@@ -127,7 +137,7 @@ def _evaluated(a: Probe, b: Probe, learnt: Learnt, evaluators: tuple[Side, Side]
         for link in learnt.state  # an evaluation need not have all that a step changes
         if links.paths([link], 0) <= one.state.keys() and links.paths([link], 1) <= two.state.keys()
     ]
-    return _apart((), known, b, one, two)
+    return _apart((), known, b, one, two), (one.is_random, two.is_random)
 
 
 def _started(a: Probe, b: Probe, known: Sequence[Link]) -> list[str]:

@@ -21,12 +21,16 @@ _QUICK: dict[str, str | bool] = {
 
 
 class Tried(NamedTuple):
-    """What came of values: the loss, its gradients by path, the state after the step, metrics."""
+    """What came of values: the loss, its gradients by path, the state after the step, metrics.
+
+    is_random: whether it rests on numbers that were drawn at random.
+    """
 
     loss: float
     gradients: Values
     state: Values
     metrics: Mapping[str, float]
+    is_random: bool
 
 
 class Probe:
@@ -100,7 +104,8 @@ class Probe:
         """What these values give with a batch, the first or another one."""
         with on_host():
             (loss, after), gradients, metrics, _ = self._run(params, state, self.batches[number])
-        return Tried(float(loss), _wide(gradients), _wide(after), _numbers(metrics))
+        told = _numbers(metrics)
+        return Tried(float(loss), _wide(gradients), _wide(after), told, self.is_random)
 
     def _find_written(self) -> frozenset[str]:
         """Which parameters it changes, far from 0, so that a bound shows too."""
@@ -119,8 +124,10 @@ class Probe:
 
         given = params, state, self.batches[0]
         with on_host():
-            loss, after, metrics = jax.jit(forward).lower(*given).compile(_QUICK)(*given)
-        return Tried(float(loss), {}, _wide(after), _numbers(metrics))
+            traced = jax.jit(forward).trace(*given)
+            loss, after, metrics = traced.lower().compile(_QUICK)(*given)
+        is_random = order.draws(traced.jaxpr)
+        return Tried(float(loss), {}, _wide(after), _numbers(metrics), is_random)
 
     def seen(self, evidence: Values) -> dict[str, Seen]:
         """Arrays with where they are first used."""

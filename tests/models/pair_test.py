@@ -128,13 +128,19 @@ def test_what_a_step_does_not_show_is_found_or_said() -> None:
         sides={"a": _plain("x", "y"), "b": _plain("x", "y")},
         batch=batch,
         loss={"a": weighed, "b": error},
-        evaluation={"a": error, "b": lambda model, batch: 2 * error(model, batch)},
+        evaluation={
+            "a": error,
+            "b": lambda model, batch, key: 2 * error(model, batch) + 0 * jax.random.normal(key),
+        },
         optimizer=lambda settings, learning_rate: None,
         trained="",
     ).family("unseen")
     assert family.matched is not None
     matched = family.matched()
-    assert matched.differing == ("a and b are evaluated otherwise: the loss, 50 % apart",)
+    assert matched.differing == (
+        "a and b are evaluated otherwise: the loss, 50 % apart; b draws random numbers there:"
+        " model.eval() of an nnx.Module, or deterministic=True, ends that",
+    )
     assert matched.alone == ("a: what it takes of the batch's weight",)
     assert matched.uncompared == (
         "optimizers of their own: one trains both, the pair's",

@@ -25,7 +25,7 @@ def test_the_same_only_where_every_verdict_says_so() -> None:
 def test_the_same_is_said_of_what_was_compared_alone() -> None:
     b = make(impl="nnx") | {"warnings": [Caution.NOT_COMPARED.told(what="evaluations")]}
     found = answer(make(), b)
-    assert (found.words, found.rest) == ("the same where compared", "not compared: evaluations")
+    assert (found.words, found.rest) == ("the same where compared", ("not compared: evaluations",))
     b["warnings"] = [Caution.DIFFERING.told(what="linen and nnx are evaluated otherwise")]
     assert answer(make(), b).words == "not the same numbers"
     told = ("", "linen and nnx are evaluated otherwise")
@@ -109,10 +109,11 @@ def test_of_a_right_pair_with_aligned_draws_the_answer_is_the_same_where_compare
     found = of_runs(replace(compared, programs=other, verdicts=tuple(told)))
     assert (found.outcome, found.words) == ("same", "the same where compared")
     assert (found.number, found.about) == ("33 steps", "with equal losses")
-    assert found.rest == (
-        "random draws aligned; programs differ in random numbers, state carried in and out alone;"
-        " not compared: how fast they are"
+    assert found.notes == (
+        "random draws aligned",
+        "programs differ in random numbers, state carried in and out alone",
     )
+    assert found.uncompared == ("how fast they are",)
     speed, checkpoints = (
         next(one for one in compared.verdicts if one.area == area)
         for area in ("speed", "checkpoints")

@@ -7,6 +7,7 @@ from compared_records import CONFIG, changed, imported, in_turns, make
 
 from harness.comparing import comparison, comparison_text
 from harness.comparing.comparability import Difference
+from harness.records.cautions import Caution
 
 
 def test_what_is_unknown_is_never_zero() -> None:
@@ -22,9 +23,34 @@ def test_a_terminal_is_told_the_runs_what_differs_the_figures_and_the_verdicts()
     assert lines[1:3] == ["A: one, linen", "B: other, nnx"]
     assert "differs: environment.jax: 0.10.2 -> 0.9.2" in lines
     assert any(line.startswith("final loss ") and line.endswith(" =") for line in lines)
-    assert [line.split("  ")[0] for line in lines[-7:]] == [
+    assert [line.split("  ")[0] for line in lines[-8:] if line[0] != " "] == [
         *("answer", "numbers", "speed", "host dispatch", "memory", "program", "checkpoints"),
     ]
+
+
+def test_the_answer_and_what_it_says_nothing_of_are_lines_of_their_own() -> None:
+    told = [Caution.NOT_COMPARED.told(what=f"{what} " * 12) for what in ("this", "that")]
+    b = make(impl="nnx") | {"warnings": told}
+    found = comparison.compare([make()], [b])
+    shown = comparison_text.terminal(found)
+    lines = shown[shown.index("answer ") :].split("\n")
+    assert lines[0] == "answer         the same where compared"
+    assert [line[:19] for line in lines[1:3]] == ["not compared   this", "not compared   that"]
+    assert lines[3].startswith("numbers ")
+    shown = comparison_text.markdown(found)
+    assert "\n- not compared: this this" in shown
+
+
+def test_a_long_verdict_is_broken_after_its_parts() -> None:
+    b = make(impl="nnx")
+    for step in b["steps"]:
+        step |= {"loss": step["loss"] + 0.125, "grad_norm": step["grad_norm"] + 0.25}
+    b["checkpoint"]["digest"] = "e" * 64
+    lines = comparison_text.terminal(comparison.compare([make()], [b])).split("\n")
+    at = next(n for n, line in enumerate(lines) if line.startswith("numbers "))
+    assert lines[at].endswith(";")
+    assert lines[at + 1].startswith(" " * 15 + "gradient norms part at step 0")
+    assert max(map(len, lines[at:])) < 121
 
 
 def test_a_long_list_of_differences_is_cut_and_says_so() -> None:
@@ -78,4 +104,5 @@ def test_of_one_run_a_side_beside_turns_no_ratio_is_shown() -> None:
     shown = comparison_text.terminal(comparison.compare([a], [b]))
     cells = {line.split("  ")[0]: line.split("  ")[1:] for line in shown.split("\n")}
     assert [*filter(None, cells["step, in turns, s"])][-1].endswith(")")
+    assert "step, in turns: medians; the ratio is that of blocks run beside each other" in shown
     assert len([*filter(None, cells["step, s"])]) == 2

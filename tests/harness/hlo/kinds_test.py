@@ -40,6 +40,21 @@ def test_what_computes_keys_draws_random_numbers() -> None:
     assert kinds(program(generator, key="n")) >= {"random numbers"}
 
 
+@pytest.mark.parametrize(
+    ("more", "kind"), [("jit(_uniform)/add", "random numbers"), ("mlp/add", "mathematics")]
+)
+def test_one_operation_more_is_of_its_own_kind_whatever_its_likes_are_there_for(
+    more: str, kind: str
+) -> None:
+    adds = [
+        f'  {name} = s32[] add(c, c), metadata={{op_name="jit(f)/{what}"}}'
+        for name, what in (("a", "optimizer/add"), ("b", "jit(_uniform)/add"), ("d", more))
+    ]
+    few, many = (program("\n".join(["  c = s32[] constant(1)", *adds[:n]])) for n in (2, 3))
+    (found,) = hlo.diff(few, many)
+    assert (found.opcode, found.kind) == ("add", kind)
+
+
 def test_an_argument_more_is_state() -> None:
     more = program("  m = u32[2] parameter(2)", key="m")
     assert kinds(more) == {"state carried in and out"}

@@ -13,7 +13,8 @@ def test_a_small_picture_has_every_pair_and_the_interval_as_a_band() -> None:
     drawn = turns.small(found)
     assert drawn.count("h0") == 20
     assert drawn.count('class="interval"') == 1
-    assert "+2" in drawn
+    assert "in turns: +2" in drawn
+    assert found.speed.in_turns is not None
     assert "style=" not in drawn
 
 

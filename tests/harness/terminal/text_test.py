@@ -22,6 +22,13 @@ def test_bytes_come_in_the_unit_that_suits_them(count: float, shown: str) -> Non
     assert text.size(count) == shown
 
 
+def test_a_sentence_is_broken_after_semicolons_that_no_brackets_hold() -> None:
+    said = "one (a; b); two; three"
+    assert text.clauses(said) == ["one (a; b)", "two", "three"]
+    assert text.broken(said, 10) == ["one (a; b);", "two; three"]
+    assert text.broken(said, 99) == [said]
+
+
 def test_bytes_on_a_wire_have_one_unit_everywhere() -> None:
     shown = {5_926_739_788: "5.927 GB", 4.3e9: "4.300 GB", 261_964: "0.00026 GB", 0: "0.000 GB"}
     assert {count: text.wire(count) for count in shown} == shown

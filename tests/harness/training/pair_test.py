@@ -208,6 +208,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"linen": lambda rngs: 1}, "linen: takes rngs, as what makes an nnx.Module does"),
     ({"nnx": lambda rngs: 3}, "nnx: makes a int; must make an nnx.Module"),
     ({"nnx": lambda rngs: 1 / 0}, "nnx does not run: ZeroDivisionError: division by zero"),
+    ({"nnx": lambda rngs: nnx.Dropout(0.5)}, " (small_pairs.py:"),  # the line of one's own
     ({"batch": 3}, "batch is a int; must be a function of rng and size"),
     ({"batch": lambda rng, size: [1]}, "batch returns a list; must be a dict of arrays by name"),
     ({"batch": lambda rng, size: {"x": "a"}}, "batch: 'x' is not an array of numbers"),

@@ -138,5 +138,6 @@ def test_evaluations_are_compared_and_what_no_step_takes_is_known() -> None:
     )
     told = found(side, side, (plain(fresh(), evaluation(1)), plain(fresh(), evaluation(2))))
     assert told.evaluated == {"hits": pytest.approx(0.5)}
+    assert told.drawing == (False, False)
     assert told.unused == ("z",)
     assert found(side, side, (side, side)).evaluated == {}
