@@ -20,20 +20,18 @@ _NOTHING = {"max": -np.inf, "min": np.inf, "add": 0, "sub": 0, "mul": 1, "div": 
 _Kind = tuple[str, tuple[float | None, ...]]  # the operation, and the numbers that it holds against
 
 
-def lines(names: tuple[str, str], traces: tuple[Trace, Trace]) -> list[str]:
-    """Where operations make of a value what it was, each line with its side.
+def places(names: tuple[str, str], traces: tuple[Trace, Trace]) -> Iterator[tuple[str, str]]:
+    """Where operations make of a value what it was, each place with its side, and the operation.
 
     Those of masks that follow from the batch or from random numbers; and of all others, such as
     limits and what is too small to be added, those that the other side has not.
     """
     idle = [[*_idle(trace)] for trace in traces]
     kinds = [Counter(kind for _, kind in found if kind is not None) for found in idle]
-    places: dict[str, list[str]] = {}
     for side, name in enumerate(names):
         for node, kind in idle[side]:
             if kind is None or kind in kinds[side] - kinds[1 - side]:
-                places.setdefault(f"{name} at {node.at.source or '?'}", []).append(node.operation)
-    return [f"{place} ({', '.join(dict.fromkeys(found))})" for place, found in places.items()]
+                yield f"{name} at {node.at.source or '?'}", node.operation
 
 
 def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
@@ -62,6 +60,8 @@ def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
             and (kept.order in given or node.operation in _LOGIC)
         ):
             yield node, None
+        elif node.operation in _LIMITS and kept.order not in given:  # reached everywhere
+            yield node, (node.operation, (_level(kept),))
         elif _is_bound(node, deciding, given):
             yield node, (node.operation, tuple(sorted(map(_level, rest), key=str)))
 
@@ -83,6 +83,8 @@ def _kept(node: Node) -> Sequence[Node]:
 
 
 def _is_same(one: Node, other: Node) -> bool:
+    if one.array.ndim == 0 and other.array.size:  # a number stands for an array of it
+        return one.array.dtype == other.array.dtype and bool((one.values == other.values).all())
     return one.array.shape == other.array.shape and one.fingerprint == other.fingerprint
 
 

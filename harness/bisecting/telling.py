@@ -15,7 +15,7 @@ from harness.terminal.text import capped, counted, shortlist
 
 _KINDS = ("activations", "metrics", "gradients", "updates", "state")
 _LONGEST_TABLE = 8
-_MOST_IDLE = 6
+_MOST_IDLE = 12
 _AFTER_THE_LOSS = {
     "gradients": "backward pass, gradient of",
     "updates": "optimizer, update of",
@@ -141,13 +141,17 @@ def verdict(found: Found) -> list[str]:
     told = later + _of_this_step(found)
     if found.blind is not None:
         return told
+    idle = shortlist(_idle(found), _MOST_IDLE)
+    return [*told, f"not put to the test, as it changes nothing here: {idle}"] if idle else told
+
+
+def _idle(found: Found) -> list[str]:
+    """Each place where a step does something in vain, and what."""
     sides = found.names, (found.a, found.b)
-    for idle in (idling.lines(*sides), untested.lines(*sides)):
-        if idle:
-            told.append(
-                f"not put to the test, as it changes nothing here: {shortlist(idle, _MOST_IDLE)}"
-            )
-    return told
+    places: dict[str, list[str]] = {}
+    for place, what in (*idling.places(*sides), *untested.places(*sides)):
+        places.setdefault(place, []).append(what)
+    return [f"{place} ({', '.join(dict.fromkeys(whats))})" for place, whats in places.items()]
 
 
 def _of_this_step(found: Found) -> list[str]:

@@ -1,7 +1,8 @@
 """What two sides may do otherwise though the numbers of a step are equal.
 
-A mask's fill where no row is masked whole, a branch that is not taken, a term too small to be
-added, and settings that only another device or an index out of range heeds.
+A mask's fill where no row is masked whole, a branch that is not taken, a comparison or a step that
+comes out alike for all numbers, a term too small to be added, and settings that only another device
+or an index out of range heeds.
 """
 
 from collections.abc import Iterator
@@ -11,25 +12,29 @@ import numpy as np
 from harness.bisecting.capture import BRANCH, Node, Trace
 from harness.bisecting.judging import is_float
 
+_BENT = ("abs", "clamp")  # whose derivatives compare what they are given
+_EXTREMES = ("max", "min", "reduce_max", "reduce_min")  # and these what they make
+_GIVEN = ("parameters", "tokens", "input")  # to the step
 _LARGE = 1e3  # what masks are filled with is larger
 _LOWEST = 1e30  # whatever is larger, and finite, fills alike
 _ADDED = ("add", "sub", "add_any")
+_STEPS = ("lt", "le", "gt", "ge", "eq", "ne", "sign", "floor", "ceil", "round")
 
 
-def lines(names: tuple[str, str], traces: tuple[Trace, Trace]) -> list[str]:
-    """Each place with its side and what is there: of branches always, else what one side alone has.
+def places(names: tuple[str, str], traces: tuple[Trace, Trace]) -> Iterator[tuple[str, str]]:
+    """Each place with its side, and what is there.
 
-    What both have is told of neither, as they agree in it.
+    Of branches and the forward pass's comparisons always, as what hangs on them is not compared;
+    else of what one side alone has: in what both have they agree.
     """
-    places: dict[str, list[str]] = {}
     for side, name in enumerate(names):
         for node, what in _untested(traces[side], traces[1 - side]):
-            places.setdefault(f"{name} at {node.at.source or '?'}", []).append(what)
-    return [f"{place} ({', '.join(dict.fromkeys(found))})" for place, found in places.items()]
+            yield f"{name} at {node.at.source or '?'}", what
 
 
 def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
     yield from ((node, "a branch not taken") for node in trace.nodes if node.operation == BRANCH)
+    yield from _comparisons(trace, other)
     others = {_bounded(fill) for _, fill in _fills(other)}
     for node, fill in _fills(trace):
         if _bounded(fill) not in others:
@@ -39,6 +44,45 @@ def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
         if _is_lost(node) and node.operation not in lost:
             yield node, "adds too little to count"
     yield from _settings(trace, other)
+
+
+def _comparisons(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
+    """Where numbers that are given to the step are all on one side of a limit."""
+    others = {_limits(node) for node in _alike(other)}
+    for node in _alike(trace):
+        if node.order <= trace.outputs["loss"].order or _limits(node) not in others:
+            yield node, f"{node.operation} {str(node.values.flat[0]).lower()} everywhere"
+
+
+def _alike(trace: Trace) -> Iterator[Node]:
+    """The comparisons and steps that come out alike for all numbers."""
+    given: set[int] = set()  # what depends on anything that is given
+    unsaid = {node.order for node in _implied(trace)}
+    for node in trace.nodes:
+        if node.operation in _GIVEN or {one.order for one in node.inputs} & given:
+            given.add(node.order)
+            asked = node.operation in _STEPS and node.at.source and node.order not in unsaid
+            if asked and node.values.size and (node.values == node.values.flat[0]).all():
+                yield node
+
+
+def _implied(trace: Trace) -> Iterator[Node]:
+    """Comparisons that no model asks for: of derivatives, and of an index counted from the end."""
+    bent = {one.order for node in trace.nodes if node.operation in _BENT for one in node.inputs}
+    for node in trace.nodes:
+        first, *rest = node.inputs or (node,)
+        if node.operation == "select_n" and node.inputs[1] in rest[1].inputs:
+            yield first  # i + n in place of i, where i is below 0
+        elif node.operation == "eq":
+            if any(one.operation in _EXTREMES for one in node.inputs):
+                yield node
+        elif node.operation in _STEPS and first.order in bent:
+            yield node
+
+
+def _limits(node: Node) -> tuple[str, tuple[float, ...]]:
+    """The operation, and the numbers that it holds against."""
+    return node.operation, tuple(float(one) for one in node.literals)
 
 
 def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
@@ -87,4 +131,4 @@ def _settings(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
         settings = made.get((node.operation, node.fingerprint))
         alone = (node.operation, node.settings) not in every
         if alone if settings is None else node.settings not in settings:
-            yield node, f"{node.operation}, {node.settings}"
+            yield node, f"{node.operation} with {node.settings}"

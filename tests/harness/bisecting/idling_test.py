@@ -23,9 +23,9 @@ def told(a: Step, b: Step) -> list[str]:
         )
         for step in (a, b)
     ]
-    lines = idling.lines(("a", "b"), (traces[0], traces[1]))
-    assert all("idling_test.py:" in line for line in lines)
-    return [f"{line[:1]}: {line.partition(' (')[2].removesuffix(')')}" for line in lines]
+    found = [*idling.places(("a", "b"), (traces[0], traces[1]))]
+    assert all("idling_test.py:" in place for place, _ in found)
+    return [*dict.fromkeys(f"{place[:1]}: {what}" for place, what in found)]
 
 
 def product(w: jax.Array, batch: Any) -> jax.Array:
@@ -36,7 +36,8 @@ def product(w: jax.Array, batch: Any) -> jax.Array:
     ("other", "lines"),
     [
         (product, []),
-        (lambda w, batch: jnp.clip(product(w, batch), -50, 50), ["b: max, min"]),
+        (lambda w, batch: jnp.clip(product(w, batch), -50, 50), ["b: max", "b: min"]),
+        (lambda w, batch: product(w, batch) * jnp.minimum(1.0, 50 / w), ["b: min"]),
         (lambda w, batch: jnp.minimum(product(w, batch), 1), []),
         (lambda w, batch: product(w, batch) * batch["mask"], ["b: mul"]),
         (lambda w, batch: product(w, batch) * batch["part"], []),

@@ -13,6 +13,7 @@ from harness.bisecting.capture import capture
 W = {"w": jnp.arange(1.0, 4)}
 TOKENS = {"x": jnp.arange(3.0), "seen": jnp.asarray([True, False, True]), "at": jnp.arange(3)}
 Step = Callable[[Any, Any], jax.Array]
+FALSE = "gt false everywhere"
 
 
 def told(a: Step, b: Step) -> list[str]:
@@ -23,9 +24,9 @@ def told(a: Step, b: Step) -> list[str]:
 
         return capture(both, W, TOKENS)
 
-    lines = untested.lines(("a", "b"), (captured(a), captured(b)))
-    assert all("untested_test.py:" in line for line in lines)
-    return [f"{line[:1]}: {line.partition(' (')[2].removesuffix(')')}" for line in lines]
+    found = [*untested.places(("a", "b"), (captured(a), captured(b)))]
+    assert all("untested_test.py:" in place for place, _ in found)
+    return [*dict.fromkeys(f"{place[:1]}: {what}" for place, what in found)]
 
 
 def filled(fill: float) -> Step:
@@ -40,6 +41,27 @@ def added(fill: float) -> Step:
 
 def branched(w: jax.Array, batch: Any) -> jax.Array:
     return jax.lax.cond(batch["x"].sum() > 9, lambda w: 2 * w, lambda w: w, w) * batch["x"]
+
+
+def kept(limit: float) -> Step:
+    """As experts of limited capacity are: what is beyond is dropped."""
+    return lambda w, batch: w * batch["x"] * (jnp.cumsum(w) < limit).astype("float32")
+
+
+def gated(weight: float) -> Step:
+    """A term that comes in later."""
+    return lambda w, batch: (
+        w * batch["x"] + weight * (batch["x"].sum() > 1e3).astype("float32") * w**2
+    )
+
+
+def stepped(w: jax.Array, batch: Any) -> jax.Array:
+    return w * batch["x"] + jnp.floor(w / 10)
+
+
+def derived(w: jax.Array, batch: Any) -> jax.Array:
+    """Of extremes, absolute values and indices, which compare without being asked to."""
+    return jnp.abs(w) * jnp.clip(w, 0.5, 9).max() + jax.nn.logsumexp(w) + w[batch["at"]]
 
 
 def twice(weight: float) -> Step:
@@ -63,21 +85,32 @@ def picked(mode: str) -> Step:
         (filled(-1e9), filled(-jnp.inf), ["a: fills with -1e+09", "b: fills with -inf"]),
         (filled(-1e38), filled(-2e38), []),
         (added(-1e9), added(-1e4), ["a: fills with -1e+09", "b: fills with -10000"]),
-        (branched, branched, ["a: a branch not taken", "b: a branch not taken"]),
+        (
+            branched,
+            branched,
+            [f"{side}: {what}" for side in "ab" for what in ("a branch not taken", FALSE)],
+        ),
+        (kept(9), kept(9), ["a: lt true everywhere", "b: lt true everywhere"]),
+        (kept(9), kept(2), ["a: lt true everywhere"]),
+        (gated(0.1), gated(0.5), [f"a: {FALSE}", f"b: {FALSE}"]),
+        (stepped, stepped, ["a: floor 0.0 everywhere", "b: floor 0.0 everywhere"]),
+        (derived, derived, []),
         (twice(1e-30), twice(0.0), ["a: adds too little to count"]),
         (twice(1e-30), twice(1e-30), []),
         (
             product(None),
             product("highest"),
-            ["a: dot_general, precision default", "b: dot_general, precision highest"],
+            ["a: dot_general with precision default", "b: dot_general with precision highest"],
         ),
         (product("highest"), product("highest"), []),
         (
             picked("fill"),
             picked("clip"),
             [
-                "a: gather, mode fill_or_drop, scatter-add, mode fill_or_drop",
-                "b: gather, mode clip, scatter-add, mode clip",
+                "a: gather with mode fill_or_drop",
+                "a: scatter-add with mode fill_or_drop",
+                "b: gather with mode clip",
+                "b: scatter-add with mode clip",
             ],
         ),
     ],
