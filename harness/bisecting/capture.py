@@ -67,6 +67,14 @@ class Node:
         return np.asarray(array)
 
     @cached_property
+    def level(self) -> float | None:
+        """The one number that it holds, None for several."""
+        values = self.values
+        if not values.size or (values != values.flat[0]).any():
+            return None
+        return float(values.flat[0])
+
+    @cached_property
     def fingerprint(self) -> bytes:
         """Equal for values of equal type, shape and bits."""
         values = self.values

@@ -51,7 +51,7 @@ def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
         rest = [one for one in node.inputs if one is not kept]
         if kept is None or all(_is_same(one, kept) for one in rest):
             continue
-        if node.operation in ("mul", "div") and _level(kept) == 0:
+        if node.operation in ("mul", "div") and kept.level == 0:
             continue
         deciding = node.inputs[:1] if node.operation == "select_n" else rest
         if (
@@ -61,9 +61,9 @@ def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
         ):
             yield node, None
         elif node.operation in _LIMITS and kept.order not in given:  # reached everywhere
-            yield node, (node.operation, (_level(kept),))
+            yield node, (node.operation, (kept.level,))
         elif _is_bound(node, deciding, given):
-            yield node, (node.operation, tuple(sorted(map(_level, rest), key=str)))
+            yield node, (node.operation, tuple(sorted((one.level for one in rest), key=str)))
 
 
 def _is_asked(node: Node) -> bool:
@@ -93,12 +93,4 @@ def _is_bound(node: Node, deciding: Sequence[Node], given: set[int]) -> bool:
     if node.operation == "select_n":
         return all(one.operation != "is_finite" for one in deciding)
     nothing = _NOTHING.get(node.operation)
-    return all(one.order not in given and _level(one) != nothing for one in deciding)
-
-
-def _level(node: Node) -> float | None:
-    """The one number that an array holds, None for several."""
-    values = node.values
-    if not values.size or (values != values.flat[0]).any():
-        return None
-    return float(values.flat[0])
+    return all(one.order not in given and one.level != nothing for one in deciding)

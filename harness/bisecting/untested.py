@@ -47,23 +47,26 @@ def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
 
 
 def _comparisons(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
-    """Where numbers that are given to the step are all on one side of a limit."""
-    others = {_limits(node) for node in _alike(other)}
-    for node in _alike(trace):
-        if node.order <= trace.outputs["loss"].order or _limits(node) not in others:
+    """Where all numbers are on one side of a limit."""
+    others = {_limits(node) for node, _ in _alike(other)}
+    for node, is_given in _alike(trace):
+        is_forward = node.order <= trace.outputs["loss"].order
+        if (is_given and is_forward) or _limits(node) not in others:
             yield node, f"{node.operation} {str(node.values.flat[0]).lower()} everywhere"
 
 
-def _alike(trace: Trace) -> Iterator[Node]:
-    """The comparisons and steps that come out alike for all numbers."""
-    given: set[int] = set()  # what depends on anything that is given
+def _alike(trace: Trace) -> Iterator[tuple[Node, bool]]:
+    """Comparisons and steps that come out alike for all numbers; whether these are given to it."""
+    given: set[int] = set()
     unsaid = {node.order for node in _implied(trace)}
     for node in trace.nodes:
         if node.operation in _GIVEN or {one.order for one in node.inputs} & given:
             given.add(node.order)
-            asked = node.operation in _STEPS and node.at.source and node.order not in unsaid
-            if asked and node.values.size and (node.values == node.values.flat[0]).all():
-                yield node
+        if node.operation not in _STEPS or node.order in unsaid or not node.at.source:
+            continue
+        is_given = node.order in given
+        if (is_given or node.array.ndim) and node.level is not None:
+            yield node, is_given
 
 
 def _implied(trace: Trace) -> Iterator[Node]:
@@ -80,9 +83,9 @@ def _implied(trace: Trace) -> Iterator[Node]:
             yield node
 
 
-def _limits(node: Node) -> tuple[str, tuple[float, ...]]:
+def _limits(node: Node) -> tuple[str, tuple[float | None, ...]]:
     """The operation, and the numbers that it holds against."""
-    return node.operation, tuple(float(one) for one in node.literals)
+    return node.operation, tuple(one.level for one in node.inputs)
 
 
 def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:

@@ -178,4 +178,5 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
             yield f"{name}: what a call changes that is no array, {_listed(sorted(one.altered))}"
         if one.random:
             more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
-            yield f"{name}'s random state ({min(one.random)}{more})"
+            vain = "" if one.is_random else ", with which no step draws: is its dropout put to use?"
+            yield f"{name}'s random state ({min(one.random)}{more}){vain}"

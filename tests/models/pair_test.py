@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from models import seam
 from models.pair import Pair
@@ -149,6 +150,27 @@ def test_what_a_step_does_not_show_is_found_or_said() -> None:
         "what other numbers of the batch's weight make: all are 1",
         "a: its metrics error",
     )
+
+
+def test_dropout_that_is_never_put_to_use_is_said() -> None:
+    class Quiet(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.dense = nnx.Linear(2, 3, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.dropout(self.dense(x))
+
+    family = Pair(
+        sides={"a": lambda rngs: Quiet(rngs=rngs), "b": lambda rngs: Quiet(rngs=rngs)},
+        batch=lambda rng, size: {"x": rng.standard_normal((size, 2))},
+        loss=lambda model, batch: (model(batch["x"]) ** 2).mean(),
+    ).family("quiet")
+    assert family.matched is not None
+    vain = [line for line in family.matched().uncompared if "random state" in line]
+    assert [line.partition(", with")[2] for line in vain] == [
+        " which no step draws: is its dropout put to use?"
+    ] * 2
 
 
 def test_names_that_lead_elsewhere_are_told() -> None:

@@ -55,6 +55,12 @@ def gated(weight: float) -> Step:
     )
 
 
+def near(window: int) -> Step:
+    """As attention to the last ones is, of fewer than these."""
+    apart = jnp.arange(3)[:, None] - jnp.arange(3)[None, :]
+    return lambda w, batch: jnp.where((apart >= 0) & (apart < window), w * batch["x"], 0).sum(-1)
+
+
 def stepped(w: jax.Array, batch: Any) -> jax.Array:
     return w * batch["x"] + jnp.floor(w / 10)
 
@@ -95,6 +101,8 @@ def picked(mode: str) -> Step:
         (gated(0.1), gated(0.5), [f"a: {FALSE}", f"b: {FALSE}"]),
         (stepped, stepped, ["a: floor 0.0 everywhere", "b: floor 0.0 everywhere"]),
         (derived, derived, []),
+        (near(512), near(512), []),
+        (near(512), near(1024), ["a: lt true everywhere", "b: lt true everywhere"]),
         (twice(1e-30), twice(0.0), ["a: adds too little to count"]),
         (twice(1e-30), twice(1e-30), []),
         (
