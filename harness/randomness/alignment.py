@@ -84,7 +84,7 @@ def aligned(function: Callable[..., Any], numbers: Numbers) -> Callable[..., Any
 
         alone = draws.live(jax.make_jaxpr(keys)(*inputs))
         table = jnp.concatenate([*map(rows, core.jaxpr_as_fun(alone)(*inputs))])  # [keys, W]
-        count = jnp.maximum(numbers.numbers, 0).astype(jnp.uint32)
+        count = jnp.asarray(np.maximum(numbers.numbers, 0).astype(np.uint32))
         if numbers.stays.any():
             first = jax.random.wrap_key_data(jnp.asarray(numbers.first), impl="threefry2x32")
             key = draws.chosen(numbers.stays, first, key)

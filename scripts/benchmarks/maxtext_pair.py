@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import maxtext  # type: ignore[import-not-found,unused-ignore]
 import numpy as np
+import yaml
 from flax import linen
 from flax.linen import partitioning
 from maxtext.configs import pyconfig  # type: ignore[import-not-found,unused-ignore]
@@ -26,6 +27,7 @@ from maxtext.utils import (  # type: ignore[import-not-found,unused-ignore]
 
 from models.pair import Pair
 
+_BASE = Path(maxtext.__file__).parent / "configs" / "base.yml"
 # Its loss drops what of a batch is beyond per_device_batch_size.
 _SETTINGS = """run_name=pair hardware=cpu dataset_type=synthetic enable_checkpointing=False
  skip_jax_distributed_system=True override_model_config=True per_device_batch_size=512"""
@@ -38,8 +40,7 @@ _LINEN = "pure_nnx=False enable_nnx=False pure_nnx_decoder=False"
 
 @functools.cache
 def _config(settings: str) -> Any:
-    base = Path(maxtext.__file__).parent / "configs" / "base.yml"
-    return pyconfig.initialize(["", str(base), *f"{_SETTINGS} {settings}".split()])
+    return pyconfig.initialize(["", str(_BASE), *f"{_SETTINGS} {settings}".split()])
 
 
 def _mesh(devices: Any, settings: str) -> jax.sharding.Mesh:
@@ -49,7 +50,7 @@ def _mesh(devices: Any, settings: str) -> jax.sharding.Mesh:
 
 def _axes() -> dict[str, tuple[str, ...]]:
     """On which axes of that mesh MaxText's rules lay an axis: of several, the first."""
-    rules = reversed(_config(_OWN).logical_axis_rules)
+    rules = reversed(yaml.safe_load(_BASE.read_text())["logical_axis_rules"])
     return {name: (over,) if isinstance(over, str) else tuple(over) for name, over in rules}
 
 
