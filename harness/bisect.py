@@ -39,8 +39,8 @@ def parser() -> cli.Parser:
         " here",
     )
     add("--case", help="a case's name or a YAML file; needed without --twins")
-    add("--twins", metavar="MODULE", help="a pair of your own, see models/pair.py")
-    add("--a", metavar="NAME", help="the implementation that is right (default: the pair's first)")
+    add("--twins", metavar="MODULE", help="two models of your own, as of harness run")
+    add("--a", metavar="NAME", help="the implementation taken as right (default: the pair's first)")
     add("--b", metavar="NAME", help="the one to be compared with it (default: the pair's second)")
     add(
         "--size", default="tiny", choices=["tiny", "awkward", "full"], help="awkward: widths that"
@@ -136,9 +136,9 @@ def _require_one_question(arguments: Namespace) -> None:
     }
     given = [name for name, is_asked in asked.items() if is_asked]
     if len(given) > 1:
-        raise UserError(f"{' and '.join(given)}: only one of them")
+        raise UserError(f"{' and '.join(given)}: give only one of them")
     if given and arguments.b is not None:
-        raise UserError(f"{given[0]}: is about --a alone, without --b")
+        raise UserError(f"{given[0]}: is of --a alone; leave out --b")
 
 
 def _told(found: Found, phases: Phases, of: str = "") -> int:

@@ -22,10 +22,10 @@ def parser() -> cli.Parser:
         description="Says what differs between the runs A and B, and how surely. Each is a run id,"
         " a record file, a run's folder, a folder of repeats (FOLDER:impl for one"
         " implementation's), or case:impl for the latest run.",
-        epilog="Intervals hold with 99 %. Exit codes: 0 fine, 2 bad input; with --gate also"
-        " 1 B is worse than A, 3 not comparable, or one run a side, which does not show speed,"
-        " or numbers that do not show whether the two are one. What else is not enough to say"
-        " does not fail the gate, but is told.",
+        epilog="Intervals are of 99 % confidence. Exit codes: 0 fine, 2 bad input; with --gate also"
+        " 1 B is worse than A, and 3 not comparable, one run a side, which does not show speed, or"
+        " numbers that do not show whether the two are one. What else is not enough to say is told"
+        " and does not fail the gate.",
     )
     add = arguments.add_argument
     add("a", metavar="A", help="the baseline")

@@ -1,4 +1,4 @@
-"""Prints what completes this command's words in a shell: `harness completion`."""
+"""Prints what lets bash complete options, cases and settings: `harness completion`."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""What is found here, and what mends what is wrong: `harness doctor`."""
+"""Says what is found on this machine, and how to mend what is wrong: `harness doctor`."""
 
 import contextlib
 import io

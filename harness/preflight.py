@@ -35,7 +35,7 @@ def parser() -> cli.Parser:
     add = arguments.add_argument
     add("--case", help="a case's name, a YAML file, or all; needed without --twins")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
-    add("--twins", metavar="MODULE", help="a pair of your own, see models/pair.py")
+    add("--twins", metavar="MODULE", help="two models of your own, as of harness run")
     add(
         "--topology",
         required=True,

@@ -29,7 +29,7 @@ def parser() -> cli.Parser:
     add("--list", action="store_true", help="show the cases and end")
     add("--case", help="a case's name (see --list) or a YAML file")
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both (default: both)")
-    add("--twins", metavar="MODULE", help="train a pair of your own, see models/pair.py")
+    add("--twins", metavar="MODULE", help="two models of your own: a module with PAIR = Pair(...)")
     add("--check", action="store_true", help="train nothing: say what the pair lacks or wastes, and"
         " where its sides differ by more than rounding")  # fmt: skip
     add("--size", default="auto", choices=["auto", "tiny", "awkward", "full"],
@@ -55,7 +55,7 @@ def parser() -> cli.Parser:
         help="let two models that use random keys of their own draw the same numbers: the n-th key"
         " of the one gives the bits of the other's n-th (--set run.align_random=true)",
     )
-    add("--devices", type=int, metavar="N", help="how many: made up on a CPU (default: what the"
+    add("--devices", type=int, metavar="N", help="how many: simulated on a CPU (default: what the"
         " sizes of parallel.* need), elsewhere checked")  # fmt: skip
     add(
         "--results-dir",

@@ -79,7 +79,9 @@ def load(
     if size != "full":
         sizes = families.load(twins, chosen[0]).sizes
         if size == "awkward" and size not in sizes:
-            raise UserError(f"--size {size}: the pair tells none; known are full and tiny")
+            raise UserError(
+                f"--size {size}: the pair gives no sizes for it; known are full and tiny"
+            )
         said["data.sequence_length"] = (TINY_SEQUENCE_LENGTH, f"--size {size}")
         said |= {
             key if "." in key else f"model.{key}": (value, f"--size {size}")
@@ -198,7 +200,7 @@ def _chosen(settings: _Settings, twins: str | None) -> tuple[str, str]:
     if family not in families.names():
         raise UserError(
             f"{where}: model.family={family!r}: must be one of {', '.join(families.names())};"
-            " a module of your own goes by --twins"
+            " --twins takes a module of your own"
         )
     try:
         optimizers.load(str(optimizer))

@@ -190,7 +190,7 @@ class Case:
     parallel: Parallel = Parallel()
     pipeline: Pipeline = Pipeline()
     family: str = "decoder"
-    """The model: a folder of models/. A module of your own goes by --twins instead."""
+    """The model: a folder of models/. --twins takes a module of your own instead."""
     optimizer: str = "adamw"
     """The optimizer: a file of harness/optimizers/, or a module of your own by its full name."""
     twins: str | None = None

@@ -124,7 +124,7 @@ def _number(found: Comparison, is_aligned: bool) -> tuple[str, str]:
     if ratio is not None and speed.by != "one run" and not is_aligned:
         about = f"step time, {found.names[1]} to {found.names[0]}"
         if ratio.low is not None and ratio.high is not None:
-            about += f"; {percent(ratio.low)} to {percent(ratio.high)} with 99 %"
+            about += f"; 99 % interval {percent(ratio.low)} to {percent(ratio.high)}"
         return percent(ratio.value), about
     if parity.loss.equal:
         digits = "" if parity.digits is None else ", in the digits that are known"

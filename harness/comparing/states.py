@@ -86,7 +86,7 @@ def _fares(
         if part in changed:
             found = changed[part]
             of = f"{len(found)} of {counted(count, 'array')} of {part} differ"
-            yield of if len(found) == count else f"{of} ({shortlist(found, 2)})"
+            yield of if len(found) == count else f"{of} ({shortlist(found, 1)})"
         else:
             yield f"{part} equal"
 

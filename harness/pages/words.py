@@ -168,6 +168,11 @@ def label(content: Any) -> str:
     return f"{text[:12]}" if _HASH.fullmatch(text) else clean(text, 200)
 
 
+def unbroken(text: str) -> Markup:
+    """A sentence whose percent signs stay with their numbers."""
+    return Markup(str(escape(clean(text))).replace(" %", "&nbsp;%"))
+
+
 def signed(value: float) -> str:
     """A difference, with its sign and all the digits it was given."""
     return f"{value:+.6g}"
@@ -192,6 +197,7 @@ def millions(value: float) -> str:
 
 
 FILTERS = {
+    "unbroken": unbroken,
     "asis": figure(as_is),
     "signed": figure(signed),
     "flop": figure(flop),

@@ -36,7 +36,7 @@ class Caution(Enum):
         " overflowed, and only the scale changed",
         "",
     )
-    NO_FLOPS = ("no TFLOP and no MFU: the twins have no tflop_per_step", "")
+    NO_FLOPS = ("no TFLOP and no MFU: the model gives no tflop_per_step", "")
     UNUSED = ("{key}={value}: not used, as {why}", "")
     NO_BUBBLE = (
         "pipeline.bubble_percent.measured is null: a step is one program whose idle stages compute"

@@ -88,7 +88,7 @@ class Experiment:
         if self._pair.evaluation is None and self._changing:
             why = " and ".join(self._changing)
             raise SeamError(
-                [f"{self._where}: {why}: must say by evaluation= how it is evaluated, as by loss="]
+                [f"{self._where}: {why}: evaluation= must say how it is evaluated, as loss= does"]
             )
         return config
 

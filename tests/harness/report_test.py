@@ -410,7 +410,7 @@ def test_a_line_of_ten_megabytes_stays_out_of_the_page(tmp_path: Path) -> None:
     tracemalloc.stop()
     page = page_of(site, "runs/long-")
     assert len(page.source) < 2_000_000
-    assert "3 lines; 0 that tell of an error, 1 of a warning." in page.text
+    assert "3 lines, 0 with an error, 1 with a warning." in page.text
     assert "9.155 MiB are left out here" in page.text
     assert page.text.rstrip().endswith("Warning: the end")
     assert len(page_of(site, "runs/words-").source) < 200_000

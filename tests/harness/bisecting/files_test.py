@@ -89,9 +89,9 @@ def test_what_is_no_such_file_is_a_line(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["a", "b", "c"], "a b c: must be two files at most"),
-        (["a", "--save", "b"], "FILE and --save: only one of them"),
-        (["--save", "a", "--against", ""], "--save and --against: only one of them"),
-        (["a", "--b", "nnx"], "FILE: is about --a alone, without --b"),
+        (["a", "--save", "b"], "FILE and --save: give only one of them"),
+        (["--save", "a", "--against", ""], "--save and --against: give only one of them"),
+        (["a", "--b", "nnx"], "FILE: is of --a alone; leave out --b"),
         (["--case", "03_dropout", "--against", "'"], '--against "\'": No closing quotation'),
     ],
 )

@@ -61,7 +61,7 @@ def test_slower_in_turns_is_said_with_its_interval() -> None:
     assert found.outcome == "worse"
     assert found.words.startswith("the same numbers; not the same speed")
     assert 18 < float(found.number.removesuffix(" %")) < 22
-    assert "with 99 %" in found.about
+    assert "; 99 % interval +" in found.about
 
 
 def test_one_run_a_side_shows_no_speed() -> None:

@@ -32,7 +32,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_it_tells_what_fits_and_what_a_slice_is_paid_for(results: Path) -> None:
     page = slices_page.page("slices.html", gathering.gather([results]))
-    assert "75 %</data> free" in page
+    assert "75 %</data></a>" in page
     assert page.count("does not fit") == 1
     for value in (32 * 1000 * 0.06 / 60, 32 * 1e6 / 6400 * 0.06 / 60, 32 * 30.0 / 60):
         assert f'<data value="{value!r}">' in page

@@ -23,6 +23,10 @@ def test_a_time_is_shown_in_the_unit_that_suits_it(value: float, shown: str) -> 
     assert words.seconds(value) == shown
 
 
+def test_a_percent_sign_stays_with_its_number_and_no_text_is_markup() -> None:
+    assert words.unbroken("<b> -3.0 %\x00") == "&lt;b&gt; -3.0&nbsp;%\N{REPLACEMENT CHARACTER}"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "shown"),
     [
