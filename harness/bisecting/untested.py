@@ -6,6 +6,7 @@ or an index out of range heeds.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -48,15 +49,18 @@ def _untested(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
 
 def _comparisons(trace: Trace, other: Trace) -> Iterator[tuple[Node, str]]:
     """Where all numbers are on one side of a limit."""
-    others = {_limits(node) for node, _ in _alike(other)}
-    for node, is_given in _alike(trace):
+    others = {limits for _, limits, _ in _alike(other)}
+    for node, limits, is_given in _alike(trace):
         is_forward = node.order <= trace.outputs["loss"].order
-        if (is_given and is_forward) or _limits(node) not in others:
+        if (is_given and is_forward) or limits not in others:
             yield node, f"{node.operation} {str(node.values.flat[0]).lower()} everywhere"
 
 
-def _alike(trace: Trace) -> Iterator[tuple[Node, bool]]:
-    """Comparisons and steps that come out alike for all numbers; whether these are given to it."""
+def _alike(trace: Trace) -> Iterator[tuple[Node, tuple[Any, ...], bool]]:
+    """Comparisons and steps that come out alike for all numbers.
+
+    Each with the numbers that it holds against, and whether what it compares is given to the step.
+    """
     given: set[int] = set()
     unsaid = {node.order for node in _implied(trace)}
     for node in trace.nodes:
@@ -66,7 +70,8 @@ def _alike(trace: Trace) -> Iterator[tuple[Node, bool]]:
             continue
         is_given = node.order in given
         if (is_given or node.array.ndim) and node.level is not None:
-            yield node, is_given
+            held = (one.level for one in node.inputs if one.order not in given)
+            yield node, (node.operation, *held), is_given
 
 
 def _implied(trace: Trace) -> Iterator[Node]:
@@ -81,11 +86,6 @@ def _implied(trace: Trace) -> Iterator[Node]:
                 yield node
         elif node.operation in _STEPS and first.order in bent:
             yield node
-
-
-def _limits(node: Node) -> tuple[str, tuple[float | None, ...]]:
-    """The operation, and the numbers that it holds against."""
-    return node.operation, tuple(one.level for one in node.inputs)
 
 
 def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
