@@ -175,16 +175,20 @@ class Experiment:
         return found
 
     def _unlinked(self, learnt: Learnt, a: Probe, b: Probe) -> list[str]:
-        """A line for each parameter that has no partner, or one of another type."""
-        probes = (a, b)
-        found = [
-            f"{self._where}: {self._names[side]} has the parameter {path}"
-            f" {list(probes[side].params[path].shape)}, {self._names[1 - side]} has nothing that"
-            " could be it"
-            for side in (0, 1)
-            for path in learnt.alone[side]
-            if path in probes[side].params
-        ]
+        """A line for each side with parameters that have no partner, or one of another type."""
+        found = []
+        for side, probe in enumerate((a, b)):
+            alone = [path for path in learnt.alone[side] if path in probe.params]
+            if not alone:
+                continue
+            shapes = [f"{path} {list(probe.params[path].shape)}" for path in alone]
+            numbers = sum(probe.params[path].size for path in alone)
+            several = f"{len(alone)} parameters of {numbers:,} numbers"
+            found.append(
+                f"{self._where}: {self._names[side]} has"
+                f" {'1 parameter' if len(alone) == 1 else several} that nothing of"
+                f" {self._names[1 - side]} could be: {findings.listed(shapes)}"
+            )
         for link in learnt.params if not found else ():
             one, other = a.params[link.a[0][0]], b.params[link.b[0][0]]
             if one.dtype != other.dtype:

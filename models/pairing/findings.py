@@ -38,7 +38,7 @@ def told(names: Sequence[str], found: Findings) -> Matched:
     learnt, further = found.learnt, found.further
     both = " and ".join(names)
     at_once = _differing(both, learnt)
-    started = [f"fresh models hold other numbers: {_listed(further.started)}"]
+    started = [f"fresh models hold other numbers: {listed(further.started)}"]
     return Matched(
         names=tuple(links.lines([*learnt.params, *learnt.state])),
         alone=tuple(_alone(names, found)),
@@ -90,7 +90,7 @@ def _written(names: Sequence[str], found: Findings) -> Iterator[str]:
     """Parameters that a model changes itself, which its own loop would carry on."""
     for name, probe in zip(names, found.probes, strict=True):
         if probe.written:
-            paths = _listed(sorted(probe.written))
+            paths = listed(sorted(probe.written))
             yield (
                 f"{name} writes into its parameters when it is called, and a step here leaves that"
                 f" out; what is no nnx.Param is carried on: {paths}"
@@ -107,7 +107,7 @@ def _crossed(names: Sequence[str], learnt: Learnt) -> Iterator[str]:
         told = [f"{one} is {renamed[one]}" for one in sorted(crossed)]
         yield (
             f"what {names[0]} and {names[1]} call by one name does not do one thing, so that a"
-            f" checkpoint that is carried over by names makes another model: {_listed(told)}"
+            f" checkpoint that is carried over by names makes another model: {listed(told)}"
         )
 
 
@@ -132,10 +132,11 @@ def _evaluated(names: Sequence[str], further: Further) -> Iterator[str]:
 
 
 def _far(apart: Mapping[str, float]) -> str:
-    return _listed([f"{name}, {100 * far:.2g} % apart" for name, far in apart.items()])
+    return listed([f"{name}, {100 * far:.2g} % apart" for name, far in apart.items()])
 
 
-def _listed(lines: Sequence[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
     more = len(lines) - _FEW
     return "; ".join(lines[:_FEW]) + (f"; and {more} more" if more > 0 else "")
 
@@ -161,7 +162,7 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
         yield f"how they are evaluated ({' and '.join(found.unsaid)}, and there is no evaluation=)"
     a, b = found.probes
     if found.further.unused:
-        yield f"what no step takes: {_listed(found.further.unused)}"
+        yield f"what no step takes: {listed(found.further.unused)}"
     for array in sorted(a.ignored & b.ignored):
         yield f"what neither side takes of the batch: {array}"
     for array in sorted(a.batches[0].keys() - (a.ignored & b.ignored)):
@@ -175,7 +176,7 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
         if one.metrics - other.metrics:
             yield f"{name}: its metrics {', '.join(sorted(one.metrics - other.metrics))}"
         if one.altered:
-            yield f"{name}: what a call changes that is no array, {_listed(sorted(one.altered))}"
+            yield f"{name}: what a call changes that is no array, {listed(sorted(one.altered))}"
         if one.random:
             more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
             vain = "" if one.is_random else ", with which no step draws: is its dropout put to use?"
