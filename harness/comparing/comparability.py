@@ -23,6 +23,7 @@ _TWINS = "case.config.twins"
 _HEAVIEST = ((_TWINS, "case.config.model.family"), ("status", "steps"), ("size", "recipe"))
 _BEGUN = ("case.global_batch", "case.schedule_steps")  # kept by a run that goes on
 _DEVICES, _LENGTH = "environment.device_count", "case.config.run.steps"
+_ENVIRONMENT = "environment."
 _NOT_COMPARED = ("environment.time", *_SEVERE)
 _ENDED_WELL = ("completed", "imported")
 
@@ -58,7 +59,7 @@ def differences(
     for key in _SEVERE:
         found += _difference(key, first, second, "severe")
     found += _begun(first, second)
-    environment = [f"environment.{key}" for key in first["environment"]]
+    environment = [_ENVIRONMENT + key for key in {**first["environment"], **second["environment"]}]
     for key in [*_MILD, *(key for key in environment if key not in _NOT_COMPARED)]:
         found += _difference(key, first, second, "mild")
     named = [replace(one, severity="intended") if one.key in across else one for one in found]
@@ -169,12 +170,15 @@ def _value(record: Record, key: str) -> Any:
         default = later_default(setting)
         absent = _NOT_THERE if default is NO_DEFAULT else default
         return record["case"]["config"].get(setting, absent)
+    if key.startswith(_ENVIRONMENT):  # older records do not tell all of it
+        return record["environment"].get(key.removeprefix(_ENVIRONMENT))
     return at(record, key)
 
 
 def _check(across: Sequence[str], a: Record, b: Record) -> None:
     known = ["case.hash", "status", "recipe", *_SEVERE, *_MILD, *_BEGUN]
-    known += [f"environment.{key}" for key in a["environment"] if key != "time"]
+    environment = {**a["environment"], **b["environment"]}
+    known += [_ENVIRONMENT + key for key in environment if key != "time"]
     known += [_CONFIG + key for key in sorted({*a["case"]["config"], *b["case"]["config"]})]
     for name in across:
         if name not in known:

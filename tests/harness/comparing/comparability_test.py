@@ -137,3 +137,14 @@ def test_a_log_is_not_known_to_be_the_same_experiment() -> None:
     (severe,) = (one for one in found.differences if one.severity == "severe")
     assert severe.key == "case.hash"
     assert "not known to be the same experiment: B has none" in severe.words
+
+
+def test_what_one_record_does_not_tell_of_its_environment_is_unknown() -> None:
+    """As older records and those of others' runs do not tell the mesh."""
+    told = make(1)
+    told["environment"]["mesh"] = {"fsdp": 8}
+    for a, b, side in ((told, make(1), "B"), (make(1), told, "A")):
+        compared = comparison.compare([a], [b])
+        (found,) = (one for one in compared.differences if one.key == "environment.mesh")
+        assert (found.severity, found.unknown) == ("mild", side)
+        assert comparison.compare([a], [b], ["environment.mesh"]).comparable
