@@ -203,7 +203,9 @@ def _validator() -> Callable[[object], object]:
     # validator checks a thousand steps in a few milliseconds.
     import fastjsonschema
 
-    validator: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
+    validator: Callable[[object], object] = fastjsonschema.compile(
+        schema(), use_default=False, detailed_exceptions=False
+    )
     return validator
 
 
