@@ -5,7 +5,6 @@ from pathlib import Path
 
 from harness.comparing import badge, comparison, comparison_text, compiled
 from harness.comparing.model import USUAL, Comparison, Limits
-from harness.pages import comparison_page
 from harness.records import finding
 from harness.terminal import cli, outputs
 from harness.terminal.console import Console
@@ -68,7 +67,7 @@ def main(argv: list[str]) -> int:
         for path, text in (
             (arguments.json, comparison_text.as_json),
             (arguments.benchmark, comparison_text.benchmark),
-            (arguments.page, comparison_page.page),
+            (arguments.page, _page),
             (arguments.badge, badge.badge),
             (_file(arguments.markdown), comparison_text.markdown),
         )
@@ -94,6 +93,12 @@ def main(argv: list[str]) -> int:
     for path, text in files.items():
         outputs.write(path, text(compared))
     return _gate(compared) if arguments.gate else 0
+
+
+def _page(compared: Comparison) -> str:
+    from harness.pages import comparison_page  # imports much, for a page alone
+
+    return comparison_page.page(compared)
 
 
 def _file(markdown: str | None) -> Path | None:

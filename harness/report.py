@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from harness.pages import gathering, site
 from harness.terminal import cli
 from harness.terminal.console import Console
 
@@ -28,6 +27,8 @@ def parser() -> cli.Parser:
 def main(argv: list[str]) -> int:
     """Writes the report; returns the exit code."""
     arguments = parser().parse_args(argv)
+    from harness.pages import gathering, site  # import much, which help and bad input do not need
+
     site.check(arguments.output)  # refused now, not after all is read
     with Console() as console:
         console.begin("read and compare the records", announced=False)

@@ -6,15 +6,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.bisecting import examining
 from harness.cases import families, reading
 from harness.cases.settings import Case
-from harness.records import record, storage
-from harness.records.run_folder import check_writable
+from harness.records import record, run_folder, storage
+from harness.saving import folders
 from harness.terminal import cli, installing
 from harness.terminal.errors import UserError
-from harness.training import devices, session, several, turns_session
-from harness.training.children import Children
+from harness.training import devices
+from harness.training.options import CPU_TURNS_SECONDS, TURNS_SECONDS, Options
 
 _CHANGED = ("set", "recipe", "nnx_state", "init")  # what --against may hold
 
@@ -93,7 +92,7 @@ def parser() -> cli.Parser:
         type=float,
         metavar="SECONDS",
         help="turns end after so long at the latest (default:"
-        f" {turns_session.CPU_SECONDS:g} on a CPU, {turns_session.USUAL_SECONDS:g} elsewhere)",
+        f" {CPU_TURNS_SECONDS:g} on a CPU, {TURNS_SECONDS:g} elsewhere)",
     )
     add("--in-turns", nargs=2, metavar="RUN_ID", help="run two complete runs again, in turns")
     devices.add_options(arguments)
@@ -101,7 +100,10 @@ def parser() -> cli.Parser:
 
 
 def main(argv: list[str]) -> int:
-    """Runs what the arguments say; returns the exit code."""
+    """Runs what the arguments say; returns the exit code.
+
+    Imports JAX only once nothing is left to be refused without it.
+    """
     arguments = parser().parse_args(argv)
     if arguments.list:
         return _list_cases()
@@ -111,32 +113,72 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--restore-what {arguments.restore_what}: only with --restore")
     _require_nnx(arguments)
     _require_limits(arguments)
+    options = _options(arguments)
     if arguments.in_turns is not None:
-        limits = arguments.precision, arguments.turns_seconds
-        return turns_session.run(_options(arguments), tuple(arguments.in_turns), *limits)
+        return _turns(options, arguments)
     if arguments.resume is not None:
-        record.check_run_id(arguments.resume)
-        return session.resume(_options(arguments), arguments.resume)
+        return _resume(options, arguments.resume)
     if arguments.check:
         return _check(arguments)
+    return _run(options, arguments, argv)
+
+
+def _turns(options: Options, arguments: Namespace) -> int:
+    if _are_alone(options):
+        for run_id in arguments.in_turns:
+            run_folder.complete("--in-turns", options.results, run_id)
+    from harness.training import turns_session
+
+    limits = arguments.precision, arguments.turns_seconds
+    return turns_session.run(options, tuple(arguments.in_turns), *limits)
+
+
+def _resume(options: Options, run_id: str) -> int:
+    record.check_run_id(run_id)
+    place = options.results / run_id
+    with storage.errors_told(place):
+        is_empty = not (place.is_dir() and any(place.iterdir()))
+    if is_empty and _are_alone(options):
+        raise run_folder.not_there("--resume", options.results, run_id)
+    from harness.training import session
+
+    return session.resume(options, run_id)
+
+
+def _are_alone(options: Options) -> bool:
+    """Whether what is not found is not there; one of several hosts need not see what others do."""
+    return devices.are_alone(options.processes)
+
+
+def _run(options: Options, arguments: Namespace, argv: Sequence[str]) -> int:
     if arguments.repeats < 1:
         raise UserError(f"--repeats {arguments.repeats}: must be at least 1")
     if arguments.run_id is not None:
         record.check_run_id(arguments.run_id)
-    check_writable(arguments.results_dir)
+    run_folder.check_writable(options.results)
     variants = _variants(arguments, argv)
     case = _load(arguments)  # refused now, not by each process
+    # A run of a name may go on, and then needs nothing of what it began with.
+    if options.restore is not None and arguments.run_id is None and _are_alone(options):
+        folders.require(options.restore)
+    if devices.platform() == "cpu":
+        devices.cpu_count(options.devices, options.processes, case.parallel.fixed)
     if len(variants) * arguments.repeats == 1:
-        return session.run(_options(arguments), arguments.impl, arguments.run_id)
+        from harness.training import session
+
+        return session.run(options, arguments.impl, arguments.run_id)
     if case.checkpoint.directory is not None:
         raise UserError(
             f"checkpoint.directory={case.checkpoint.directory}: is one run's;"
             " give --impl, and neither --repeats nor --against"
         )
+    from harness.training import several
+    from harness.training.children import Children
+
     wanted = several.Wanted(
         variants, arguments.repeats, arguments.run_id, in_turns=not arguments.no_turns
     )
-    return several.run(wanted, Children(argv, devices.told(arguments)))
+    return several.run(wanted, Children(argv, options.processes))
 
 
 def _require_nnx(arguments: Namespace) -> None:
@@ -160,10 +202,10 @@ def _require_limits(arguments: Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be a number above 0")
 
 
-def _options(arguments: Namespace) -> session.Options:
+def _options(arguments: Namespace) -> Options:
     more = [] if arguments.steps is None else [f"run.steps={arguments.steps}"]
     more += ["run.align_random=true"] if arguments.align_random else []
-    return session.Options(
+    return Options(
         case=_case(arguments),
         size=arguments.size,
         recipe=arguments.recipe,
@@ -207,6 +249,10 @@ def _list_cases() -> int:
 
 def _check(arguments: Namespace) -> int:
     size = "full" if arguments.size == "auto" else arguments.size
+    devices.cpu_count(arguments.devices)
+    _load(arguments, size)
+    from harness.bisecting import examining
+
     return examining.examine(
         lambda one: _load(arguments, one), _case(arguments), size, arguments.devices
     )

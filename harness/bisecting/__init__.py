@@ -1,3 +1,3 @@
 """One step computed operation by operation, and where two of them part."""
 
-__all__ = ["asking", "computing", "examining", "files", "telling"]
+__all__ = ["answering", "asking", "computing", "examining", "files", "telling"]

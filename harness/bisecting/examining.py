@@ -22,7 +22,7 @@ def examine(
 
     load: the case, called `case_name`, of a size; what is compiled or computed is tiny.
     """
-    cpus = devices.prepare_cpus(device_count or _DEVICES)
+    cpus = devices.prepare_cpus(_DEVICES if device_count is None else device_count)
     with Console() as console:
 
         def tell(lines: Iterable[str]) -> None:

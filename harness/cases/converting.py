@@ -8,7 +8,6 @@ import types
 import typing
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from harness.terminal.errors import UserError
@@ -90,6 +89,8 @@ def _other(value: Any, default: Any, where: str) -> Any:
     if value == text(default):
         return default
     if _data_type(default) is not None and _data_type(value) is not None:
+        import numpy as np
+
         return type(default)(value) if isinstance(default, np.dtype) else np.dtype(value).type
     if isinstance(default, tuple | list):
         try:
@@ -102,6 +103,8 @@ def _other(value: Any, default: Any, where: str) -> Any:
 
 def _data_type(value: Any) -> str | None:
     """The name of an array's data type, such as bfloat16; None of anything else."""
+    import numpy as np  # which is half of the time that it takes to refuse another setting
+
     try:
         kind = np.dtype(value) if value is not None else np.dtype(object)
     except TypeError:

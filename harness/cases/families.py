@@ -103,7 +103,13 @@ def chosen(family: Family, impl: str) -> tuple[str, ...]:
     """The implementations that `--impl` asks for."""
     if impl == "both":
         return family.names
-    if impl not in family.names:
-        known = ", ".join(map(repr, (*family.names, "both")))
-        raise UserError(f"argument --impl: invalid choice: {impl!r} (choose from {known})")
+    require(family, "--impl", impl, "both")
     return (impl,)
+
+
+def require(family: Family, option: str, name: str | None, *others: str) -> None:
+    """Raises UserError where an option names none of a family's implementations, nor another."""
+    known = (*family.names, *others)
+    if name is not None and name not in known:
+        told = ", ".join(map(repr, known))
+        raise UserError(f"argument {option}: invalid choice: {name!r} (choose from {told})")

@@ -171,6 +171,22 @@ def replace_record(results: Any, record: Record) -> None:
         path.write_bytes((Path(folder) / path.name).read_bytes())
 
 
+def not_there(option: str, results: Any, run_id: str) -> UserError:
+    """What to say of a run that an option names and that has left nothing."""
+    return UserError(f"{option} {run_id}: {results / run_id / 'record.json'} is not there")
+
+
+def complete(option: str, results: Any, run_id: str) -> Record:
+    """The record of a run that an option names; UserError unless it is there and complete."""
+    record_module.check_run_id(run_id)
+    found = earlier_record(results, run_id)
+    if found is None:
+        raise not_there(option, results, run_id)
+    if found["status"] != "completed":
+        raise UserError(f"{option} {run_id}: the run is {found['status']}, not completed")
+    return found
+
+
 def check_writable(results: Any) -> None:
     """Raises UserError unless run folders can be made below `results`; a bucket tells later."""
     if storage.is_remote(results):

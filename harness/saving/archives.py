@@ -9,12 +9,11 @@ import jax
 import numpy as np
 
 from harness.saving import stacking
+from harness.saving.folders import ARCHIVE
 from harness.terminal import inputs
 from harness.terminal.errors import UserError
 from harness.terminal.text import one_line, shortlist
 from models.shared.trees import named_leaves
-
-SUFFIX = ".npz"
 
 
 def read(path: str | Path, params: Any, stack: str | None = None) -> Any:
@@ -31,7 +30,7 @@ def read(path: str | Path, params: Any, stack: str | None = None) -> Any:
             stored = np.load(file, allow_pickle=False)
             arrays = stacking.joined({name: stored[name] for name in stored.files}, stack)
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not readable as {SUFFIX}: {one_line(error)}") from None
+        raise UserError(f"{path}: not readable as {ARCHIVE}: {one_line(error)}") from None
     for verb, names in (
         ("lacks", wanted.keys() - arrays.keys()),
         ("holds, and this run has not,", arrays.keys() - wanted.keys()),

@@ -16,7 +16,7 @@ import jax
 
 from harness.cases.settings import Checkpoint
 from harness.records import sealing
-from harness.saving import digest, files, restoring, waiting
+from harness.saving import digest, files, folders, restoring, waiting
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.restoring import Restored, What
 from harness.terminal.errors import UserError
@@ -88,7 +88,7 @@ class Checkpointer:
     @functools.cached_property
     def _directory(self) -> Any:
         """The folder; opened when it is first needed, so that the run's record tells of a fault."""
-        return files.folder(self._given)
+        return folders.place(self._given)
 
     @property
     def enabled(self) -> bool:
@@ -103,7 +103,7 @@ class Checkpointer:
         """
         if not self._settings.enabled:
             return
-        numbers = files.step_numbers(self._directory)
+        numbers = folders.step_numbers(self._directory)
         if numbers and not resume:
             raise UserError(
                 f"{self._directory}: already holds checkpoints{self._owner(numbers[-1])};"
@@ -210,8 +210,8 @@ class Checkpointer:
         }
         ocp = files.orbax()
         items = {
-            files.STATE: ocp.args.StandardSave(nested(arrays)),
-            files.METADATA: ocp.args.JsonSave(sealing.sealed(metadata)),
+            folders.STATE: ocp.args.StandardSave(nested(arrays)),
+            folders.METADATA: ocp.args.JsonSave(sealing.sealed(metadata)),
         }
         if self._manager is None:
             self._manager = self._make_manager(ocp)

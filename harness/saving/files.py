@@ -2,27 +2,23 @@
 
 import functools
 import importlib
-import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from harness.records import sealing, storage
+from harness.records import sealing
 from harness.saving import foreign
 from harness.saving.digest import Digests
 from harness.saving.faults import CheckpointError, Damaged
+from harness.saving.folders import METADATA, STATE, is_foreign
 from harness.saving.foreign import Place
 from harness.terminal.errors import UserError
 from harness.terminal.text import one_line, safe, shortlist
-
-STATE, METADATA = "state", "metadata"  # a step's two items: the arrays, and JSON about them
 
 # What a failed read can be without the checkpoint being at fault.
 _NOT_DAMAGE = ("PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
@@ -62,40 +58,6 @@ def orbax() -> Any:
 
     sys.unraisablehook = report_others
     return module
-
-
-def folder(path: str | Path) -> Any:
-    """Where checkpoints lie: an absolute path on this machine, without `..`, or one in a bucket.
-
-    Raises UserError as `storage.place` does.
-    """
-    found = storage.place(str(path))
-    return Path(os.path.abspath(found)) if isinstance(found, Path) else found
-
-
-def step_numbers(directory: Any) -> list[int]:
-    """The steps in a folder, whole or not, without temporary folders and those named `N.bad`."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
-
-
-def is_step(path: Any) -> bool:
-    """Whether a folder is one step, not a folder of steps."""
-    return any((path / item).is_dir() for item in (STATE, METADATA)) or foreign.is_step(path)
-
-
-def is_foreign(path: Any) -> bool:
-    """Whether a step is another program's: ours have metadata beside the state, with a seal."""
-    if (path / METADATA / METADATA).is_file():
-        try:
-            metadata = json.loads((path / METADATA / METADATA).read_text())
-        except (OSError, ValueError, RecursionError):
-            return False
-        return not (isinstance(metadata, dict) and {"sha256", "digests"} & metadata.keys())
-    if any((path / METADATA / name).exists() for name in foreign.OTHER_METADATA):
-        return True
-    return foreign.is_step(path) and not foreign.expects(path, METADATA)
 
 
 def read_step(path: Any) -> StoredStep:

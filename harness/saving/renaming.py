@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.saving import files
+from harness.saving import files, folders
 from harness.saving.files import StoredStep
 from harness.terminal.errors import UserError
 from models.shared.trees import nested
@@ -37,7 +37,7 @@ def write(step: StoredStep, rename: Rename, path: Path) -> tuple[int, int]:
     kept = len(arrays)
     ocp = files.orbax()
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(files.folder(path), nested(written | arrays))
+        checkpointer.save(folders.place(path), nested(written | arrays))
     return len(written) + kept, kept
 
 

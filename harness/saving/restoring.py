@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.cases.settings import is_free
 from harness.records.cautions import Caution
-from harness.saving import archives, digest, files, foreign, stacking
+from harness.saving import archives, digest, files, folders, foreign, stacking
 from harness.saving.faults import CheckpointError, Damaged
 from harness.saving.files import StoredStep
 from harness.terminal.errors import UserError
@@ -92,9 +92,9 @@ def about(path: str | Path) -> dict[str, Any] | None:
 
     None where no step of this project's is; whatever else is wrong with it is told by `restore`.
     """
-    folder = files.folder(path)
-    steps = [folder / str(number) for number in reversed(files.step_numbers(folder))]
-    for step in [folder] if files.is_step(folder) else steps:
+    folder = folders.place(path)
+    steps = [folder / str(number) for number in reversed(folders.step_numbers(folder))]
+    for step in [folder] if folders.is_step(folder) else steps:
         try:
             return files.read_step(step).metadata
         except (Damaged, CheckpointError, UserError, OSError):
@@ -112,14 +112,14 @@ def restore(
     Raises UserError for a path without checkpoints or of other shapes, CheckpointError when
     nothing good is there. An archive of numpy's gives its parameters alone.
     """
-    if str(path).endswith(archives.SUFFIX):
+    if str(path).endswith(folders.ARCHIVE):
         if what == "all":
             raise UserError(f"{path}: --restore-what all: an archive gives parameters alone")
         params = archives.read(path, state["params"], stacking.path_of(case))
         return Restored({"params": params}, None, str(path))
-    folder = files.folder(path)
+    folder = folders.place(path)
     choice = _Choice(case, what, any_case=True)
-    if files.is_step(folder):
+    if folders.is_step(folder):
         try:
             return _restore_step(folder, state, choice)
         except Damaged as error:
@@ -141,7 +141,7 @@ def restore_newest(directory: Any, state: Any, case: Mapping[str, Any]) -> Resto
 
 def _restore_newest(directory: Any, state: Any, choice: _Choice) -> Restored | None:
     warnings: list[str] = []
-    for number in reversed(files.step_numbers(directory)):
+    for number in reversed(folders.step_numbers(directory)):
         path = directory / str(number)
         try:
             restored = _restore_step(path, state, choice)
@@ -252,7 +252,7 @@ def _raise_in_all_processes(problem: Damaged | None) -> None:
 
 def _set_aside(path: Any) -> str:
     """Renames a damaged step so that nobody takes it for good; says what became of it."""
-    if files.is_foreign(path):
+    if folders.is_foreign(path):
         return "left as it is"
     names = (f"{path.name}.bad{number}" for number in ("", *range(2, 1000)))
     target = next(path.with_name(name) for name in names if not path.with_name(name).exists())

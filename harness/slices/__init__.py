@@ -1,6 +1,7 @@
 """TPU slices that are not there: programs compiled for them, and what these will need and do."""
 
 __all__ = [
+    "answering",
     "forecast",
     "forecast_text",
     "prediction",

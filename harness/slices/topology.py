@@ -5,14 +5,17 @@ import importlib.util
 import math
 import os
 import re
-
-import jax
+import sys
+from typing import TYPE_CHECKING
 
 from harness import hardware
 from harness.hardware import Family
 from harness.terminal import installing
 from harness.terminal.errors import UserError
 from harness.terminal.text import nearest
+
+if TYPE_CHECKING:  # slices are known by their names without JAX
+    import jax
 
 _SEVERAL = re.compile(r"([1-9]\d{0,2})x(\D.*)")  # slices of one kind
 
@@ -45,7 +48,7 @@ class Slice:
         """Of one slice, such as 4x8."""
         return "x".join(map(str, self.shape))
 
-    def devices(self) -> list[jax.Device]:
+    def devices(self) -> "list[jax.Device]":
         """Devices that programs can be compiled for but not run on.
 
         Starts JAX on the CPU when it has not been started. Raises UserError without libtpu.
@@ -75,7 +78,9 @@ def prepare() -> None:
             "libtpu, the TPU's own compiler, is not installed; it needs no TPU:"
             f" {installing.command('tpu')}"
         )
-    jax.config.update("jax_platforms", "cpu")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # which JAX reads when it is imported
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 

@@ -2,13 +2,14 @@
 
 import shlex
 import sys
-from importlib import metadata
 
 _PROJECT = "linen-nnx-harness"
 
 
 def command(extra: str) -> str:
     """Installs an extra of pyproject.toml into the environment that runs this, from any folder."""
+    from importlib import metadata
+
     try:
         required = metadata.requires(_PROJECT) or []
     except metadata.PackageNotFoundError:  # files that were never installed, in their own folder

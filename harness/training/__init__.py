@@ -13,6 +13,8 @@ __all__ = [
     "evaluating",
     "joining",
     "losses",
+    "machine",
+    "options",
     "parallel",
     "phases",
     "pipeline_figures",

@@ -4,7 +4,6 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,39 +16,17 @@ from harness.records.recorder import Recorder
 from harness.records.run_folder import KILLED, RunFolder
 from harness.saving.checkpointer import Checkpointer
 from harness.saving.faults import CheckpointError
-from harness.saving.restoring import What
 from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.training import drawing, going_on, leftover, loop
 from harness.training.agreement import termination
-from harness.training.devices import Processes
+from harness.training.options import Options
 from harness.training.parallel.mesh import Grid
 from harness.training.stepping import Preempted, RunFailed
 from harness.training.timing import process_age_seconds
-from harness.training.train_step import NnxState
 from harness.training.watcher import Watcher
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_PREEMPTED = 1, 2, 42
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says of a run, checked as far as it can be without devices."""
-
-    case: str
-    size: str
-    recipe: str
-    overrides: tuple[str, ...]
-    devices: int | None
-    processes: Processes | None
-    results: Any  # a place, see storage
-    init: str
-    restore: str | None
-    profile: range
-    tensorboard: bool
-    twins: str | None = None
-    nnx_state: NnxState = "dict"
-    restore_what: What | None = None
 
 
 def run(

@@ -1,18 +1,20 @@
-"""The devices of this process and of all processes: chosen before JAX starts, then checked."""
+"""The devices of this process and of all processes: chosen before JAX is there, then checked."""
 
 import glob
 import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
-
-import jax
+from typing import TYPE_CHECKING
 
 from harness.terminal.errors import UserError
-from harness.training import joining
+
+if TYPE_CHECKING:  # what is told of devices can be read without JAX
+    import jax
 
 _MOST_CPU_DEVICES = 512
 _COORDINATOR_PORT = "8482"  # JAX's own
+_JOIN_SECONDS = 300  # for the others to come, as JAX has it
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,23 @@ def prepare(
     device_count: int | None,
     processes: Processes | None = None,
     fewest: int = 1,
-    join_seconds: float = joining.SECONDS,
-) -> list[jax.Device]:
+    join_seconds: float = _JOIN_SECONDS,
+) -> "list[jax.Device]":
     """Starts JAX on the machine's devices and returns them, those of all processes.
 
     `device_count` is forced on a CPU (when not given, the `fewest` that will do, or 1 a process)
     and checked elsewhere. Raises UserError when it is not what is there.
     """
+    import jax
+
+    from harness.training import joining
+
     kind = platform()
     if kind == "cpu":
         processes = processes or told_as_on_gke()
         jax.config.update("jax_platforms", "cpu")
-        process_count = processes.count if processes else 1
-        _force_cpu_devices(device_count or max(fewest, process_count), process_count)
+        total = cpu_count(device_count, processes, fewest)
+        _force_cpu_devices(total // (processes.count if processes else 1))
     _use_compilation_cache()
     if processes is not None:
         if kind == "cpu":
@@ -77,10 +83,12 @@ def prepare(
     return devices
 
 
-def prepare_cpus(count: int) -> list[jax.Device]:
+def prepare_cpus(count: int) -> "list[jax.Device]":
     """Starts JAX on so many CPU devices, whatever else the machine has, and returns them."""
+    import jax
+
     jax.config.update("jax_platforms", "cpu")
-    _force_cpu_devices(count, 1)
+    _force_cpu_devices(cpu_count(count))
     _use_compilation_cache()
     return jax.devices()
 
@@ -103,19 +111,27 @@ def platform() -> str:
     return "gpu" if glob.glob("/dev/nvidia[0-9]*") else "cpu"
 
 
-def _force_cpu_devices(total: int, process_count: int) -> None:
+def cpu_count(device_count: int | None, processes: Processes | None = None, fewest: int = 1) -> int:
+    """How many devices CPUs will be, of all processes; UserError for a number they cannot be."""
+    process_count = processes.count if processes else 1
+    total = max(fewest, process_count) if device_count is None else device_count
     if not 1 <= total <= _MOST_CPU_DEVICES or total % process_count:
         raise UserError(
             f"--devices {total}: must be 1 to {_MOST_CPU_DEVICES} on a CPU, and a multiple of the"
             f" {process_count} processes"
         )
-    count = total // process_count
+    return total
+
+
+def _force_cpu_devices(count: int) -> None:
+    import jax
+
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # something was computed already, such as a constant of a user's module
         if jax.local_device_count() != count:
             raise UserError(
-                f"--devices {total}: JAX has started with {jax.local_device_count()} already, as a"
+                f"--devices: JAX has started with {jax.local_device_count()} already, as a"
                 f" module computes something when it is imported; set JAX_NUM_CPU_DEVICES={count}"
             ) from None
 
@@ -128,6 +144,11 @@ def _hosts() -> list[str]:
 def coordinator_port() -> str:
     """Where JAX's coordinator listens, unless an address is given."""
     return os.environ.get("JAX_COORDINATOR_PORT", _COORDINATOR_PORT)
+
+
+def are_alone(processes: Processes | None) -> bool:
+    """Whether it is known, before JAX starts, that no other process trains with this one."""
+    return processes is None and platform() != "tpu" and told_as_on_gke() is None
 
 
 def told_as_on_gke() -> Processes | None:
@@ -143,6 +164,8 @@ def told_as_on_gke() -> Processes | None:
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another."""
+    import jax
+
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -18,7 +18,6 @@ from harness.training.agreement import agreed
 
 # How long a silent process is waited for before the others abort, so that the job can restart.
 _HEARTBEAT_SECONDS = 20
-SECONDS = 300  # for the others to come, as JAX has it
 _LOOK_SECONDS = 10  # a mount that hosts share may show a file late
 _FAILED = 1
 

@@ -16,7 +16,7 @@ from harness.cases.settings import Case
 from harness.records import history
 from harness.records.cautions import Caution
 from harness.records.recorder import Recorder
-from harness.saving import archives, digest, waiting
+from harness.saving import digest, folders, waiting
 from harness.saving.checkpointer import Checkpointer, preload
 from harness.saving.restoring import Restored, What
 from harness.terminal.errors import UserError
@@ -252,7 +252,7 @@ def _restored(
             _account_for(restored, checkpointer, recorder)
     if restored is None and plan.restore is not None:
         restored = checkpointer.restore(plan.restore, trainer.state, plan.restore_what)
-        if plan.restore.endswith(archives.SUFFIX):
+        if plan.restore.endswith(folders.ARCHIVE):
             params = beginning.as_fresh(plan.case, trainer.model, restored.state["params"])
             restored = replace(restored, state={"params": params})
     if restored is not None:

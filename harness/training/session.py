@@ -13,14 +13,14 @@ from harness.records.cautions import Caution
 from harness.records.ownership import Owner
 from harness.records.record import Record
 from harness.records.recorder import Recorder
-from harness.records.run_folder import RunFolder
+from harness.records.run_folder import RunFolder, not_there
 from harness.saving import restoring
 from harness.terminal.errors import UserError
 from harness.terminal.text import safe
 from harness.training import attempt, checking, devices, going_on, joining, leftover
 from harness.training.agreement import agreed
-from harness.training.attempt import Options as Options
 from harness.training.leftover import Left
+from harness.training.options import Options
 from harness.training.parallel import mesh
 from harness.training.parallel.mesh import Grid
 
@@ -76,7 +76,6 @@ def resume(options: Options, run_id: str) -> int:
     may be overridden. A run that is complete is left as it is. Raises UserError for a run that is
     not there, and for more steps than a complete one has had.
     """
-    path = options.results / run_id / "record.json"
     fewest = going_on.fewest_devices(options.results, run_id)
     run_devices = devices.prepare(options.devices, options.processes, fewest)
     with Owner() as owner:
@@ -85,7 +84,7 @@ def resume(options: Options, run_id: str) -> int:
             there = (options.results / run_id).is_dir()
             left = leftover.find(options.results, run_id, owner) if there else None
             if left is None:
-                raise UserError(f"--resume {run_id}: {path} is not there")
+                raise not_there("--resume", options.results, run_id)
             return left
 
         left = Left(*agreed(find))

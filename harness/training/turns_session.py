@@ -13,20 +13,18 @@ from harness.records.cautions import Caution
 from harness.records.ownership import Owner
 from harness.records.record import Record
 from harness.records.recorder import Recorder
-from harness.records.run_folder import earlier_record, replace_record
+from harness.records.run_folder import complete, replace_record
 from harness.saving.checkpointer import Checkpointer
 from harness.terminal.console import Console
 from harness.terminal.errors import UserError
 from harness.terminal.text import counted, one_line, percent, size
 from harness.training import accounting, checking, devices, going_on, loop, turns
 from harness.training.agreement import agreed, termination
-from harness.training.attempt import Options
+from harness.training.options import CPU_TURNS_SECONDS, TURNS_SECONDS, Options
 from harness.training.parallel import mesh
 from harness.training.pauses import Pauses
 from harness.training.stepping import Walk
 from harness.training.turns import Limits, Side
-
-CPU_SECONDS, USUAL_SECONDS = 10.0, 60.0
 
 
 def run(options: Options, run_ids: tuple[str, str], percent: float, seconds: float | None) -> int:
@@ -52,7 +50,8 @@ def _measure(
     fewest = going_on.fewest_devices(options.results, run_ids[0])
     run_devices = devices.prepare(options.devices, options.processes, fewest)
     if seconds is None:
-        seconds = CPU_SECONDS if run_devices[0].platform == "cpu" else USUAL_SECONDS
+        on_cpu = run_devices[0].platform == "cpu"
+        seconds = CPU_TURNS_SECONDS if on_cpu else TURNS_SECONDS
     with Owner() as of_a, Owner() as of_b:
         named = [*zip(run_ids, (of_a, of_b), strict=True)]
         a, b = agreed(lambda: [_complete(options.results, *one) for one in named])
@@ -85,12 +84,7 @@ def _complete(results: Any, run_id: str, owner: Owner) -> Record:
     record_module.check_run_id(run_id)
     if (results / run_id).exists():
         owner.take(results / run_id)
-    record = earlier_record(results, run_id)
-    if record is None:
-        raise UserError(f"--in-turns {run_id}: {results / run_id / 'record.json'} is not there")
-    if record["status"] != "completed":
-        raise UserError(f"--in-turns {run_id}: the run is {record['status']}, not completed")
-    return record
+    return complete("--in-turns", results, run_id)
 
 
 def _fits(recorders: tuple[Recorder, Recorder]) -> bool:

@@ -1,10 +1,17 @@
-"""What a pipelined GPT is made of: one frozen dataclass, and its two sizes."""
+"""What a pipelined GPT is made of: one frozen dataclass, its sizes, and where it is cut."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from models.cut import Cut
 from models.shared.settings import require
+
+CUT = Cut(
+    layers=("decoder", "layers"),
+    norm=("decoder", "final_norm"),
+    table=("token_embedder", "embedding"),
+)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.gpt.config import CUT as pipeline
 from models.gpt.config import ModelConfig
-from models.gpt.parameters import CUT as pipeline
 from models.shared import flops
 from models.shared.settings import resolve_attention
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from models.cut import at, placed, staged
-from models.gpt.config import ModelConfig
-from models.gpt.parameters import CUT
+from models.gpt.config import CUT, ModelConfig
 from models.seam import Params
 from models.shared import grouped, ops, partitioning
 

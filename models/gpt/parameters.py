@@ -2,18 +2,11 @@
 
 from typing import Any
 
-from models.cut import Cut
 from models.gpt.config import ModelConfig
 from models.shared.partitioning import Axes
 from models.shared.tables import Parameter, axes_of
 
 LAYER_AXIS = 0  # where the scanned layers are stacked in every array under decoder/layers
-
-CUT = Cut(
-    layers=("decoder", "layers"),
-    norm=("decoder", "final_norm"),
-    table=("token_embedder", "embedding"),
-)
 
 
 def parameter_table(config: ModelConfig) -> dict[str, Any]:

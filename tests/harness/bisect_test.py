@@ -352,7 +352,7 @@ def test_a_metric_that_one_side_alone_tells_is_not_compared() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--a", "flux"], "invalid choice: 'flux' (choose from 'linen', 'nnx', 'both')"),
+        (["--a", "flux"], "invalid choice: 'flux' (choose from 'linen', 'nnx')"),
         (["--restore", "nowhere"], "nowhere: does not exist"),
         (["--twins", "nowhere"], "--twins nowhere: is not there"),
     ],

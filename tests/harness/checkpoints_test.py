@@ -16,7 +16,7 @@ from checkpoint_states import CASE, bits, make_state
 
 from harness import checkpoints
 from harness.cases.settings import Checkpoint
-from harness.saving import digest, files
+from harness.saving import digest, files, folders
 from harness.saving.checkpointer import Checkpointer
 from harness.terminal import cli, console, installing
 from harness.terminal.errors import UserError
@@ -182,7 +182,7 @@ def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyP
         def is_dir(self) -> bool:
             raise RuntimeError("no such bucket,\n  or no access")
 
-    monkeypatch.setattr(files, "folder", lambda path: Unreachable())
+    monkeypatch.setattr(folders, "place", lambda path: Unreachable())
     with pytest.raises(UserError, match=r"^gs://bucket/run: no such bucket, or no access$"):
         checkpoints.main(["inspect", "gs://bucket/run"])
 

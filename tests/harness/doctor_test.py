@@ -10,7 +10,7 @@ from harness import doctor
 from harness.records import environment
 from harness.terminal import installing
 from harness.terminal.errors import UserError
-from harness.training import devices, joining
+from harness.training import devices, joining, machine
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +41,11 @@ def test_a_machine_that_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def without_a_run(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     tried: list[bool] = []
 
-    def run(arguments: object, usable: bool) -> str:
+    def run(processes: object, results: object, usable: bool) -> str:
         tried.append(usable)
         return "done"
 
-    monkeypatch.setattr(doctor, "_run", run)
+    monkeypatch.setattr(machine, "_run", run)
     return tried
 
 

@@ -19,7 +19,7 @@ import pytest
 from harness import hlo, preflight
 from harness.cases import families, reading
 from harness.records.record import blank
-from harness.slices import compilation, forecast_text, topology
+from harness.slices import answering, compilation, forecast_text, topology
 from harness.slices.forecast import Forecast, Question
 from harness.terminal import cli
 from harness.terminal.errors import UserError
@@ -370,7 +370,7 @@ def test_each_row_of_a_search_is_what_its_settings_alone_give(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("libtpu", reason="libtpu compiles for TPUs; it comes with the extra tpu")
-    monkeypatch.setattr(preflight, "make", by_formula)
+    monkeypatch.setattr(answering, "make", by_formula)
     page, path = tmp_path / "page.md", tmp_path / "search.json"
     given = ["--set", "run.steps=3", "--impl", "nnx"]
     files = ["--json", str(path), "--markdown", str(page)]

@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from harness.terminal.errors import UserError
-from harness.training import devices
+from harness.training import devices, joining
 from harness.training.devices import Processes
 
 NAMES = ("JAX_PLATFORMS", "TPU_WORKER_HOSTNAMES", "TPU_WORKER_ID", "JAX_COORDINATOR_PORT")
@@ -56,14 +56,15 @@ def test_a_host_of_a_slice_is_told_the_others(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("total", "processes"), [(0, 1), (513, 1), (3, 2)])
 def test_a_number_of_devices_that_cannot_be_had_is_one_line(total: int, processes: int) -> None:
     with pytest.raises(UserError, match=f"^--devices {total}: must be 1 to 512 on a CPU"):
-        devices._force_cpu_devices(total, processes)
+        devices.cpu_count(total, Processes("a:1", processes, 0))
 
 
 def test_devices_are_shared_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {}
     monkeypatch.setattr(jax.config, "update", lambda name, value: told.update({name: value}))
-    devices._force_cpu_devices(8, 2)
-    assert told == {"jax_num_cpu_devices": 4}
+    monkeypatch.setattr(joining, "join", lambda *_: None)
+    devices.prepare(8, Processes("a:1", 2, 0))
+    assert told["jax_num_cpu_devices"] == 4
 
 
 def test_compiled_programs_are_kept_where_the_user_keeps_such(
@@ -75,9 +76,12 @@ def test_compiled_programs_are_kept_where_the_user_keeps_such(
     assert devices.cache_folder().parts[-2:] == (".cache", "linen-nnx-harness")
 
 
-def test_devices_that_were_started_already_are_taken_or_it_is_said() -> None:
+def test_devices_that_were_started_already_are_taken_or_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_use_compilation_cache", lambda: None)
     jax.devices()  # as a module does that computes something when it is imported
     there = jax.local_device_count()
-    devices._force_cpu_devices(there, 1)
-    with pytest.raises(UserError, match=r"^--devices 9: .* set JAX_NUM_CPU_DEVICES=9$"):
-        devices._force_cpu_devices(9, 1)
+    devices.prepare_cpus(there)
+    with pytest.raises(UserError, match=r"^--devices: .* set JAX_NUM_CPU_DEVICES=9$"):
+        devices.prepare_cpus(9)

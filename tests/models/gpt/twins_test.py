@@ -14,8 +14,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from models.cut import at, placed, staged, without
 from models.gpt import SIZES, ModelConfig, functions, linen, nnx, resolve, tflop_per_step
+from models.gpt.config import CUT
 from models.gpt.functions import Site
-from models.gpt.parameters import CUT, parameter_table
+from models.gpt.parameters import parameter_table
 from models.seam import USUAL_NAMES
 from models.shared import grouped, ops, partitioning
 from models.shared.trees import named_leaves, nested
