@@ -34,7 +34,7 @@ def judge(found: Comparison, limits: Limits) -> list[Verdict]:
 def _of_aligned(verdict: Verdict, found: Comparison) -> Verdict:
     """What steps took whose draws were aligned says nothing of the models as they are."""
     command = f"harness run --twins {safe(str(twins(found.a[0])))}"
-    words = f"timed with aligned draws ({command} times them without): {verdict.words}"
+    words = f"timed with aligned draws ({command} times them without); {verdict.words}"
     return Verdict(verdict.area, "unknown", words)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.hlo.canonical import Graph, Node, build, fingerprint
 from harness.hlo.collectives import COLLECTIVE_KINDS
-from harness.hlo.kinds import CARRYING_HEADERS, KINDS, Kind, kind_of
+from harness.hlo.kinds import CARRYING_HEADERS, KINDS, Kind, draws, kind_of
 from harness.hlo.loops import walk
 from harness.hlo.parse import Program
 from harness.hlo.sources import source
@@ -78,6 +78,16 @@ def diff(a: Program, b: Program) -> list[Difference]:
 _Key = tuple[str, str, str]  # opcode, shape, place
 
 
+@dataclass
+class _Surplus:
+    """The nodes of one content that one program has more of, all that both have, of which kinds."""
+
+    nodes: list[Node]
+    a: list[Node]
+    b: list[Node]
+    kinds: list[Kind]
+
+
 class _Comparison:
     """Two programs as graphs, and what of them is known to both."""
 
@@ -87,6 +97,14 @@ class _Comparison:
         digests = [Counter(node.digest for node in _nodes(graph)) for graph in self.graphs]
         self.only = digests[0] - digests[1], digests[1] - digests[0]
         self.shared = digests[0].keys() & digests[1].keys()
+        self.drawing = [
+            {
+                name
+                for name, nodes in graph.nodes.items()
+                if draws({str(node.instruction.shape) for node in nodes})
+            }
+            for graph in self.graphs
+        ]
         self.callees = set(self.graphs[0].digests.values()) & set(self.graphs[1].digests.values())
 
     def header(self) -> list[Difference]:
@@ -112,21 +130,23 @@ class _Comparison:
         nodes = [_by_content(graph) for graph in self.graphs]
         surplus: dict[_Key, tuple[list[_Surplus], list[_Surplus]]] = defaultdict(lambda: ([], []))
         for content in nodes[0].keys() | nodes[1].keys():
-            both = tuple(side.get(content, []) for side in nodes)
-            if len(both[0]) != len(both[1]):
-                more = int(len(both[1]) > len(both[0]))
-                nodes_left = _unmatched(both[more], both[1 - more])
-                surplus[_key(nodes_left)][more].append(_Surplus(nodes_left, both[0], both[1]))
+            a, b = both = [side.get(content, []) for side in nodes]
+            if len(a) != len(b):
+                more = int(len(b) > len(a))
+                left = _unmatched(both[more], both[1 - more])
+                surplus[_key(left)][more].append(_Surplus(left, a, b, self._kinds(a, b)))
         found = []
         for key, (fewer, more_in_b) in surplus.items():
             if len(fewer) == len(more_in_b) == 1:  # one operation, changed
                 old, new = fewer[0], more_in_b[0]
-                detail, changed = _detail(old.nodes[0], new.nodes[0]), old.nodes + new.nodes
-                found.append(self._difference(key, old.a + new.a, old.b + new.b, detail, changed))
+                detail = _detail(old.nodes[0], new.nodes[0])
+                changed = _Surplus(
+                    old.nodes + new.nodes, old.a + new.a, old.b + new.b, old.kinds + new.kinds
+                )
+                found.append(self._difference(key, changed, detail))
             else:
                 found += [
-                    self._difference(key, one.a, one.b, _value(one.nodes[0]), one.nodes)
-                    for one in fewer + more_in_b
+                    self._difference(key, one, _value(one.nodes[0])) for one in fewer + more_in_b
                 ]
         return [difference for _, difference in sorted(found, key=_rank)]
 
@@ -137,45 +157,44 @@ class _Comparison:
             for node in _nodes(graph):
                 if node.digest in self.only[side] and self._is_cause(node):
                     begins[_key([node])][side].append(node)
-        found = [
-            self._difference(key, *sides, "wired otherwise", [*sides[0], *sides[1]])
-            for key, sides in begins.items()
-        ]
+        found = []
+        for key, (a, b) in begins.items():
+            kinds = [self._kind(side, one) for side, nodes in ((0, a), (1, b)) for one in nodes]
+            wired = _Surplus(a + b, a, b, kinds)
+            found.append(self._difference(key, wired, "wired otherwise"))
         return [difference for _, difference in sorted(found, key=_rank)]
 
     def _is_cause(self, node: Node) -> bool:
         """Whether what feeds it and what it calls exists in both programs."""
         return self.shared.issuperset(node.operands) and self.callees.issuperset(node.callees)
 
-    def _difference(
-        self, key: _Key, a: list[Node], b: list[Node], detail: str, surplus: list[Node]
-    ) -> tuple[bool, Difference]:
-        """The difference, and whether it is where a change begins.
+    def _kind(self, side: int, node: Node) -> Kind:
+        """Of an operation: what stands beside keys and no model's numbers draws these too."""
+        is_drawing = node.computation in self.drawing[side]
+        kind = kind_of(node.instruction)
+        return "random numbers" if kind == "mathematics" and is_drawing else kind
 
-        Its kind, the most telling one, and its lines are those of the surplus: others of the same
-        content may be there for something else.
-        """
-        cycles_a, bytes_a = _totals(self.programs[0], a)
-        cycles_b, bytes_b = _totals(self.programs[1], b)
-        counted = (len(a), len(b), cycles_a, cycles_b, bytes_a, bytes_b)
-        places = {node.where for node in surplus}
+    def _kinds(self, a: list[Node], b: list[Node]) -> list[Kind]:
+        """Of which kinds one program has more, of operations of one content."""
+        counts = [
+            Counter(self._kind(side, node) for node in nodes) for side, nodes in enumerate((a, b))
+        ]
+        return [kind for kind in KINDS if counts[0][kind] != counts[1][kind]]
+
+    def _difference(self, key: _Key, one: _Surplus, detail: str) -> tuple[bool, Difference]:
+        """The difference, of the most telling kind, and whether it is where a change begins."""
+        cycles_a, bytes_a = _totals(self.programs[0], one.a)
+        cycles_b, bytes_b = _totals(self.programs[1], one.b)
+        counted = (len(one.a), len(one.b), cycles_a, cycles_b, bytes_a, bytes_b)
+        places = {node.where for node in one.nodes}
         written = (
             next(filter(None, (source(program, node.instruction) for node in listed)), "")
-            for program, nodes in zip(self.programs, (a, b), strict=True)
+            for program, nodes in zip(self.programs, (one.a, one.b), strict=True)
             for listed in [sorted(nodes, key=lambda node: node.where not in places)]
         )
-        kind = min((kind_of(node.instruction) for node in surplus), key=KINDS.index)
+        kind = min(one.kinds, key=KINDS.index)
         difference = Difference(*key, *counted, detail, kind, *written)
-        return any(map(self._is_cause, a + b)), difference
-
-
-@dataclass
-class _Surplus:
-    """The nodes of one content that one program has more of, and all that both have."""
-
-    nodes: list[Node]
-    a: list[Node]
-    b: list[Node]
+        return any(map(self._is_cause, one.a + one.b)), difference
 
 
 def _rank(found: tuple[bool, Difference]) -> tuple[int, int, int, str]:
@@ -220,10 +239,7 @@ def _by_content(graph: Graph) -> dict[tuple[tuple[str, str], ...], list[Node]]:
 
 
 def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
-    """The nodes left over when each of `few` takes away one of its own place.
-
-    Where places are called differently these are more than one program has more: any may be it.
-    """
+    """The nodes left over when each of `few` takes one away, from the same place if it can."""
     left = Counter(node.where for node in few)
     rest = []
     for node in many:
@@ -231,7 +247,7 @@ def _unmatched(many: list[Node], few: list[Node]) -> list[Node]:
             left[node.where] -= 1
         else:
             rest.append(node)
-    return rest
+    return rest[: len(many) - len(few)]
 
 
 def _places(nodes: list[Node]) -> str:

@@ -1,6 +1,8 @@
 """What an operation is there for: so that a difference of programs can be told in a word."""
 
+import math
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from harness.hlo.parse import Instruction
@@ -26,6 +28,19 @@ _GROUPING = frozenset(
 )
 _RANDOM = re.compile(r"threefry|random_|rng|_bernoulli|_uniform|_gumbel|_normal\b|shuffle")
 _OF_KEYS = ("u32", "u64")  # what generators compute in, and models do not
+_ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
+_BESIDE_KEYS = ("s32", "s64", "pred")  # a generator counts its rounds, and picks words of a key
+_WORDS = 4  # that a key has at most
+
+
+def draws(shapes: Iterable[str]) -> bool:
+    """Whether a computation of these shapes computes keys, and no numbers of a model."""
+    arrays = {found for shape in shapes for found in _ARRAY.findall(shape)}
+    beside = [one for one in arrays if one[0] not in _OF_KEYS]
+    return len(beside) < len(arrays) and all(
+        name in _BESIDE_KEYS and math.prod(map(int, filter(None, sizes.split(",")))) <= _WORDS
+        for name, sizes in beside
+    )
 
 
 def kind_of(instruction: Instruction) -> Kind:

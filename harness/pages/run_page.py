@@ -12,6 +12,7 @@ from harness.records.record import Record, case_name, schema
 
 _STEPS_SHOWN = 500  # of the first ones, and of the last ones
 _SECTIONS = ("timing", "memory", "model", "program", "checkpoint", "prediction")
+_NEVER_RAN = ("preflight", "imported")  # here
 _DRAWN = ("cycles_by_part", "tflop_by_part")  # parts of a section that stand in a picture
 
 
@@ -20,6 +21,7 @@ def page(run: Run, case: Case | None) -> str:
     content = run.record
     steps = content["steps"]
     compiled = content["status"] == "preflight"
+    ran = content["status"] not in _NEVER_RAN
     metrics = _metrics(steps)
     return rendering.render(
         "run.html.jinja",
@@ -27,6 +29,7 @@ def page(run: Run, case: Case | None) -> str:
         has_charts=True,
         title=_title(run),
         compiled=compiled,
+        ran=ran,
         run=run,
         content=content,
         case=case,
@@ -61,12 +64,16 @@ def _title(run: Run) -> str:
 def _rows(content: Record, section: str) -> list[dict[str, Any]]:
     """Every value of a section with what it means, by the schema; parts of parts by their path.
 
-    Of what was only compiled, what a run alone can know is left out.
+    Of what never ran here, what is not known is left out.
     """
     rows = _all_rows(content, section)
-    if content["status"] != "preflight":
-        return rows
-    return [row for row in rows if row["value"] is not None]
+    ran = content["status"] not in _NEVER_RAN
+    return [row for row in rows if ran or (row["value"] is not None and not _is_empty(row))]
+
+
+def _is_empty(row: dict[str, Any]) -> bool:
+    """Whether it counts the samples of figures that there are not."""
+    return bool(row["key"] == "step_seconds.samples" and row["value"] == 0)
 
 
 def _all_rows(content: Record, section: str) -> list[dict[str, Any]]:
@@ -79,7 +86,7 @@ def _all_rows(content: Record, section: str) -> list[dict[str, Any]]:
         if isinstance(found, dict):
             inner = about.get("properties", {})
             rows += [
-                {"key": f"{key}.{part}", "name": f"{words.name_of(key)}, {words.name_of(part)}",
+                {"key": f"{key}.{part}", "name": _name(key, part),
                  "unit": key if part in ("median", "p10", "p90") else part, "value": one,
                  "about": inner.get(part, {}).get("description", "")}
                 for part, one in found.items()
@@ -89,6 +96,11 @@ def _all_rows(content: Record, section: str) -> list[dict[str, Any]]:
             rows.append({"key": key, "name": words.name_of(key), "unit": key, "value": found,
                          "about": about.get("description", "")})  # fmt: skip
     return rows
+
+
+def _name(key: str, part: str) -> str:
+    """Of a part of a part; the names of options are the compiler's own."""
+    return part if key == "compiler_options" else f"{words.name_of(key)}, {words.name_of(part)}"
 
 
 def _metrics(steps: list[Record]) -> list[str]:

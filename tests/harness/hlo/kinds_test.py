@@ -3,6 +3,7 @@
 import pytest
 
 from harness import hlo
+from harness.hlo import kinds as kinds_module
 
 HLO = """HloModule m
 ENTRY main {{
@@ -40,19 +41,45 @@ def test_what_computes_keys_draws_random_numbers() -> None:
     assert kinds(program(generator, key="n")) >= {"random numbers"}
 
 
+def adding(*names: str) -> hlo.Program:
+    """A program of additions that are alike but for their names."""
+    adds = [
+        f'  a{n} = s32[] add(c, c), metadata={{op_name="jit(f)/{name}"}}'
+        for n, name in enumerate(names)
+    ]
+    return program("\n".join(["  c = s32[] constant(1)", *adds]))
+
+
 @pytest.mark.parametrize(
     ("more", "kind"), [("jit(_uniform)/add", "random numbers"), ("mlp/add", "mathematics")]
 )
 def test_one_operation_more_is_of_its_own_kind_whatever_its_likes_are_there_for(
     more: str, kind: str
 ) -> None:
-    adds = [
-        f'  {name} = s32[] add(c, c), metadata={{op_name="jit(f)/{what}"}}'
-        for name, what in (("a", "optimizer/add"), ("b", "jit(_uniform)/add"), ("d", more))
-    ]
-    few, many = (program("\n".join(["  c = s32[] constant(1)", *adds[:n]])) for n in (2, 3))
-    (found,) = hlo.diff(few, many)
+    both = ("optimizer/add", "jit(_uniform)/add")
+    (found,) = hlo.diff(adding(*both), adding(*both, more))
     assert (found.opcode, found.kind) == ("add", kind)
+
+
+def test_what_is_called_otherwise_and_is_in_both_is_no_surplus() -> None:
+    a = adding("Dense_0/add", "jit(_uniform)/add")
+    b = adding("up/add", "drop/jit(_uniform)/add", "jit(_uniform)/add")
+    assert [one.kind for one in hlo.diff(a, b)] == ["random numbers"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "so"),
+    [
+        (["u32[2]", "s32[]", "pred[2]"], True),
+        (["(s32[], u32[1]{0}, u32[1]{0})"], True),
+        (["s32[]", "pred[]"], False),
+        (["u32[2]", "f32[]"], False),
+        (["u32[2]", "s32[8,16]"], False),
+        (["u32[2]", "bf16[4]"], False),
+    ],
+)
+def test_what_stands_beside_keys_alone_draws_too(shapes: list[str], so: bool) -> None:
+    assert kinds_module.draws(shapes) == so
 
 
 def test_an_argument_more_is_state() -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from compared_records import make, write
+from compared_records import imported, make, write
 
 from harness.pages import run_page
 from harness.pages.sources import Run
@@ -54,3 +54,23 @@ def test_what_was_only_compiled_shows_what_a_compilation_knows() -> None:
     for text in ("No result", "not known", "No log lies", "final loss", "tokens/s"):
         assert text not in page
     assert "<title>compiled, 03_dropout, linen, v6e-32" in page
+
+
+def test_what_a_document_does_not_tell_is_left_out() -> None:
+    told = imported(run_id="told") | {"steps": []}
+    for section in ("timing", "memory"):
+        told[section] = dict.fromkeys(told[section])
+    told["timing"]["step_seconds"] = figures.summarise([])
+    told["program"]["compiler_options"] = {"xla_tpu_enable_async_all_gather": True}
+    told["source"] = Run(told, "", None).source | {"kind": "AXLearn configuration"}
+    page = run_page.page(Run(told, "runs/told.html", None), None)
+    assert "xla_tpu_enable_async_all_gather" in page
+    for text in (
+        "not known",
+        "No result",
+        "No log lies",
+        "median step",
+        "Timing, every",
+        "Memory, every",
+    ):
+        assert text not in page
