@@ -69,7 +69,6 @@ def same_program(first: Forecast, second: Forecast) -> str:
         return f"{names}: the same program: lowered apart, optimised into one, {ids[0][:12]}"
     counts = Counter(difference.kind for difference in found)
     kinds = ", ".join(f"{kind} ({counts[kind]})" for kind in hlo.KINDS if counts[kind])
-    kinds += "" if counts["mathematics"] else " alone"
     listed = capped([str(difference) for difference in found], _DIFFERENCES)
     return "\n".join([f"{names}: different programs; what differs is {kinds}:", *listed])
 
