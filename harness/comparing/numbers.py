@@ -51,9 +51,9 @@ def judge(found: Comparison, allowed: float) -> Verdict:
     if parity.loss.steps == 0:
         return Verdict("numbers", "unknown", "; ".join([f"not known: {words}", *reasons]))
     if parity.equal and differing:  # by other values than those that were trained on
-        return _reasoned("different", reasons, f"in training {words}", regression=True)
+        return _reasoned("different", reasons, f"in training: {words}", regression=True)
     if parity.equal and reasons:
-        return _reasoned("unclear", reasons, f"in training {words}", doubted=bool(doubts))
+        return _reasoned("unclear", reasons, f"in training: {words}", doubted=bool(doubts))
     if parity.equal:
         less = uncompared(found) or parity.only_a or parity.only_b or parity.digits is not None
         where = " where compared" if less else ""
@@ -70,8 +70,8 @@ def judge(found: Comparison, allowed: float) -> Verdict:
         words += f"; within the {allowed:g} allowed"
     way_on = _way_on(found) if too_far else []
     if differing:  # which tells a fault from draws that differ
-        drawn = ", where each draws random numbers of its own," if _draws_its_own(found) else ""
-        words = f"in training{drawn} {words}"
+        drawn = ", where each draws random numbers of its own" if _draws_its_own(found) else ""
+        words = f"in training{drawn}: {words}"
         return _reasoned("different", [*reasons, *way_on], words, regression=too_far)
     told = [f"different: {words}", *reasons, *way_on]
     return Verdict("numbers", "different", "; ".join(told), regression=too_far)

@@ -146,9 +146,7 @@ def _alone(names: Sequence[str], found: Findings) -> Iterator[str]:
     for one, other in ((0, 1), (1, 0)):
         yield from (f"{names[one]}: {path}" for path in found.learnt.alone[one])
         taken = found.probes[other].ignored - found.probes[one].ignored
-        yield from (
-            f"{names[one]}: what it takes of the batch's {array}" for array in sorted(taken)
-        )
+        yield from (f"{names[one]}: its use of the batch's {array}" for array in sorted(taken))
 
 
 def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
@@ -162,21 +160,21 @@ def _uncompared(names: Sequence[str], found: Findings) -> Iterator[str]:
         yield f"how they are evaluated ({' and '.join(found.unsaid)}, and there is no evaluation=)"
     a, b = found.probes
     if found.further.unused:
-        yield f"what no step takes: {listed(found.further.unused)}"
+        yield f"parameters that no step takes: {listed(found.further.unused)}"
     for array in sorted(a.ignored & b.ignored):
-        yield f"what neither side takes of the batch: {array}"
+        yield f"the batch's {array}, which neither side takes"
     for array in sorted(a.batches[0].keys() - (a.ignored & b.ignored)):
         values = np.stack([batch[array] for batch in a.batches])
         if values.size and (values == values.flat[0]).all():
             level = float(values.flat[0])
-            yield f"what other numbers of the batch's {array} make: all are {level:g}"
+            yield f"other values of the batch's {array}: all are {level:g}"
         elif values.ndim > 2 and (values == values[:1, :1]).all():
-            yield f"what other numbers of the batch's {array} make: all examples have the same"
+            yield f"other values of the batch's {array}: all examples have the same"
     for name, one, other in ((names[0], a, b), (names[1], b, a)):
         if one.metrics - other.metrics:
             yield f"{name}: its metrics {', '.join(sorted(one.metrics - other.metrics))}"
         if one.altered:
-            yield f"{name}: what a call changes that is no array, {listed(sorted(one.altered))}"
+            yield f"{name}: attributes that a call changes, {listed(sorted(one.altered))}"
         if one.random:
             more = f" and {len(one.random) - 1} more" if len(one.random) > 1 else ""
             vain = "" if one.is_random else ", with which no step draws: is its dropout put to use?"

@@ -142,12 +142,12 @@ def test_what_a_step_does_not_show_is_found_or_said() -> None:
         "a and b are evaluated otherwise: the loss, 50 % apart; b draws random numbers there:"
         " model.eval() of an nnx.Module, or deterministic=True, ends that",
     )
-    assert matched.alone == ("a: what it takes of the batch's weight",)
+    assert matched.alone == ("a: its use of the batch's weight",)
     assert matched.uncompared == (
         "optimizers of their own: one trains both, the pair's",
-        "what neither side takes of the batch: none",
-        "what other numbers of the batch's alike make: all examples have the same",
-        "what other numbers of the batch's weight make: all are 1",
+        "the batch's none, which neither side takes",
+        "other values of the batch's alike: all examples have the same",
+        "other values of the batch's weight: all are 1",
         "a: its metrics error",
     )
 

@@ -63,7 +63,7 @@ def test_equal_numbers_of_a_mask_that_repeats_are_no_certificate() -> None:
         "linen: batch_stats/mean",
         "nnx draws the same random numbers in every step, at mine.py:3",
         "linen and nnx make other numbers of equal values",
-        "in training losses and gradient norms bit-equal over 33 steps",
+        "in training: losses and gradient norms bit-equal over 33 steps",
         "the same final state",
     ]
     assert not compared.warnings  # all of them are in the verdict
@@ -118,7 +118,7 @@ def test_losses_that_part_by_draws_alone_are_unclear_until_these_are_aligned() -
         "different: linen and nnx make another gradient",
         "harness bisect --twins mine finds the first operation that differs",
     ]
-    assert "in training, where each draws random numbers of its own, losses part" in found.words
+    assert "in training, where each draws random numbers of its own: losses part" in found.words
     b["warnings"] = []
     for one in (a, b):
         one["case"]["config"]["run.align_random"] = True
