@@ -28,9 +28,9 @@ from maxtext.utils import (  # type: ignore[import-not-found,unused-ignore]
 from models.pair import Pair
 
 _BASE = Path(maxtext.__file__).parent / "configs" / "base.yml"
-# Its loss drops what of a batch is beyond per_device_batch_size.
-_SETTINGS = """run_name=pair hardware=cpu dataset_type=synthetic enable_checkpointing=False
- skip_jax_distributed_system=True override_model_config=True per_device_batch_size=512"""
+_MOST = 512  # examples of a device: its loss drops what of a batch is beyond
+_SETTINGS = f"""run_name=pair hardware=cpu dataset_type=synthetic enable_checkpointing=False
+ skip_jax_distributed_system=True override_model_config=True per_device_batch_size={_MOST}"""
 _FULL = "max_target_length=128"  # of 1,104,218,112 parameters, as its base.yml has it
 _TINY = """base_emb_dim=64 base_num_decoder_layers=2 base_num_query_heads=4 base_num_kv_heads=4
  head_dim=16 base_mlp_dim=128 vocab_size=256 max_target_length=64"""
@@ -74,18 +74,25 @@ def _batch(rng: Any, size: int, settings: str) -> dict[str, Any]:
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]} | about
 
 
-def _loss(model: Any, batch: Any, key: jax.Array) -> Any:
+def _loss(model: Any, batch: Any, key: jax.Array, *, is_train: bool = True) -> Any:
+    loss_of = functools.partial(train.loss_fn, is_train=is_train)
     mesh = jax.sharding.use_abstract_mesh(model.mesh.abstract_mesh)
     with mesh, partitioning.axis_rules(model.config.logical_axis_rules):
         if not isinstance(model, linen.Module):
-            loss, about = train.loss_fn(model, model.config, dict(batch), None, None)
+            loss, about = loss_of(model, model.config, dict(batch), None, None)
         elif model.is_initializing():
             model(batch["inputs"], batch["inputs_position"], batch["inputs_segmentation"])
             return jnp.float32(0)
         else:  # its loss applies the module itself
             module, variables = model.unbind()
-            loss, about = train.loss_fn(module, model.config, dict(batch), key, variables)
+            loss, about = loss_of(module, model.config, dict(batch), key, variables)
     return loss, {"total_weights": about["total_weights"].astype("float32")}
+
+
+def _tflop(config: Any, examples: int) -> float:
+    """As MaxText counts them, of the most examples."""
+    counted = maxtext_utils.calculate_tflops_training_per_device
+    return float(counted(_config(config.settings), log=False)[0]) * examples / _MOST
 
 
 PAIR = Pair(
@@ -93,6 +100,8 @@ PAIR = Pair(
     nnx=_nnx,
     batch=_batch,
     loss=_loss,
+    evaluation=lambda model, batch, key: _loss(model, batch, key, is_train=False),
+    tflop_per_step=_tflop,
     mesh=_mesh,
     axes=_axes(),
     sizes={
