@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from compiling import compiled
 from measuring import Table, parser
@@ -16,15 +17,17 @@ from harness.terminal.text import gib
 
 _CASE, _SLICE, _KIND = "01_baseline", "v6e-32", "TPU v6 lite"
 _PEER = json.loads((Path(__file__).parent / "peer_slices.json").read_text())
+_LARGER = _PEER["larger"]
 _ABOUT = f"""{_CASE} for {_SLICE} with larger batches: predicted of steps compiled by libtpu. None
 of them ran. MFU counts the products that the model asks for, of the bfloat16 peak, not what is
-computed twice. Of the peer, the sums of cycles and bytes are known, for one sequence a chip:
+computed twice. Of the peer, compiled with its defaults, the sums of cycles and bytes are known:
 its step lies between all and none of its permutes hidden by the computation.""".replace("\n", " ")
 # What is held side by side: a recipe, and overrides.
 _WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "reference": ("reference", ()),
     "reference, nothing computed twice": ("reference", ("model.remat=none",)),
     "fast": ("fast", ()),
+    "fast, scatters overlapped": ("fast", ("run.overlap_scatters=true",)),
 }
 _HEADER = ["sequences a chip: who", "step s", "MFU %", "tokens/s/chip", "GiB"]
 _HEADER += ["compute s", "kernels s", "wire s", "of it hidden s"]
@@ -38,9 +41,12 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("--ways", nargs="+", default=[*_WAYS], choices=_WAYS)
     given = arguments.parse_args(argv)
     title = f"Larger batches on {_SLICE}" + ("" if given.size == "full" else ", tiny")
-    table = Table(given, "batches", title, f"{_ABOUT} The peer: {_PEER['source']}.")
-    rows = [] if given.size == "tiny" else [_peer()]
+    more = f"with more sequences, {_LARGER[0]['source']}"
+    table = Table(given, "batches", title, f"{_ABOUT} The peer: {_PEER['source']}; {more}.")
+    rows = []
     for batch in given.batches:
+        if given.size == "full":
+            rows += [_peer(sums) for sums in _sums() if _sequences(sums) == batch]
         for way in given.ways:
             recipe, changes = _WAYS[way]
             overrides = [f"data.per_device_batch={batch}", *changes]
@@ -68,19 +74,29 @@ def _figures(found: Row) -> list[str]:
     ]
 
 
-def _peer() -> list[str]:
-    """The peer's row: the shortest and the longest step that the model allows."""
-    sums = next(one for one in _PEER["cases"] if (one["case"], one["slice"]) == (_CASE, _SLICE))
-    case = reading.load(_CASE)
+def _sums() -> list[dict[str, Any]]:
+    """What is known of the peer's programs of this case on this slice."""
+    known = [*_PEER["cases"], *_LARGER]
+    return [one for one in known if (one["case"], one["slice"]) == (_CASE, _SLICE)]
+
+
+def _sequences(sums: dict[str, Any]) -> int:
+    """Of a chip."""
+    return int(sums.get("sequences", 1))
+
+
+def _peer(sums: dict[str, Any]) -> list[str]:
+    """A row of the peer's: the shortest and the longest step that the model allows."""
+    case, sequences = reading.load(_CASE), _sequences(sums)
     count = families.of(case).tflop_per_step
     assert count is not None
-    tflop, _ = count(case.model, case.data.sequence_length, 1)
+    tflop, _ = count(case.model, case.data.sequence_length, sequences)
     longest, shortest = prediction.of_sums(sums)
     rates = [tflop / seconds for seconds in (longest, shortest)]
     mfu = [hardware.mfu_percent(rate, _KIND) for rate in rates]
-    tokens = [case.data.sequence_length / seconds for seconds in (longest, shortest)]
+    tokens = [sequences * case.data.sequence_length / seconds for seconds in (longest, shortest)]
     return [
-        "1: peer",
+        f"{sequences}: peer",
         f"{shortest:.4f} to {longest:.4f}",
         f"{mfu[0]:.1f} to {mfu[1]:.1f}",
         f"{tokens[0]:,.0f} to {tokens[1]:,.0f}",
