@@ -23,7 +23,7 @@ comma := ,
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run preflight benchmarks report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-lowest test-xpk test-browser picture lint format golden clean
+.PHONY: help run preflight benchmarks gpu report test test-tpu test-faults test-bisect test-pairs test-fuzz test-package test-lowest test-xpk test-browser picture lint format golden clean
 
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerato
 	$(VENV)/bin/python scripts/benchmarks/growth.py
 	$(VENV)/bin/python scripts/benchmarks/bridge.py
 	$(VENV)/bin/python scripts/benchmarks/verdicts.py
+
+gpu: $(RUN)  ## measure the full size on the GPU that is here (SIZE=tiny tries it on a CPU)
+	$(VENV)/bin/python scripts/benchmarks/gpu.py $(if $(filter tiny,$(SIZE)),--size tiny --output build/gpu)
 
 report: $(RUN)  ## make pages of all results in build/report
 	$(VENV)/bin/python -m harness.report --output build/report

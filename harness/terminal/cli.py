@@ -14,8 +14,8 @@ from harness.terminal.errors import UserError
 from harness.terminal.text import one_line
 
 _BAD_INPUT = 2
-# Imports and traces make a million objects that stay; to search them for garbage as often as Python
-# does by itself takes a sixth of the way to the first step.
+# Imports and traces make objects that stay. Python by itself searches them for garbage 480 times
+# before the first step, a tenth of a start whose programs are cached.
 _OBJECTS_BEFORE_GARBAGE = 50_000
 
 

@@ -10,8 +10,15 @@ from measuring import Table, median, own_run, parser
 
 from harness.terminal import cli
 
-# Each with all before it; the last one is what a run imports.
-_IMPORTS = ("pass", "import jax", "import flax", "import optax", "import harness.training.session")
+# Each with all before it: a command's help and refusals need harness.run, a run the last one.
+_IMPORTS = (
+    "pass",
+    "import jax",
+    "import flax",
+    "import optax",
+    "import harness.run",
+    "import harness.training.session",
+)
 _PHASES = ("import", "trace", "lower", "compile", "init", "first_step")
 _ABOUT = """Fresh processes; `import` is all imports together, from the start of the process.
 Cold: an empty compilation cache; warm: the one that the cold run left. Medians in seconds, with the

@@ -176,6 +176,12 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in done.stderr
 
 
+def test_a_gpu_computes_the_batch_of_the_published_run(measuring: ModuleType) -> None:
+    gpu = importlib.import_module("gpu")
+    assert gpu._published("04_int8") == (32, "8.175")
+    assert gpu._published("01_baseline") == (8, "-")
+
+
 @pytest.mark.tpu_compile
 def test_larger_batches_are_compiled_into_a_table(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "batches.py"), "--output", str(tmp_path)]
