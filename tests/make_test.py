@@ -42,4 +42,5 @@ def test_what_is_there_is_installed_in_place_and_run(extra: str, installed: str)
     (install,) = [line for line in commands if " pip install " in line]
     assert install.endswith(f"--editable {installed}")
     assert "build/none/bin/harness run --case 04_int8 --impl both" in commands
-    assert "source build/none/bin/activate" in commands[-1]
+    assert 'source "%s/bin/activate"' in commands[-1]
+    assert commands[-1].endswith('"$(cd build/none && pwd)"')
