@@ -163,17 +163,18 @@ def _of_this_step(found: Found) -> list[str]:
     if not found.is_judged:
         return ["different: two files do not tell rounding from faults; one file and code here do"]
     beyond = found.beyond
+    differ = "differs" if len(found.judged) == 1 else "differ"
     many = counted(len(found.judged), "operation")
     if not beyond:
         most = max((one.times for one in found.judged), default=0.0)
         return [
-            f"equal up to rounding: {many} of {len(found.b.nodes)} differ given equal inputs, by at"
-            f" most {most:.2g} of what moving values by a unit in the last place makes there"
+            f"equal up to rounding: {many} of {len(found.b.nodes)} {differ} given equal inputs,"
+            f" by at most {most:.2g} of what moving values by a unit in the last place makes there"
         ]
     told = [_judged(found, one) for one in beyond]
     return [
-        f"different: of {many} that differ given equal inputs {len(beyond)} do by more than"
-        " rounding; in the order of the step:",
+        f"different: of {many} that {differ} given equal inputs {len(beyond)}"
+        f" {'does' if len(beyond) == 1 else 'do'} by more than rounding; in the order of the step:",
         *capped(told, _LONGEST_TABLE),
     ]
 

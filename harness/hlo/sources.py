@@ -41,7 +41,8 @@ def _stacks(program: Program) -> dict[int, str]:
         while place in frames and len(calls) < _CALLS:
             location = locations.get(frames[place].get("file_location_id", 0), {})
             file = files.get(location.get("file_name_id", 0), "?")
-            calls.append(f"{_short(file)}:{location.get('line', '?')}")
+            if not _short(file).startswith("<"):  # no file
+                calls.append(f"{_short(file)}:{location.get('line', '?')}")
             parent = frames[place].get("parent_frame_id", 0) - shift
             place = parent if parent != place else None
         stacks[number] = " by ".join(calls)

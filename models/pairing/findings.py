@@ -64,7 +64,7 @@ def _differing(both: str, learnt: Learnt) -> list[str]:
     every = len(learnt.params) + len(learnt.state)
     return [
         f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
-        f" {100 * apart:.2g} % apart; harness bisect tells the operation"
+        f" {100 * apart:.2g} % apart"
     ]
 
 

@@ -443,7 +443,7 @@ def test_what_differs_in_an_evaluation_alone_is_named(capsys: Any) -> None:
     assert bisect.main(["--twins", module("evaluated", made)]) == 1
     step, evaluated = capsys.readouterr().out.split("\nas they are evaluated: ")
     assert step.startswith("no difference: loss, 2 of 2 activations")
-    assert evaluated.startswith("different: of 1 operation that differ given equal inputs 1 do")
+    assert evaluated.startswith("different: of 1 operation that differs given equal inputs 1 does")
     lines = [inspect.getsourcelines(one)[1] + 1 for one in (squared, absolute)]
     places = [f"tests/harness/bisect_test.py:{line}" for line in lines]
     assert f"\n    linen at {places[0]}, nnx at {places[1]}\n" in evaluated

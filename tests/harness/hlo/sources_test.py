@@ -51,6 +51,11 @@ def test_parents_that_are_counted_from_nought_are_followed_too() -> None:
     assert sources(plain) == sources(TEXT)
 
 
+def test_what_is_no_file_is_passed_over() -> None:
+    within = TEXT.replace("/home/somebody/own/models/shared/ops.py", "<scope>")
+    assert sources(within)["inner"] == "models/decoder/linen.py:131"
+
+
 def test_without_tables_nothing_is_told() -> None:
     bare = re.sub(r"FileNames.*?(?=ENTRY)", "", TEXT, flags=re.DOTALL)
     assert sources(bare)["inner"] == ""
