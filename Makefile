@@ -44,6 +44,7 @@ benchmarks: $(TEST)  ## rewrite results/reference/benchmarks where no accelerato
 	$(VENV)/bin/python scripts/benchmarks/startup.py
 	$(VENV)/bin/python scripts/benchmarks/dispatch.py
 	$(VENV)/bin/python scripts/benchmarks/growth.py
+	$(VENV)/bin/python scripts/benchmarks/chips.py
 	$(VENV)/bin/python scripts/benchmarks/bridge.py
 	$(VENV)/bin/python scripts/benchmarks/verdicts.py
 

@@ -183,6 +183,15 @@ def test_a_gpu_computes_the_batch_of_the_published_run(measuring: ModuleType) ->
 
 
 @pytest.mark.tpu_compile
+def test_more_chips_are_compiled_for_into_a_table(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "chips.py"), "--output", str(tmp_path)]
+    subprocess.run([*command, "--cases", "01_baseline", "--slices", "v6e-8"], check=True)
+    (row,) = json.loads((tmp_path / "chips.json").read_text())["table"]
+    assert (row["case, slice"], row["chips"]) == ("01_baseline, v6e-8", "8")
+    assert float(row["compile s"]) > 0 < float(row["read s"])
+
+
+@pytest.mark.tpu_compile
 def test_larger_batches_are_compiled_into_a_table(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "batches.py"), "--output", str(tmp_path)]
     given = ["--size", "tiny", "--batches", "1", "2", "--ways", "reference"]
