@@ -50,7 +50,7 @@ def told(names: Sequence[str], found: Findings) -> Matched:
 
 
 def _differing(both: str, learnt: Learnt) -> list[str]:
-    """In which arrays the sides differ when they are given equal values; of many, the first."""
+    """In which arrays the sides differ when they are given equal values; of many, the farthest."""
     finite = [*map(math.isfinite, learnt.loss)]
     if learnt.agrees or not any(finite):
         return []
@@ -60,11 +60,10 @@ def _differing(both: str, learnt: Learnt) -> list[str]:
     differing = [*learnt.differing.items()]
     if len(differing) <= _FEW:
         return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
-    path, apart = differing[0]
+    path, apart = max(differing, key=lambda one: one[1])
     every = len(learnt.params) + len(learnt.state)
     return [
-        f"{what} in {len(differing)} of {every} arrays; the one used first is {path},"
-        f" {100 * apart:.2g} % apart"
+        f"{what} in {len(differing)} of {every} arrays, at most {100 * apart:.2g} % apart ({path})"
     ]
 
 

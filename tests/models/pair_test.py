@@ -107,6 +107,31 @@ def test_losses_that_differ_by_a_constant_or_are_no_numbers_are_told(
     assert found.startswith(told)
 
 
+def test_of_many_arrays_that_differ_the_farthest_apart_is_told() -> None:
+    def init(key: jax.Array) -> dict[str, jax.Array]:
+        return {name: jax.random.normal(key, (width,)) for width, name in enumerate("abcde", 2)}
+
+    def summed(params: Any, scales: Any) -> Any:
+        return sum(scales[name] * (array**2).sum() for name, array in params.items())
+
+    family = Pair(
+        sides={"first": (init, summed), "second": (init, summed)},
+        batch=lambda rng, size: {"x": rng.standard_normal(size)},
+        loss={
+            "first": lambda model, batch: model(dict.fromkeys("abcde", batch["x"].mean())),
+            "second": lambda model, batch: model(
+                dict.fromkeys("abde", 1.1 * batch["x"].mean()) | {"c": 2 * batch["x"].mean()}
+            ),
+        },
+    ).family("many")
+    assert family.matched is not None
+    (found,) = family.matched().differing
+    assert found == (
+        "first and second make another gradient or state from equal values in 5 of 5 arrays,"
+        " at most 50 % apart (c)"
+    )
+
+
 def test_what_a_step_does_not_show_is_found_or_said() -> None:
     def batch(rng: Any, size: int) -> Any:
         alike = np.broadcast_to(np.arange(2.0), (size, 2))
