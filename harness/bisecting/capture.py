@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from harness.randomness import equations
+from harness.randomness import draws, equations
 from models.shared.trees import named_leaves
 
 BRANCH = "branch"  # of several one is taken: the node is the number of it
@@ -110,7 +110,7 @@ def capture(
     *rest: Any,
     change: Change | None = None,
 ) -> Trace:
-    """Computes `function(params, tokens, *rest)`, a dict of trees, and keeps every value.
+    """Computes `function(params, tokens, *rest)`, a dict of trees, and keeps every value it needs.
 
     change: of each node as it is computed, the array that is computed on with.
     """
@@ -152,7 +152,7 @@ def _walked(
     ]
     inputs += [walk.add(_TOKENS, leaf) for leaf in jax.tree.leaves(tokens)]
     inputs += [walk.add("input", leaf) for leaf in jax.tree.leaves(rest)]
-    outputs = walk.closed(closed, inputs, Place())
+    outputs = walk.closed(draws.live(closed), inputs, Place())
     return Trace(walk.nodes, dict(zip(named_leaves(shapes), outputs, strict=True)))
 
 

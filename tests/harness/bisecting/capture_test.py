@@ -28,6 +28,16 @@ def test_the_outputs_are_those_of_the_function() -> None:
     assert [node.order for node in trace.nodes] == list(range(len(trace.nodes)))
 
 
+def test_what_no_output_needs_is_not_computed() -> None:
+    def fresh(params: dict, tokens: jax.Array) -> dict[str, jax.Array]:
+        jax.random.normal(jax.random.key(0), (2,))
+        return {"out": jnp.cos(params["w"])[tokens.min()]}
+
+    names = [node.operation for node in capture(fresh, {"w": jnp.ones(2)}, TOKENS).nodes]
+    assert "cos" in names
+    assert not any("random" in name or name == "erf_inv" for name in names)
+
+
 def test_layers_stand_apart_with_what_they_take() -> None:
     trace = capture(model, PARAMS, TOKENS)
     products = [node for node in trace.nodes if node.operation == "dot_general"]
