@@ -1,4 +1,4 @@
-"""Shows what compiling and a step cost as devices, layers and sequence grow: --help shows how."""
+"""Shows what compiling and a step cost as one thing of a case grows: --help shows how."""
 
 import tempfile
 from pathlib import Path
@@ -7,65 +7,73 @@ from measuring import Table, median, own_run, parser, ratio
 
 from harness.terminal import cli
 
-_GROWTH = {
-    "devices": ("--devices", "", (1, 2, 4, 8)),
-    "layers": ("--set", "model.layers=", (2, 4, 8, 16)),
-    "sequence": ("--set", "data.sequence_length=", (64, 128, 256, 512)),
+# What all runs of a case say beside the setting that grows.
+_CASES = {
+    "01_baseline": ["data.per_device_batch=2"],
+    "20_honeycrisp": ["data.global_batch=null", "data.per_device_batch=2"],
+    "30_pipeline": ["parallel.tensor=1", "data.per_device_batch=8", "data.microbatches=8"],
 }
+_DEVICES, _STAGES = "devices", "stages"  # each stage on a device of its own
+_GROWTH = {  # eightfold: what grows as it does, and what as its square, are told apart
+    _DEVICES: (1, 8),
+    _STAGES: (1, 2, 4, 8),
+    "layers": (8, 64),
+    "sequence": (64, 512),
+}
+_KEYS = {"layers": "model.layers", "sequence": "data.sequence_length"}
+_STAGED = ("30_pipeline",)
 _IMPLS = ("linen", "nnx")
-_ABOUT = """One setting grows, the others stay those of the tiny size, with 2 sequences a device;
-devices are forced on one CPU and share its cores. Each run is a fresh process with an empty
-compilation cache; both implementations take turns. Medians, with the number of runs.""".replace(
-    "\n", " "
-)
+_PARTS = {
+    "trace": ("trace and lower s", 1.0),
+    "compile": ("compile s", 1.0),
+    "step": ("step ms", 1e-3),
+}
+_ABOUT = """One setting of a case grows, the others stay those of the tiny size; devices are forced
+on one CPU and share its cores, and have 2 sequences each, those of case 30 together 8 microbatches
+a pipeline. Each run is a fresh process with an empty compilation cache; both implementations take
+turns. Medians, with the number of runs.""".replace("\n", " ")
 
 
 def main(argv: list[str]) -> int:
     """Measures and writes the table; returns the exit code."""
     arguments = parser("growth", "Times compilation and steps at growing settings.", 1)
-    arguments.add_argument("--case", default="01_baseline")
-    arguments.add_argument("--only", nargs="+", default=list(_GROWTH), choices=list(_GROWTH))
+    arguments.add_argument("--cases", nargs="+", default=[*_CASES], choices=[*_CASES])
+    arguments.add_argument("--only", nargs="+", default=[*_GROWTH], choices=[*_GROWTH])
     given = arguments.parse_args(argv)
-    table = Table(given, "growth", f"Growth of {given.case}, tiny, on a CPU", _ABOUT)
+    table = Table(given, "growth", "Growth of each family, tiny, on a CPU", _ABOUT)
     rows = []
-    for name in given.only:
-        option, key, values = _GROWTH[name]
-        for value in values:
-            grown = [option, f"{key}{value}"]
-            seconds = _measure([*grown, "--case", given.case], given.repeats, table)
-            table.samples[f"{name} {value}"] = seconds
-            rows.append(
-                [
-                    f"{name} {value}",
-                    *(
-                        median(seconds[f"{impl} {part}"], *scale)
-                        for part, scale in (
-                            ("trace", (1, 2)),
-                            ("compile", (1, 2)),
-                            ("step", (1e-3, 2)),
-                        )
-                        for impl in _IMPLS
-                    ),
-                    ratio(seconds["nnx step"], seconds["linen step"]),
+    for case in given.cases:
+        for name in given.only:
+            for value in _GROWTH[name] if name != _STAGES or case in _STAGED else ():
+                seconds = _measure(case, name, value, given.repeats, table)
+                table.samples[f"{case}, {name} {value}"] = seconds
+                cells = [
+                    median(seconds[f"{impl} {part}"], unit)
+                    for part, (_, unit) in _PARTS.items()
+                    for impl in _IMPLS
                 ]
-            )
-    parts = ("trace and lower s", "compile s", "step ms")
-    header = [f"{part}, {impl}" for part in parts for impl in ("Linen", "NNX")]
-    table.write(["setting", *header, "step NNX / Linen"], rows)
+                steps = ratio(seconds["nnx step"], seconds["linen step"])
+                rows.append([f"{case}, {name} {value}", *cells, steps])
+    header = [f"{words}, {impl}" for words, _ in _PARTS.values() for impl in ("Linen", "NNX")]
+    table.write(["case, setting", *header, "step NNX / Linen"], rows)
     return 0
 
 
-def _measure(told: list[str], repeats: int, table: Table) -> dict[str, list[float]]:
+def _measure(
+    case: str, name: str, value: int, repeats: int, table: Table
+) -> dict[str, list[float]]:
     """The samples of one setting, by "linen step" and so on, in seconds."""
-    seconds: dict[str, list[float]] = {
-        f"{impl} {part}": [] for impl in _IMPLS for part in ("trace", "compile", "step")
-    }
-    same = ["--size", "tiny", "--steps", "30", "--set", "data.per_device_batch=2"]
+    stages = value if name == _STAGES else 1
+    told = [*_CASES[case], *([f"parallel.stage={stages}"] if case in _STAGED else [])]
+    told += [f"{_KEYS[name]}={value}"] if name in _KEYS else []
+    devices = str(value if name in (_DEVICES, _STAGES) else 1)
+    settings = [word for key in [*told, "checkpoint.enabled=false"] for word in ("--set", key)]
+    same = ["--case", case, "--size", "tiny", "--steps", "12", "--devices", devices, *settings]
+    seconds: dict[str, list[float]] = {f"{impl} {part}": [] for impl in _IMPLS for part in _PARTS}
     for _ in range(repeats):
         for impl in _IMPLS:
             with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-                off = ["--set", "checkpoint.enabled=false"]
-                _, record = own_run(Path(folder), "--impl", impl, *told, *same, *off)
+                _, record = own_run(Path(folder), "--impl", impl, *same)
             timing = record["timing"]
             seconds[f"{impl} trace"].append(timing["trace_seconds"] + timing["lower_seconds"])
             seconds[f"{impl} compile"].append(timing["compile_seconds"])
