@@ -185,7 +185,7 @@ def _judged(found: Found, one: Judged) -> str:
     if one.times <= judging.LIMIT and one.formats is not None:
         far = f"computed in {one.formats[0]} and in {one.formats[1]}"
     else:
-        far = f"{100 * one.error:.2g} % apart, {one.times:,.3g} times what rounding makes"
+        far = f"{100 * one.error:.3g} % apart, {one.times:,.3g} times what rounding makes"
     return f"{_place(found.a, one.at)}: {far}\n  {places}"
 
 
@@ -243,6 +243,6 @@ def _distance(distance: Distance | None) -> str:
         return "of another type or shape"
     ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps off"
     return (
-        f"{100 * distance.relative:.2g} % apart,"
+        f"{100 * distance.relative:.3g} % apart,"
         f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
     )

@@ -59,11 +59,11 @@ def _differing(both: str, learnt: Learnt) -> list[str]:
     what = f"{both} make another gradient or state from equal values"
     differing = [*learnt.differing.items()]
     if len(differing) <= _FEW:
-        return [f"{path}: {what}, {100 * apart:.2g} % apart" for path, apart in differing]
+        return [f"{path}: {what}, {100 * apart:.3g} % apart" for path, apart in differing]
     path, apart = max(differing, key=lambda one: one[1])
     every = len(learnt.params) + len(learnt.state)
     return [
-        f"{what} in {len(differing)} of {every} arrays, at most {100 * apart:.2g} % apart ({path})"
+        f"{what} in {len(differing)} of {every} arrays, at most {100 * apart:.3g} % apart ({path})"
     ]
 
 
@@ -131,7 +131,7 @@ def _evaluated(names: Sequence[str], further: Further) -> Iterator[str]:
 
 
 def _far(apart: Mapping[str, float]) -> str:
-    return listed([f"{name}, {100 * far:.2g} % apart" for name, far in apart.items()])
+    return listed([f"{name}, {100 * far:.3g} % apart" for name, far in apart.items()])
 
 
 def listed(lines: Sequence[str]) -> str:
