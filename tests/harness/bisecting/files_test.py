@@ -65,7 +65,7 @@ def test_a_file_is_compared_with_another_and_with_code(
     )
     found = asking.compared(files.read(paths[0]), side("branch", 1e-3))
     assert not found.is_rounding
-    assert "1 do by more than rounding" in telling.text(found)
+    assert "1 does by more than rounding" in telling.text(found)
     same = asking.compared(files.read(paths[0]), side("branch"))
     assert same.parting is None
 
