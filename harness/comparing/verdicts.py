@@ -6,7 +6,7 @@ from harness.records.figures import number
 from harness.records.record import twins
 from harness.terminal.text import counted, percent, safe, shortlist, size
 
-_PAGE = 4096  # bytes, of which memory is given out
+_LITTLE = 16 * 1024  # bytes: what keys and counters of tiny models come to, and no device lacks
 _RANDOM = "random/"  # how the paths of a framework's random state begin
 _COUNTED = {"collectives": "collectives", "wire_bytes": "bytes", "fusion_cycles": "cycles"}
 
@@ -39,7 +39,7 @@ def _of_aligned(verdict: Verdict, found: Comparison) -> Verdict:
 
 
 def _memory(found: Comparison, allowed: float) -> Verdict:
-    """Within the limit it is the same; so is a page more or less, as tiny models' counters are."""
+    """Within the limit it is the same; so is a little more or less, as tiny models' keys are."""
     parts, worse, better = [], False, False
     for row in found.rows:
         what, a, b = row.name.removeprefix("memory "), row.a, row.b
@@ -48,7 +48,7 @@ def _memory(found: Comparison, allowed: float) -> Verdict:
         if a == b:
             parts.append(f"{size(a)} {what} in both")
             continue
-        if abs(a - b) > _PAGE or allowed == 0:
+        if abs(a - b) > _LITTLE or allowed == 0:
             worse = worse or b > a * (1 + allowed / 100)
             better = better or a > b * (1 + allowed / 100)
         change = f"{b - a:+,.0f} bytes" + (f", {percent(b / a)}" if a else "")

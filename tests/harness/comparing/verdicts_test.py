@@ -21,11 +21,11 @@ def test_memory_within_the_limit_is_the_same_and_its_bytes_are_told() -> None:
     within = verdicts(comparison.compare([make()], [more]))["memory"]
     assert (within.outcome, within.regression) == ("same", False)
     assert "compiled for (+16 bytes, +0.00 %)" in within.words
-    tiny = [changed("memory.total_bytes", count) for count in (10_000, 14_000, 15_000)]
+    tiny = [changed("memory.total_bytes", count) for count in (100_000, 116_000, 117_000)]
     for one in tiny:
         one["memory"]["peak_in_use_bytes"] = None
     judged = [verdicts(comparison.compare(tiny[:1], [one]))["memory"].outcome for one in tiny[1:]]
-    assert judged == ["same", "worse"]  # within a page, and beyond it
+    assert judged == ["same", "worse"]  # within 16 KiB, and beyond it
     found = comparison.compare([make()], [more], limits=STRICT)
     assert verdicts(found)["memory"].outcome == "worse"
     assert found.regressed
