@@ -16,6 +16,7 @@ from harness.terminal.text import capped, counted, shortlist
 _KINDS = ("activations", "metrics", "gradients", "updates", "state")
 _LONGEST_TABLE = 8
 _MOST_IDLE = 12
+_FEW_ULPS = 9999  # more of them tell nobody how far two numbers are apart
 _AFTER_THE_LOSS = {
     "gradients": "backward pass, gradient of",
     "updates": "optimizer, update of",
@@ -241,7 +242,8 @@ def _layer(layer: int | None) -> str:
 def _distance(distance: Distance | None) -> str:
     if distance is None or distance.relative != distance.relative:
         return "of another type or shape"
-    ulps = "" if distance.ulps is None else f", at most {distance.ulps:,} ulps off"
+    is_near = distance.ulps is not None and distance.ulps <= _FEW_ULPS
+    ulps = f", at most {distance.ulps:,} units in the last place off" if is_near else ""
     return (
         f"{100 * distance.relative:.3g} % apart,"
         f" {distance.equal:,} of {distance.size:,} elements equal{ulps}"
