@@ -14,7 +14,7 @@ from harness.bisecting.capture import BRANCH, Node, Trace
 from harness.bisecting.judging import is_float
 
 _BENT = ("abs", "clamp")  # whose derivatives compare what they are given
-_EXTREMES = ("max", "min", "reduce_max", "reduce_min")  # and these what they make
+_EXTREMES = ("max", "min", "reduce_max", "reduce_min")  # and these also what they make
 _GIVEN = ("parameters", "tokens", "input")  # to the step
 _LARGE = 1e3  # what masks are filled with is larger
 _LOWEST = 1e30  # whatever is larger, and finite, fills alike
@@ -77,15 +77,23 @@ def _alike(trace: Trace) -> Iterator[tuple[Node, tuple[Any, ...], bool]]:
 def _implied(trace: Trace) -> Iterator[Node]:
     """Comparisons that no model asks for: of derivatives, and of an index counted from the end."""
     bent = {one.order for node in trace.nodes if node.operation in _BENT for one in node.inputs}
+    chosen = {_given_to(node) for node in trace.nodes if node.operation in _EXTREMES}
     for node in trace.nodes:
         first, *rest = node.inputs or (node,)
         if node.operation == "select_n" and node.inputs[1] in rest[1].inputs:
             yield first  # i + n in place of i, where i is below 0
-        elif node.operation == "eq":
-            if any(one.operation in _EXTREMES for one in node.inputs):
-                yield node
-        elif node.operation in _STEPS and first.order in bent:
+        elif node.operation in _STEPS and (first.order in bent or _given_to(node) in chosen):
             yield node
+        if node.operation == "eq" and any(one.operation in _EXTREMES for one in node.inputs):
+            yield node
+
+
+def _given_to(node: Node) -> frozenset[Any]:
+    """What an operation is given; a number that is written down counts as itself."""
+    return frozenset(
+        one.level if one.operation == "constant" and one.array.ndim == 0 else f"node {one.order}"
+        for one in node.inputs
+    )
 
 
 def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:

@@ -440,7 +440,7 @@ def test_what_differs_in_an_evaluation_alone_is_named(capsys: Any) -> None:
         loss=squared,
         evaluation={"linen": squared, "nnx": absolute},
     )
-    assert bisect.main(["--twins", module("evaluated", made)]) == 1
+    assert bisect.main(["--twins", module("otherwise_evaluated", made)]) == 1
     step, evaluated = capsys.readouterr().out.split("\nas they are evaluated: ")
     assert step.startswith("no difference: loss, 2 of 2 activations")
     assert evaluated.startswith("different: of 1 operation that differs given equal inputs 1 does")

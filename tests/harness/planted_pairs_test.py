@@ -209,7 +209,7 @@ OWN: dict[str, Fault] = {
     "a frozen array": (of_cnn(call=frozen), "BatchNorm", "net.norm("),
     "a mask that is off by one": (replace(decoder.PAIR, nnx=MaskedModel), "mask=", "mask=mask"),
     "labels that are not shifted": (decoded(shift=0), "targets[", "targets = "),
-    "padding that is counted": (decoded(padded=True), "weights.sum()", "losses.mean()"),
+    "padding that is counted": (decoded(padded=True), "weights = ", "losses.mean()"),
     "a key that is used twice": (
         replace(regression.PAIR, linen=Twice(), nnx=Once, sizes={}),
         "make_rng",

@@ -106,7 +106,7 @@ def test_what_is_evaluated_otherwise_fails_a_check(
 ) -> None:
     monkeypatch.setattr(devices, "prepare_cpus", lambda count: jax.devices()[:count])
     used = {"linen": small_pairs.of_linen(), "nnx": small_pairs.of_nnx(weight=0.2)}
-    assert run.main(["--twins", module("evaluated", pair(evaluation=used)), "--check"]) == 1
+    assert run.main(["--twins", module("otherwise_used", pair(evaluation=used)), "--check"]) == 1
     told = capsys.readouterr().out
     assert "differs: linen and nnx are evaluated otherwise: the loss, " in told
     assert "step, tiny: no difference" in told
