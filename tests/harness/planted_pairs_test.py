@@ -228,7 +228,7 @@ PLANTED: dict[str, tuple[Callable[[str], Pair], str, str]] = {
     "another pooling": (planted.vit, "mean(1)", "x[:, 0]"),
     "another gate": (planted.recurrent, "LSTMCell", "self.cell"),
     "read backwards": (planted.recurrent, "LSTMCell", "self.cell"),
-    "padding that counts": (planted.recurrent, "weights.sum()", "errors.mean()"),
+    "padding that counts": (planted.recurrent, "weights = ", "errors.mean()"),
     "balance of squares": (planted.experts, "balance", "p**2"),
     "gates that are not scaled": (planted.experts, "gates.sum", "gates[..., None]"),
     "another activation": (planted.experts, "silu", "gelu"),
