@@ -19,7 +19,7 @@ from harness.randomness import draws, equations
 from models.shared.trees import named_leaves
 
 BRANCH = "branch"  # of several one is taken: the node is the number of it
-_PARAMETERS, _TOKENS = "parameters", "tokens"
+_PARAMETERS, _TOKENS, _INPUT = "parameters", "tokens", "input"
 
 
 class Place(NamedTuple):
@@ -102,6 +102,23 @@ class Trace:
             for path in node.parameters
         }
 
+    @cached_property
+    def weighed(self) -> set[int]:
+        """The orders of all that depends on parameters."""
+        return self._following(_PARAMETERS)
+
+    @cached_property
+    def given(self) -> set[int]:
+        """The orders of all that depends on anything that the computation is given."""
+        return self._following(_PARAMETERS, _TOKENS, _INPUT)
+
+    def _following(self, *operations: str) -> set[int]:
+        found: set[int] = set()
+        for node in self.nodes:
+            if node.operation in operations or any(one.order in found for one in node.inputs):
+                found.add(node.order)
+        return found
+
 
 def capture(
     function: Callable[..., Any],
@@ -151,7 +168,7 @@ def _walked(
         walk.add(_PARAMETERS, leaf, named=path) for path, leaf in named_leaves(params).items()
     ]
     inputs += [walk.add(_TOKENS, leaf) for leaf in jax.tree.leaves(tokens)]
-    inputs += [walk.add("input", leaf) for leaf in jax.tree.leaves(rest)]
+    inputs += [walk.add(_INPUT, leaf) for leaf in jax.tree.leaves(rest)]
     outputs = walk.closed(draws.live(closed), inputs, Place())
     return Trace(walk.nodes, dict(zip(named_leaves(shapes), outputs, strict=True)))
 

@@ -36,15 +36,9 @@ def places(names: tuple[str, str], traces: tuple[Trace, Trace]) -> Iterator[tupl
 
 def _idle(trace: Trace) -> Iterator[tuple[Node, _Kind | None]]:
     """Each operation that changes nothing, with its kind; None where it is a mask."""
-    weighed: set[int] = set()  # what depends on parameters
-    given: set[int] = set()  # what depends on anything that is given
+    weighed, given = trace.weighed, trace.given
     last = trace.outputs["loss"].order
     for node in trace.nodes:
-        inputs = {one.order for one in node.inputs}
-        if node.operation == "parameters" or inputs & weighed:
-            weighed.add(node.order)
-        if node.operation in ("parameters", "tokens", "input") or inputs & given:
-            given.add(node.order)
         if not _is_asked(node) or (node.order > last and node.operation not in _LIMITS):
             continue
         kept = next((one for one in _kept(node) if _is_same(one, node)), None)

@@ -15,7 +15,6 @@ from harness.bisecting.judging import is_float
 
 _BENT = ("abs", "clamp")  # whose derivatives compare what they are given
 _EXTREMES = ("max", "min", "reduce_max", "reduce_min")  # and these also what they make
-_GIVEN = ("parameters", "tokens", "input")  # to the step
 _LARGE = 1e3  # what masks are filled with is larger
 _LOWEST = 1e30  # whatever is larger, and finite, fills alike
 _ADDED = ("add", "sub", "add_any")
@@ -61,16 +60,13 @@ def _alike(trace: Trace) -> Iterator[tuple[Node, tuple[Any, ...], bool]]:
 
     Each with the numbers that it holds against, and whether what it compares is given to the step.
     """
-    given: set[int] = set()
     unsaid = {node.order for node in _implied(trace)}
     for node in trace.nodes:
-        if node.operation in _GIVEN or {one.order for one in node.inputs} & given:
-            given.add(node.order)
         if node.operation not in _STEPS or node.order in unsaid or not node.at.source:
             continue
-        is_given = node.order in given
+        is_given = node.order in trace.given
         if (is_given or node.array.ndim) and node.level is not None:
-            held = (one.level for one in node.inputs if one.order not in given)
+            held = (one.level for one in node.inputs if one.order not in trace.given)
             yield node, (node.operation, *held), is_given
 
 
@@ -98,11 +94,8 @@ def _given_to(node: Node) -> frozenset[Any]:
 
 def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
     """Where the forward pass masks by large numbers, and by which."""
-    weighed: set[int] = set()  # what depends on parameters
     for node in trace.nodes[: trace.outputs["loss"].order + 1]:
-        if node.operation == "parameters" or {one.order for one in node.inputs} & weighed:
-            weighed.add(node.order)
-        if node.order not in weighed or not is_float(node.array):
+        if node.order not in trace.weighed or not is_float(node.array):
             continue
         masks = node.inputs[1:] if node.operation == "select_n" else node.inputs
         if node.operation not in ("select_n", *_ADDED):
@@ -110,7 +103,7 @@ def _fills(trace: Trace) -> Iterator[tuple[Node, float]]:
         for one in masks:
             values = one.values.astype(np.float64)
             farthest = values.flat[np.abs(values).argmax()] if values.size else 0.0
-            if one.order not in weighed and not abs(farthest) < _LARGE:
+            if one.order not in trace.weighed and not abs(farthest) < _LARGE:
                 yield node, float(farthest)
 
 
