@@ -13,32 +13,20 @@ from harness.cases import families
 from harness.cases.settings import Case
 from harness.randomness import alignment
 from harness.terminal.errors import UserError
-from harness.training import data, drawing, evaluating, train_step
+from harness.training import data, drawing, evaluating, losses, train_step
 from harness.training.parallel import mesh
-from models.seam import Batch, Family, Implementation, Outcome, Params
+from models.seam import Batch, Family, Implementation, Outcome
 
 
-class _Evaluated:
-    """An implementation whose loss is how it is evaluated; all else is its own."""
+def _as_evaluated(own: Implementation, family: Family) -> losses.WithLoss:
+    """An implementation whose loss is how it is evaluated, which leaves the model's state be."""
 
-    def __init__(self, own: Implementation, family: Family) -> None:
-        self._own, self._family = own, family
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
-
-    def loss(
-        self,
-        config: Any,
-        params: Params,
-        model_state: Params | None,
-        batch: Batch,
-        key: jax.Array,
-    ) -> Outcome:
-        """The whole forward pass, after which the model's state is what it was."""
+    def loss(config: Any, params: Any, model_state: Any, batch: Batch, key: jax.Array) -> Outcome:
         variables = params, model_state
-        made = evaluating.evaluated(self._family, self._own, config, variables, batch, key)
+        made = evaluating.evaluated(family, own, config, variables, batch, key)
         return made._replace(model_state=model_state)
+
+    return losses.WithLoss(own, loss)
 
 
 def has_evaluation(*implementations: Implementation) -> bool:
@@ -73,7 +61,7 @@ def between(
     evaluated: an evaluation instead, a forward pass alone.
     """
     grid, family = mesh.make(case, jax.devices()[:1]), families.of(case)
-    both: list[Any] = [_Evaluated(one, family) for one in (a, b)] if evaluated else [a, b]
+    both: list[Any] = [_as_evaluated(one, family) for one in (a, b)] if evaluated else [a, b]
     numbers = alignment.numbered(*(drawing.drawn(case, one, grid) for one in both))
     if align_random:
         both = [drawing.as_numbered(*one) for one in zip(both, (family,) * 2, numbers, strict=True)]

@@ -17,38 +17,8 @@ from harness.terminal.errors import UserError
 from harness.terminal.text import shortlist
 from harness.training import beginning, data, losses
 from harness.training.parallel.mesh import Grid
-from models.seam import Batch, Family, Implementation, Outcome, Params
+from models.seam import Batch, Family, Implementation, Outcome
 from models.shared.trees import perturbed
-
-
-class Aligned:
-    """An implementation whose draws are made by numbers; all else is the implementation's own."""
-
-    def __init__(self, own: Implementation, family: Family, numbers: Numbers) -> None:
-        self._own, self._family, self._numbers = own, family, numbers
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
-
-    def loss(
-        self,
-        config: Any,
-        params: Params,
-        model_state: Params | None,
-        batch: Batch,
-        key: jax.Array,
-    ) -> Outcome:
-        """The whole forward pass."""
-
-        def evaluate(*arguments: Any) -> Any:
-            *variables, batch, key = arguments
-            return losses.evaluate(
-                self._family, self._own, config, (variables[0], variables[1]), batch, key
-            )
-
-        aligned = alignment.aligned(evaluate, self._numbers)
-        outcome: Outcome = aligned(params, model_state, batch, key)
-        return outcome
 
 
 def implementation(case: Case, impl: str, grid: Grid) -> Implementation:
@@ -65,7 +35,17 @@ def implementation(case: Case, impl: str, grid: Grid) -> Implementation:
 
 def as_numbered(own: Implementation, family: Family, numbers: Numbers) -> Implementation:
     """The implementation with its draws made by these numbers."""
-    aligned: Any = Aligned(own, family, numbers) if numbers.any else own
+    if not numbers.any:
+        return own
+
+    def loss(config: Any, *arguments: Any) -> Outcome:
+        def evaluate(params: Any, model_state: Any, batch: Batch, key: jax.Array) -> Outcome:
+            return losses.evaluate(family, own, config, (params, model_state), batch, key)
+
+        outcome: Outcome = alignment.aligned(evaluate, numbers)(*arguments)
+        return outcome
+
+    aligned: Any = losses.WithLoss(own, loss)
     return aligned
 
 

@@ -1,12 +1,22 @@
 """Losses of logits, and the whole forward pass of a family that ends in one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from models.seam import Batch, Family, Implementation, Outcome, Params
+
+
+class WithLoss:
+    """An implementation that has another loss; all else is its own."""
+
+    def __init__(self, own: Implementation, loss: Callable[..., Outcome]) -> None:
+        self._own, self.loss = own, loss
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
 
 
 def evaluate(
