@@ -22,7 +22,10 @@ COLLECTIVE_KINDS = (
 )
 _CHAIN = re.compile(r'chain_id="(\d+)"')
 _IOTA = re.compile(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_MESH = re.compile(r"mesh\[([^\]]*)\](?:, device_ids=\(([^)]*)\))?\s*\{([^}]*)\}")
+_MESH = re.compile(
+    r"mesh\[([^\]]*)\](?:, device_ids=\(([\d,\s]*|\[[\d,]+\](?:T\([\d,]+\))?)\))?\s*\{([^}]*)\}"
+)
+_TRANSPOSED = re.compile(r"\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _SUB_AXIS = re.compile(r"(.*?)(?::\((\d+)\)(\d+))?$")
 
 
@@ -177,21 +180,36 @@ def group_size(instruction: Instruction, devices: int) -> int:
     return max(map(len, groups))
 
 
+def has_unreadable_groups(instruction: Instruction) -> bool:
+    """Whether its groups are written in a way unheard of, so that it is taken to be of all."""
+    text = instruction.attributes.get("replica_groups", "").strip()
+    return text not in ("", "{}") and not _groups(text)
+
+
 def replica_groups(text: str, devices: int) -> list[list[int]]:
     """Device numbers of each group, from any of XLA's ways to write them.
 
     {{0,1},{2,3}}; [2,4]<=[8] and [4,2]<=[2,4]T(1,0), groups by size over reshaped and transposed
-    0..n-1; mesh['a'=2,'b'=4] {'b'}, also with sub-axes 'b':(1)2 and ", device_ids=(...)".
-    Empty: one group of all devices.
+    0..n-1; mesh['a'=2,'b'=4] {'b'}, also with sub-axes 'b':(1)2 and ", device_ids=(...)", which are
+    listed or as [2,4]T(1,0). Empty, or unheard of: one group of all devices.
     """
-    if found := _IOTA.fullmatch(text.strip()):
-        groups, shape, order = (_integers(part or "") for part in found.groups())
-        numbers = np.arange(math.prod(shape)).reshape(shape)
-        return (numbers.transpose(order) if order else numbers).reshape(groups).tolist()
-    if found := _MESH.fullmatch(text.strip()):
+    return _groups(text.strip()) or [list(range(devices))]
+
+
+def _groups(text: str) -> list[list[int]]:
+    """The groups, none where the text names none or cannot be read."""
+    if found := _IOTA.fullmatch(text):
+        groups, shape, order = found.groups()
+        return _transposed(shape, order).reshape(_integers(groups)).tolist()
+    if found := _MESH.fullmatch(text):
         return _mesh_groups(*found.groups())
-    listed = [_integers(group) for group in re.findall(r"\{([\d,\s]+)\}", text)]
-    return listed or [list(range(devices))]
+    return [_integers(group) for group in re.findall(r"\{([\d,\s]+)\}", text)]
+
+
+def _transposed(shape: str, order: str | None) -> np.ndarray:
+    """0..n-1 in that shape, its axes in that order."""
+    numbers = np.arange(math.prod(_integers(shape))).reshape(_integers(shape))
+    return numbers.transpose(_integers(order)) if order else numbers
 
 
 def _mesh_groups(mesh: str, device_ids: str | None, grouped: str) -> list[list[int]]:
@@ -206,7 +224,11 @@ def _mesh_groups(mesh: str, device_ids: str | None, grouped: str) -> list[list[i
         edges = sorted({1, size} | ends)
         pairs = list(itertools.pairwise(edges)) or [(1, 1)]
         dimensions += [(name, low, high // low) for low, high in pairs]
-    numbers = np.array(_integers(device_ids) if device_ids else range(math.prod(sizes.values())))
+    if found := _TRANSPOSED.fullmatch(device_ids or ""):
+        numbers = _transposed(*found.groups())
+    else:
+        listed = _integers(device_ids) if device_ids else range(math.prod(sizes.values()))
+        numbers = np.array(listed)
     last = [dimensions.index(axis) for axis in wanted]
     first = [index for index in range(len(dimensions)) if index not in last]
     shaped = numbers.reshape([count for _, _, count in dimensions]).transpose(first + last)

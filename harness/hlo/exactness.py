@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.hlo.collectives import COLLECTIVE_KINDS
+from harness.hlo.collectives import COLLECTIVE_KINDS, has_unreadable_groups
 from harness.hlo.loops import Conditional, Loop, walk
 from harness.hlo.parse import Instruction, Program
 from harness.hlo.place import where
@@ -24,13 +24,15 @@ def inexact(program: Program) -> list[str]:
 
     loops = [loop for loop in found.loops if loop.trips is None and holds_counts(loop)]
     conditionals = [one for one in found.conditionals if one.taken is None and holds_counts(one)]
-    unseen, uncounted = [], []
+    unseen, uncounted, ungrouped = [], [], []
     for name, computation in program.computations.items():
         for instruction in computation.instructions.values():
             if name not in found.executions and _is_costly(instruction):
                 unseen.append(instruction)
             elif instruction.opcode.removesuffix("-start") in _UNCOUNTED:
                 uncounted.append(instruction)
+            elif has_unreadable_groups(instruction):
+                ungrouped.append(instruction)
     reasons = (
         (loops, "counts are too low: no trip count can be told for {}, so one trip is counted"),
         (
@@ -39,6 +41,7 @@ def inexact(program: Program) -> list[str]:
             " counted each time",
         ),
         (unseen, "counts are too low: nothing is seen to run {}"),
+        (ungrouped, "bytes on the wire may be too high: all devices are taken as one group of {}"),
         (uncounted, "bytes on the wire are too low: none are counted for {}"),
     )
     return [line.format(_listed(those)) for those, line in reasons if those]

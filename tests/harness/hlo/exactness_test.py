@@ -85,3 +85,18 @@ def test_what_is_not_counted_or_compared_at_all_is_named() -> None:
         *counts,
         "programs may look alike that are not: the text elides the values of table",
     ]
+
+
+def test_groups_of_devices_that_cannot_be_read_are_said_to_be_taken_as_all() -> None:
+    text = """HloModule m, num_partitions=8
+
+ENTRY %e (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  %some = f32[8]{0} all-reduce(%p), channel_id=1, replica_groups={{0,1},{2,3}}, to_apply=%add
+  %all = f32[8]{0} all-reduce(%some), channel_id=2, replica_groups={}, to_apply=%add
+  ROOT %odd = f32[8]{0} all-reduce(%all), channel_id=3, replica_groups=ring[8], to_apply=%add
+}
+"""
+    assert hlo.inexact(hlo.parse(text)) == [
+        "bytes on the wire may be too high: all devices are taken as one group of odd"
+    ]
