@@ -18,6 +18,9 @@ from harness.hlo import (
 )
 
 _COLOURS = re.compile(r"colors:(\d+)")
+# Of a collective that a SparseCore moves.
+_OFFLOADED_RING = '"phase_rings"'
+_ALONG_A_LINE = '_MESH"'
 _KERNEL = re.compile(r"_(fwd|dq|dkv)_")
 # Products of [T, H] by [H, T] or [T, T] by [T, H] in each kernel of splash attention.
 _KERNEL_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
@@ -168,10 +171,10 @@ class Schedule:
     ) -> float:
         """Its bytes through as many rings as the compiler made, each over one link one way."""
         found = describe_collective(self._program, computation, collective)
-        config = caller.attributes.get("backend_config", "")
+        configs = (one.attributes.get("backend_config", "") for one in (collective, caller))
         hops = 1 if found.kind == "collective-permute" else found.group_size - 1
         size = found.wire_bytes / found.times
-        rate = rings(config) * self._chip.link_bytes_per_second
+        rate = max(map(rings, configs)) * self._chip.link_bytes_per_second
         return max(hops * self._chip.hop_seconds, size / rate)
 
     def _kernel_seconds(self, computation: Computation, instruction: Instruction) -> float:
@@ -189,8 +192,14 @@ class Schedule:
         return min(sizes, default=0) / self._device.hbm_bytes_per_second
 
 
-def rings(backend_config: str) -> int:
-    """How many rings the compiler made for a collective."""
+def rings(backend_config: str) -> float:
+    """How many rings the compiler made for a collective, each over links of its own.
+
+    Along a line of chips, which is no ring of links, its two directions share the links.
+    """
+    offloaded = backend_config.count(_OFFLOADED_RING)
+    if offloaded:
+        return max(offloaded / 2, 1) if _ALONG_A_LINE in backend_config else offloaded
     return max(map(int, _COLOURS.findall(backend_config)), default=1)
 
 

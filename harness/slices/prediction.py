@@ -96,4 +96,4 @@ def _caution(program: Program) -> str | None:
     most = max(map(rings, configs))
     if most == 1:
         return None
-    return f"up to {most} rings at once here, one in the published runs: the wire is unchecked"
+    return f"up to {most:g} rings at once here, one in the published runs: the wire is unchecked"

@@ -139,6 +139,24 @@ def test_two_rings_carry_twice_as_much() -> None:
     assert found["wire_seconds"] == pytest.approx(4 * GATHER / 2 + PERMUTE)
 
 
+@pytest.mark.parametrize(
+    ("ring", "count", "rate"),
+    [
+        ('{"phase_rings":[{"ring_type":"ICI_RING_TYPE_UNIDIR_CW"}]}', 1, 1),
+        ('{"phase_rings":[{"ring_type":"ICI_RING_TYPE_UNIDIR_CW"}]}', 2, 2),
+        ('{"phase_rings":[{"explicit_strategy_ring_dim":"ICI_RING_DIM_X_MESH"}]}', 4, 2),
+        ('{"phase_rings":[{"explicit_strategy_ring_dim":"ICI_RING_DIM_X_MESH"}]}', 1, 1),
+    ],
+)
+def test_a_collective_of_the_sparsecores_has_the_rings_of_its_strategy(
+    ring: str, count: int, rate: int
+) -> None:
+    """Along a line of chips the two ways around share the links."""
+    strategy = f'"color_strategies":[{",".join([ring] * count)}]'
+    found = predicted(PROGRAM.replace('"rings":"colors:1"', strategy))
+    assert found["wire_seconds"] == pytest.approx(4 * GATHER / rate + PERMUTE)
+
+
 def test_a_small_collective_takes_its_hops() -> None:
     small = PROGRAM.replace("bf16[1024,1024]", "bf16[8,8]").replace("[128,1024]", "[1,8]")
     assert predicted(small)["wire_seconds"] == pytest.approx((4 * 7 + 1) * MICROSECOND)
