@@ -164,7 +164,9 @@ class Transformer(nn.Module):
     def __call__(self, tokens: jax.Array, key: jax.Array) -> jax.Array:
         """Logits [B, T, V] of tokens [B, T]; `key` is this step's."""
         layer_keys, outer_key = ops.layer_keys(key, self.config.layers)
-        x = partitioning.constrain(self.token_embedder(tokens), ops.STREAM_AXES)  # [B, T, D]
+        table = self.token_embedder.embedding  # [V, D]
+        x = partitioning.look_up(table, tokens, self.config.dtype)  # [B, T, D]
+        x = partitioning.constrain(x, ops.STREAM_AXES)
         x = ops.dropout(x, self.config.dropout_rate, outer_key, Site.EMBEDDING_DROPOUT)
         return self.decoder(x, layer_keys, outer_key)
 

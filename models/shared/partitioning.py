@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+from jax.typing import DTypeLike
 
 Axes = tuple[str, ...]
 Rules = Mapping[str, str | tuple[str, ...] | None]  # logical axis -> mesh axes; None: replicated
@@ -170,6 +172,31 @@ def scatter_sum(part: Callable[..., jax.Array], tensors: Any, axes: Axes) -> jax
         check_vma=False,
     )
     return mapped(*tensors)
+
+
+def look_up(table: jax.Array, tokens: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """The rows [B, T, D], in `dtype`, of `table` [V, D] at `tokens` [B, T].
+
+    Where mesh axes divide the batch but not the table's columns, each of their groups of devices
+    adds up its own rows for the gradient: left to itself, XLA adds up the whole table everywhere.
+    """
+
+    def rows(table: jax.Array, tokens: jax.Array) -> jax.Array:
+        return jnp.take(table.astype(dtype), tokens, axis=0)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    columns = () if mesh.empty else lies_on("embed_vocab")
+    groups = () if mesh.empty else tuple(a for a in lies_on("batch") if a not in columns)
+    if not groups or not columns or len(tokens) % math.prod(mesh.shape[a] for a in groups):
+        return rows(table, tokens)
+    mapped = jax.shard_map(
+        rows,
+        in_specs=(PartitionSpec(), PartitionSpec(groups)),
+        out_specs=PartitionSpec(groups),
+        axis_names=set(groups),
+        check_vma=False,
+    )
+    return mapped(table, tokens)
 
 
 def map_over_batch(

@@ -1,6 +1,7 @@
 """Where tensors lie, and how they move, on eight devices."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -195,6 +196,26 @@ def test_on_several_axes_the_compiler_scatters() -> None:
     lowered = jax.jit(scattered).lower(x)
     assert "reduce_scatter" not in lowered.as_text()
     assert lowered.compile()(x).sharding.spec == PartitionSpec("fsdp", "tensor")
+
+
+@pytest.mark.usefixtures("on_three_axes")
+@pytest.mark.parametrize("rows", [8, 1])
+def test_groups_of_devices_add_up_their_own_rows_of_a_table(rows: int) -> None:
+    """A batch that they cannot divide is looked up as it is."""
+    table = jnp.arange(64.0).reshape(16, 4)
+    tokens = jnp.arange(3 * rows).reshape(rows, 3) % 5
+    weights = jnp.arange(12.0 * rows).reshape(rows, 3, 4)
+
+    def loss(look_up: Callable[[jax.Array, jax.Array], jax.Array], table: jax.Array) -> jax.Array:
+        return jnp.sum(look_up(partitioning.constrain(table, ("norm", "embed")), tokens) * weights)
+
+    def ours(table: jax.Array, tokens: jax.Array) -> jax.Array:
+        return partitioning.look_up(table, tokens, jnp.float32)
+
+    plain = jax.grad(partial(loss, lambda table, tokens: table[tokens]))(table)
+    gradient = jax.jit(jax.grad(partial(loss, ours)))
+    np.testing.assert_array_equal(gradient(table), plain)
+    assert ("manual" in gradient.lower(table).as_text()) == (rows > 1)
 
 
 @pytest.mark.usefixtures("on_one_axis")
