@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.slices.rows import Figures
-from harness.slices.space import RECIPE, Candidate, Change, Space
+from harness.slices.space import RECIPE, REMAT, Candidate, Change, Space
 
-_HOPED_FOR = ("model.remat", RECIPE)
 _NO_TIME = 1e-9
 _Known = Mapping[Candidate, Figures]
 
@@ -15,9 +14,11 @@ def estimate(space: Space, known: _Known, near: Candidate, change: Change) -> Fi
     """What is expected of the candidate `near`, which is known, with one thing set otherwise.
 
     Where the same settings are known with other batches: the line through the nearest two; of one,
-    the step with its computation in proportion, in the same memory. Else as the same change did to
-    another candidate. Of one that was never tried: of what is computed again, and of a recipe, the
-    roofline in no memory at all, so that it is tried soon; of anything else, that it does nothing.
+    the step with its computation in proportion, in the same memory up to twice the batch and in
+    proportion beyond. Else as the same change did to another candidate. Of one that was never
+    tried, the best that it can do, in no memory at all, so that it is tried soon: of a recipe the
+    roofline, of what is computed again the same step with nothing but the roofline computed. Of
+    anything else, that it does nothing.
     """
     target = space.changed(near, change)
     size = int(space.value(target, space.batch_key))
@@ -32,10 +33,8 @@ def estimate(space: Space, known: _Known, near: Candidate, change: Change) -> Fi
         return _of_batch(alike[first], second, size)
     pair = _same_change(space, known, near, change)
     at = known[near]
-    if pair is None and change.key not in _HOPED_FOR:
-        return at
     if pair is None:
-        return replace(at, step_seconds=at.least_seconds or _NO_TIME, needed_bytes=0)
+        return _hoped_for(at, change)
     before, after = pair
     return replace(
         at,
@@ -43,6 +42,16 @@ def estimate(space: Space, known: _Known, near: Candidate, change: Change) -> Fi
         step_seconds=at.step_seconds * after.step_seconds / before.step_seconds,
         needed_bytes=round(at.needed_bytes * after.needed_bytes / before.needed_bytes),
     )
+
+
+def _hoped_for(at: Figures, change: Change) -> Figures:
+    """The best that a change can do which was never tried."""
+    if change.key == RECIPE:
+        return replace(at, step_seconds=at.least_seconds or _NO_TIME, needed_bytes=0)
+    if change.key != REMAT:
+        return at
+    again = 0.0 if change.old == "none" else at.busy_seconds - at.least_seconds
+    return replace(at, step_seconds=at.step_seconds - again, needed_bytes=0)
 
 
 def _of_batch(at: Figures, other: Figures | None, size: int) -> Figures:
@@ -55,6 +64,7 @@ def _of_batch(at: Figures, other: Figures | None, size: int) -> Figures:
         step_seconds=at.step_seconds + (ratio - 1) * at.busy_seconds,
         busy_seconds=at.busy_seconds * ratio,
         least_seconds=at.least_seconds * ratio,
+        needed_bytes=round(at.needed_bytes * max(1, ratio / 2)),
     )
     if other is None:
         return scaled

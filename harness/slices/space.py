@@ -13,7 +13,8 @@ from models.shared.partitioning import mesh_axes
 
 RECIPE = "recipe"
 _PLATFORM = "tpu"
-_CHOICES = ("model.remat", "model.attention")  # of the families that have them
+REMAT = "model.remat"
+_CHOICES = (REMAT, "model.attention")  # of the families that have them
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,14 @@ class Space:
     def changes(self, candidate: Candidate) -> list[Change]:
         """Every one thing that can be set otherwise; some of it may turn out to be impossible."""
         case = self._given[candidate.recipe]
+        batch = int(self.value(candidate, self.batch_key))
         others: list[tuple[str, list[Any]]] = [
+            (RECIPE, list(self._given)),
+            (self.batch_key, [4 * batch, *_near(batch)]),
+        ]
+        others += [
             (key, self._choices(case, key)) for key in _CHOICES if hasattr(case.model, _name(key))
         ]
-        others.append((self.batch_key, _near(int(self.value(candidate, self.batch_key)))))
-        others.append((RECIPE, list(self._given)))
         for axis in _axes(case):
             key = f"parallel.{axis}"
             size = int(self.value(candidate, key))

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from harness.cases.reading import RECIPES
 from harness.slices.estimates import estimate
 from harness.slices.rows import Figures
-from harness.slices.space import Candidate, Change
+from harness.slices.space import RECIPE, REMAT, Candidate, Change
 from tests.harness.slices.space_test import space
 
 START = Candidate("reference")
 ALONE = Figures(1, 2048, step_seconds=0.1, busy_seconds=0.04, least_seconds=0.015, needed_bytes=100)
-BATCH, REMAT = "data.per_device_batch", "model.remat"
+BATCH = "data.per_device_batch"
 
 
 def batch(size: int, *settings: tuple[str, str | int]) -> Candidate:
@@ -25,6 +26,11 @@ def test_of_one_batch_the_computation_grows_and_nothing_else() -> None:
     assert expected.least_seconds == pytest.approx(0.03)
 
 
+def test_more_than_twice_the_batch_is_taken_to_need_more() -> None:
+    expected = estimate(space(), {START: ALONE}, START, Change(BATCH, 1, 4))
+    assert (expected.step_seconds, expected.needed_bytes) == (pytest.approx(0.22), 200)
+
+
 def test_two_batches_make_a_line() -> None:
     two = Figures(2, 4096, 0.13, 0.08, 0.03, 150)
     known = {START: ALONE, batch(2): two}
@@ -35,13 +41,18 @@ def test_two_batches_make_a_line() -> None:
 
 
 def test_what_was_never_tried_is_hoped_for_as_the_roofline_says_or_does_nothing() -> None:
-    plain = estimate(space(), {START: ALONE}, START, Change("model.attention", "auto", "xla"))
-    assert plain == ALONE
-    expected = estimate(space(), {START: ALONE}, START, Change(REMAT, "full", "none"))
-    assert (expected.step_seconds, expected.needed_bytes) == (0.015, 0)
+    def hoped(change: Change, alone: Figures = ALONE) -> Figures:
+        return estimate(space(by=list(RECIPES)), {START: alone}, START, change)
+
+    assert hoped(Change("model.attention", "auto", "xla")) == ALONE
+    recipe = hoped(Change(RECIPE, "reference", "fast"))
+    assert (recipe.step_seconds, recipe.needed_bytes) == (0.015, 0)
     unknown = replace(ALONE, least_seconds=0.0)
-    hoped = estimate(space(), {START: unknown}, START, Change(REMAT, "full", "none"))
-    assert hoped.tokens_per_second > 1e9
+    assert hoped(Change(RECIPE, "reference", "fast"), unknown).tokens_per_second > 1e9
+    kept = hoped(Change(REMAT, "full", "none"))
+    assert (kept.step_seconds, kept.needed_bytes) == (pytest.approx(0.1 - 0.04 + 0.015), 0)
+    again = hoped(Change(REMAT, "none", "full"))
+    assert (again.step_seconds, again.needed_bytes) == (ALONE.step_seconds, 0)
 
 
 def test_a_change_does_what_it_did_elsewhere() -> None:

@@ -84,7 +84,7 @@ def machine() -> Machine:
 
 @pytest.fixture(scope="module")
 def found(machine: Machine) -> Found:
-    return machine.search()
+    return machine.search(minutes=40)
 
 
 def best_of_all(machine: Machine) -> float:
@@ -106,7 +106,8 @@ def test_the_fastest_that_fits_is_found_without_compiling_all(
     assert best.figures is not None
     assert best.figures.tokens_per_second == pytest.approx(best_of_all(machine))
     assert not found.untried
-    assert len(found.rows) <= 26
+    assert best in found.rows[:8]
+    assert len(found.rows) <= 31
     assert found.rows[0].candidate == machine.space.start
 
 
@@ -134,7 +135,7 @@ def test_a_search_ends_in_time_and_goes_on_where_it_ended(found: Found) -> None:
     assert len(short.rows) == 5
     assert short.seconds <= 5 * 60
     assert short.untried
-    assert machine.search().rows == found.rows
+    assert machine.search(minutes=40).rows == found.rows
     assert len(machine.compiled) == len(found.rows)
 
 
