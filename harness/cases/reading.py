@@ -39,18 +39,20 @@ _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it w
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
 # backward pass computes all of a layer again. fast: keeps it, the layers are no loop, the state
 # lies in memory as the step wants it, weights are gathered beside the computation, attention is the
-# device's own kernel, and int8 operands are rounded once instead of once for each product. Of other
-# twins, what they know of it.
+# device's own kernel, and int8 operands are rounded once instead of once for each product.
+# experimental: fast, and what only a chip can judge. Of other twins, what they know of it.
+_FAST: dict[str, Any] = {
+    "model.attention": "auto",
+    "model.remat": "none",
+    "model.unroll": True,
+    "model.use_fwd_quant": True,
+    "run.state_layout": "compiler",
+    "run.overlap_collectives": True,
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "reference": {},
-    "fast": {
-        "model.attention": "auto",
-        "model.remat": "none",
-        "model.unroll": True,
-        "model.use_fwd_quant": True,
-        "run.state_layout": "compiler",
-        "run.overlap_collectives": True,
-    },
+    "fast": _FAST,
+    "experimental": {**_FAST, "run.offload_collectives": True},
 }
 
 

@@ -57,9 +57,10 @@ class Run:
     overlap_collectives: bool = False
     """Whether the compiler is told to move tensors between devices while it computes (TPU only);
     takes a longer compilation and more memory."""
-    overlap_scatters: bool = False
-    """Experimental: whether gradients are scattered by the SparseCores of a TPU that has them (v6e,
-    v5p) while it computes. What this gains is known from compiled programs, not from a chip."""
+    offload_collectives: bool = False
+    """Experimental: whether the SparseCores of a TPU that has them (v6e, v5p) gather weights and
+    scatter gradients while it computes. What this gains is known from compiled programs, not from a
+    chip."""
     mesh_rules: tuple[tuple[str, int, int], ...] = ()
     """Mesh sizes by machine: [pattern, data, fsdp], where the pattern is a regular expression for
     the whole type of instance. The first that matches counts. Where `parallel` gives one of the
@@ -212,7 +213,7 @@ _LATER = {
     "optim.name": Case.optimizer,
     "data.segments": Data.segments,
     "data.microbatches": Data.microbatches,
-    "run.overlap_scatters": Run.overlap_scatters,
+    "run.offload_collectives": Run.offload_collectives,
     "run.mesh_rules": [],
     "run.align_random": Run.align_random,
     **{f"parallel.{name}": size for name, size in dataclasses.asdict(Parallel()).items()},

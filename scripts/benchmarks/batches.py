@@ -27,7 +27,7 @@ _WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "reference": ("reference", ()),
     "reference, nothing computed twice": ("reference", ("model.remat=none",)),
     "fast": ("fast", ()),
-    "fast, scatters overlapped": ("fast", ("run.overlap_scatters=true",)),
+    "experimental": ("experimental", ()),
 }
 _HEADER = ["sequences a chip: who", "step s", "MFU %", "tokens/s/chip", "GiB"]
 _HEADER += ["compute s", "kernels s", "wire s", "of it hidden s"]

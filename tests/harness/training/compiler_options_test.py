@@ -16,15 +16,14 @@ def test_fast_overlaps_collectives_on_a_tpu() -> None:
     assert options("fast", "tpu", "run.overlap_collectives=false") == reference
 
 
-def test_scatters_are_overlapped_on_a_tpu_where_that_is_asked_for() -> None:
-    fast, asked = options("fast", "tpu"), options("fast", "tpu", "run.overlap_scatters=true")
-    assert fast.items() < asked.items()
-    assert all(
-        "scatter" in name or "_sc_" in name or "_on_sc" in name for name in {*asked} - {*fast}
-    )
+def test_sparsecores_move_what_the_experimental_recipe_overlaps() -> None:
+    reference, experimental = options("reference", "tpu"), options("experimental", "tpu")
+    assert reference.items() < experimental.items()
+    assert options("reference", "tpu", "run.offload_collectives=true") == experimental
+    assert not {*experimental} & {*options("fast", "tpu")} - {*reference}
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_other_platforms_are_told_the_same_whatever_is_asked_for(platform: str) -> None:
-    asked = options("fast", platform, "run.overlap_scatters=true")
-    assert options("reference", platform) == options("fast", platform) == asked
+    asked = [options(recipe, platform) for recipe in reading.RECIPES]
+    assert all(one == asked[0] for one in asked)

@@ -85,7 +85,9 @@ def test_one_and_eight_devices_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["01_baseline", "03_dropout", "04_int8", "05_fp8"])
 def test_both_recipes_are_the_same_mathematics(name: str) -> None:
-    reference, fast = (trained(name, "nnx", 8, recipe=recipe)[0] for recipe in reading.RECIPES)
+    reference, fast = (
+        trained(name, "nnx", 8, recipe=recipe)[0] for recipe in ("reference", "fast")
+    )
     for key, rtol in {"loss": 1e-3, "grad_norm": 1e-2}.items():
         np.testing.assert_allclose(
             [entry[key] for entry in reference], [entry[key] for entry in fast], rtol=rtol

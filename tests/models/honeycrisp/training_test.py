@@ -108,7 +108,7 @@ def trainer_case(tokens: Path) -> Any:
     return reading.load("20_honeycrisp", "tiny", [*FLOAT32, f"data.tokens={tokens}"])
 
 
-@pytest.mark.parametrize("recipe", list(reading.RECIPES))
+@pytest.mark.parametrize("recipe", ["reference", "fast"])
 def test_the_twins_are_one_program_over_every_mesh(recipe: str) -> None:
     shapes = SHAPES if recipe == "reference" else SHAPES[1:2]
     for shape in shapes:
@@ -142,7 +142,7 @@ def test_microbatches_of_unequal_targets_tell_what_their_batch_does(tmp_path: Pa
     whole = first_metrics("reference", tokens)
     assert whole["live_targets"] == 4 + 12 + 20 + 28
     assert whole["perplexity"] == pytest.approx(np.exp(whole["loss"]), rel=1e-6)
-    for recipe in reading.RECIPES:
+    for recipe in ("reference", "fast"):
         parts = first_metrics(recipe, tokens, "data.microbatches=4")
         assert parts == pytest.approx(whole, rel=1e-5)
 
