@@ -23,7 +23,8 @@ def parser() -> cli.Parser:
         description="Compiles a case's step for TPU slices and says what it needs and does there.",
     )
     add = arguments.add_argument
-    add("--case", help="a case's name, a YAML file, or all; needed without --twins")
+    add("--case", help="a case's name, a YAML file, several with commas between, or all;"
+        " needed without --twins")  # fmt: skip
     add("--impl", default="both", metavar="NAME", help="linen, nnx or both")
     add("--twins", metavar="MODULE", help="two models of your own, as of harness run")
     add(
@@ -33,7 +34,7 @@ def parser() -> cli.Parser:
     )
     add("--size", default="full", choices=["tiny", "full"])
     add("--recipe", default="reference", choices=list(reading.RECIPES), help="the step as"
-        " published, or set up for speed")  # fmt: skip
+        " published, set up for speed, or with what only a chip can judge besides")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     add("--search", action="store_true", help="find the settings by which the case is fastest")
     add(
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> int:
     slices = [topology.find(name) for name in arguments.topology.split(",")]
     topology.prepare()  # asked for now, not after the cases are read and tried
     case_name = reading.given(arguments.case, arguments.twins)
-    names = reading.case_names() if case_name == "all" else [case_name]
+    names = reading.case_names() if case_name == "all" else case_name.split(",")
     impls = families.chosen(families.load(arguments.twins), arguments.impl)
     cases = [
         reading.load(name, arguments.size, arguments.set, arguments.recipe, arguments.twins)

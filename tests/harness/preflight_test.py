@@ -141,6 +141,7 @@ def test_a_tiny_case_is_compiled_read_and_recorded(
     [
         (["--case", "03_dropout", "--topology", "v6e-33"], "v6e-33: no such TPU slice"),
         (["--case", "03_dropuot", "--topology", SLICE], "nearest: 03_dropout"),
+        (["--case", "01_baseline,03_dropuot", "--topology", SLICE], "nearest: 03_dropout"),
         (["--case", "03_dropout", "--topology", SLICE, "--set", "model.embd=1"], "model.embd"),
         (["--case", "03_dropout", "--topology", SLICE, "--json", "no/such/f"], "no folder no/such"),
         (["--case", "03_dropout"], "--topology"),
@@ -406,6 +407,7 @@ def test_each_row_of_a_search_is_what_its_settings_alone_give(
     ("arguments", "message"),
     [
         (["--case", "all", "--topology", SLICE], "of one case, on one slice"),
+        (["--case", "01_baseline,03_dropout", "--topology", SLICE], "of one case, on one slice"),
         (["--case", "01_baseline", "--topology", f"{SLICE},{SLICE}"], "of one case, on one slice"),
         (["--case", "01_baseline", "--topology", "v4-8"], "no step can be predicted for v4-8"),
         (["--case", "01_baseline", "--topology", f"2x{SLICE}"], "no step can be predicted for 2x"),
