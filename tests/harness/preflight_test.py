@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -244,9 +245,11 @@ def test_what_is_not_exact_or_wasted_is_said_wherever_it_is_shown(
     assert page.read_text().count(f"- 01_baseline on {SLICE}: {inexact}") == 1
 
 
-def tiny_program(implementation: str = "nnx", **changes: Any) -> hlo.Program:
+def tiny_program(
+    implementation: str = "nnx", recipe: str = "reference", **changes: Any
+) -> hlo.Program:
     """The tiny baseline's step for the slice, with other settings of the model."""
-    case = reading.load("01_baseline", "tiny")
+    case = reading.load("01_baseline", "tiny", recipe=recipe)
     case = replace(case, model=replace(case.model, **changes))
     grid = mesh.make(case, topology.find(SLICE).devices())
     trainer = train_step.make_trainer(case, implementation, grid)
@@ -280,6 +283,20 @@ def test_a_changed_twin_is_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -
     assert gathers
     assert all(found.count_b < found.count_a for found in gathers)
     assert partitioning.is_sharded("embed") is False  # outside a trace nothing is
+
+
+@pytest.mark.tpu_compile
+def test_sparsecores_move_weights_and_gradients_by_the_experimental_recipe(cache: Path) -> None:
+    program = tiny_program(recipe="experimental", embed=512, mlp=1024)
+    moved = Counter(
+        instruction.opcode
+        for computation in program.computations.values()
+        for instruction in computation.instructions.values()
+        if "DEVICE_TYPE_SPARSECORE" in instruction.attributes.get("backend_config", "")
+    )
+    matrices = 7 * 2 + 1  # of two layers, and the head's
+    assert moved["reduce-scatter"] >= matrices
+    assert moved["all-gather"] >= matrices
 
 
 @pytest.mark.tpu_compile
