@@ -37,23 +37,21 @@ TINY_SEQUENCE_LENGTH = 64
 _TWINS = "twins"  # the key of a flattened case that has no section
 _Settings = Mapping[str, tuple[Any, str]]  # by dotted key, each with where it was said
 # How the step is set up; the mathematics is the same. reference: as in the published runs, whose
-# backward pass computes all of a layer again. fast: keeps it, the layers are no loop, the state
-# lies in memory as the step wants it, weights are gathered beside the computation, attention is the
-# device's own kernel, and int8 operands are rounded once instead of once for each product.
-# experimental: fast, and what only a chip can judge. Of other twins, what they know of it.
-_FAST: dict[str, Any] = {
-    "model.attention": "auto",
-    "model.remat": "none",
-    "model.unroll": True,
-    "model.use_fwd_quant": True,
-    "run.state_layout": "compiler",
-    "run.overlap_collectives": True,
-}
+# backward pass computes all of a layer again. fast: keeps it, lets weights come beside the
+# computation, takes the device's own attention kernel, and rounds int8 operands once. experimental:
+# fast, and what only a chip can judge. Of other twins, what they know of it.
 RECIPES: dict[str, dict[str, Any]] = {
     "reference": {},
-    "fast": _FAST,
-    "experimental": {**_FAST, "run.offload_collectives": True},
+    "fast": {
+        "model.attention": "auto",
+        "model.remat": "none",
+        "model.unroll": True,
+        "model.use_fwd_quant": True,
+        "run.state_layout": "compiler",
+        "run.overlap_collectives": True,
+    },
 }
+RECIPES["experimental"] = {**RECIPES["fast"], "run.offload_collectives": True}
 
 
 def load(
