@@ -179,15 +179,17 @@ def look_up(table: jax.Array, tokens: jax.Array, dtype: DTypeLike) -> jax.Array:
 
     Where mesh axes divide the batch but not the table's columns, each of their groups of devices
     adds up its own rows for the gradient: left to itself, XLA adds up the whole table everywhere.
+    Where the mesh divides more than the batch, the compiler divides the whole.
     """
 
     def rows(table: jax.Array, tokens: jax.Array) -> jax.Array:
         return jnp.take(table.astype(dtype), tokens, axis=0)
 
     mesh = jax.sharding.get_abstract_mesh()
-    columns = () if mesh.empty else lies_on("embed_vocab")
-    groups = () if mesh.empty else tuple(a for a in lies_on("batch") if a not in columns)
-    if not groups or not columns or len(tokens) % math.prod(mesh.shape[a] for a in groups):
+    batch, columns = ((), ()) if mesh.empty else (lies_on("batch"), lies_on("embed_vocab"))
+    groups = tuple(axis for axis in batch if axis not in columns)
+    is_even = len(tokens) % math.prod(mesh.shape[axis] for axis in groups) == 0
+    if not groups or not columns or not is_even or {*mesh.axis_names} - {*batch}:
         return rows(table, tokens)
     mapped = jax.shard_map(
         rows,

@@ -35,6 +35,13 @@ def on_three_axes() -> Iterator[None]:
 
 
 @pytest.fixture
+def on_two_axes() -> Iterator[None]:
+    mesh = jax.make_mesh((2, 4), ("data", "fsdp"), (AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh), partitioning.axis_rules(RULES):
+        yield
+
+
+@pytest.fixture
 def on_one_axis() -> Iterator[None]:
     mesh = jax.make_mesh((8,), ("fsdp",), (AxisType.Auto,))
     with jax.set_mesh(mesh), partitioning.axis_rules(ALONE):
@@ -198,10 +205,15 @@ def test_on_several_axes_the_compiler_scatters() -> None:
     assert lowered.compile()(x).sharding.spec == PartitionSpec("fsdp", "tensor")
 
 
-@pytest.mark.usefixtures("on_three_axes")
-@pytest.mark.parametrize("rows", [8, 1])
-def test_groups_of_devices_add_up_their_own_rows_of_a_table(rows: int) -> None:
-    """A batch that they cannot divide is looked up as it is."""
+@pytest.mark.parametrize(
+    ("devices", "rows", "by_hand"),
+    [("on_two_axes", 8, True), ("on_two_axes", 1, False), ("on_three_axes", 8, False)],
+)
+def test_groups_of_devices_add_up_their_own_rows_of_a_table(
+    devices: str, rows: int, by_hand: bool, request: pytest.FixtureRequest
+) -> None:
+    """Not of a batch that they cannot divide, nor where the mesh divides more than the batch."""
+    request.getfixturevalue(devices)
     table = jnp.arange(64.0).reshape(16, 4)
     tokens = jnp.arange(3 * rows).reshape(rows, 3) % 5
     weights = jnp.arange(12.0 * rows).reshape(rows, 3, 4)
@@ -215,7 +227,7 @@ def test_groups_of_devices_add_up_their_own_rows_of_a_table(rows: int) -> None:
     plain = jax.grad(partial(loss, lambda table, tokens: table[tokens]))(table)
     gradient = jax.jit(jax.grad(partial(loss, ours)))
     np.testing.assert_array_equal(gradient(table), plain)
-    assert ("manual" in gradient.lower(table).as_text()) == (rows > 1)
+    assert ("manual" in gradient.lower(table).as_text()) == by_hand
 
 
 @pytest.mark.usefixtures("on_one_axis")
