@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from harness import completion
+from harness.cases import reading
 
 _ASK = """
 COMP_WORDS=({words} "{typed}"); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
@@ -30,7 +31,7 @@ def function() -> str:
         ("harness checkpoints", "in", ["inspect"]),
         ("harness run", "--pre", ["--precision"]),
         ("harness run --case", "03", ["03_dropout"]),
-        ("harness preflight --recipe", "", ["reference", "fast"]),
+        ("harness preflight --recipe", "", [*reading.RECIPES]),
         ("harness run --case 03_dropout --set", "eval.b", ["eval.batches="]),
         ("harness run --restore", "", None),
     ],
