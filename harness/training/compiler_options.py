@@ -49,7 +49,7 @@ _OFFLOADING: dict[str, Options] = {
 def compiler_options(case: Case, platform: str) -> Options:
     """The options of a case's step, by their names in XLA; {} for an unknown platform."""
     wanted = [_ALWAYS]
-    if case.run.offload_collectives:
+    if case.run.offload_collectives:  # what a SparseCore moves is not spread over fusions
         wanted += [_OFFLOADING]
     elif case.run.overlap_collectives:
         wanted += [_OVERLAPPING]
